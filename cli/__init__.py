@@ -1,0 +1,38 @@
+"""Command line of tritape: one file a command group, registered on one typer application."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from tritape.model.errors import TritapeError
+
+app = typer.Typer(
+    name="tritape",
+    help="A MatMul-free language model checkpoint becomes an FPGA accelerator that writes text, bit for bit.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _register() -> None:
+    """Import the command groups; each adds its commands to `app`."""
+    import importlib
+
+    for group in GROUPS:
+        importlib.import_module(f"tritape.cli.{group}")
+
+
+GROUPS: list[str] = []
+
+
+def main() -> None:
+    """Run the command line; wrong input ends with exit status 2 and one line on stderr."""
+    _register()
+    try:
+        app()
+    except TritapeError as error:
+        sys.stderr.write(f"tritape: {error}\n")
+        sys.exit(2)

@@ -1,0 +1,11 @@
+"""The model embedded in the package, so that every command works without a download."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+
+def default_model_path() -> Path:
+    """Folder of the embedded checkpoint (hidden 128, 4 layers, vocabulary 512, with tokenizer.json and heldout.txt)."""
+    return Path(str(files(__name__))) / "austen-128x4"

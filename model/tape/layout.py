@@ -1,0 +1,348 @@
+"""Words, sections and the container of a tape, as docs/tape.md and docs/contract.md define them.
+
+`program` lists the sections of a shape without any weights: the assembler fills them, the estimate counts them.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+import struct
+import tempfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tritape.model.checkpoint import ModelConfig
+from tritape.model.errors import TritapeError
+
+VERSION = 1
+MAGIC = 0x50415454  # "TTAP" little-endian
+HEADER_BYTES = 32
+HEADER_PAYLOAD_BYTES = 64
+MIN_GROUPS = 4
+MAX_GROUPS = 255
+
+_HEADER = struct.Struct("<BBBBHHIIHHI6sbx")
+_PAYLOAD = struct.Struct("<IHHHHHHIIIIIIIB19x")
+_CONTAINER = struct.Struct("<8sIIQI")
+_CONTAINER_MAGIC = b"TRITAPE1"
+
+
+class Opcode(enum.IntEnum):
+    """Instruction of a section."""
+
+    HEADER = 1
+    LOAD = 2
+    PREP = 3
+    EMBED = 4
+    MATVEC = 5
+    END = 6
+
+
+class Target(enum.IntEnum):
+    """Vector memory that a LOAD fills."""
+
+    GAIN_FIRST = 0
+    GAIN_PRODUCT = 1
+    LOWER_BOUND = 2
+
+
+class PrepMode(enum.IntEnum):
+    """Where the vector of a PREP comes from."""
+
+    READ = 0
+    STORE = 1
+    ACCUMULATE = 2
+
+
+class MatvecMode(enum.IntEnum):
+    """What happens to the row sums of a MATVEC."""
+
+    I = 0  # noqa: E741
+    F = 1
+    G = 2
+    GATE_UP = 3
+    RESIDUAL = 4
+    LOGITS = 5
+
+
+@dataclass(frozen=True)
+class Section:
+    """Header of a section, plus what the assembler needs to fill it: `what` names the projection or vector, such as
+    `layers.0.i`; `row0` is the first row of a MATVEC block. Field meanings and units: docs/tape.md."""
+
+    opcode: Opcode
+    mode: int = 0
+    flags: int = 0
+    shift: int = 0
+    index: int = 0
+    tiles: int = 0
+    payload: int = 0
+    length: int = 0
+    rows: int = 0
+    mantissa: int = 0
+    base: int = 0
+    eps: int = 0
+    exponent: int = 0
+    what: str = ""
+    row0: int = 0
+
+    def encode(self) -> bytes:
+        """The 32 header bytes."""
+        return _HEADER.pack(
+            self.opcode, self.mode, self.flags, self.shift, self.index & 0xFFFF, self.tiles, self.payload, self.length,
+            self.rows, self.mantissa, self.base, self.eps.to_bytes(6, "little"), self.exponent,
+        )  # fmt: skip
+
+    @classmethod
+    def decode(cls, data: bytes) -> Section:
+        """Parse 32 header bytes. Raises TritapeError for an opcode that does not exist."""
+        op, mode, flags, shift, index, tiles, payload, length, rows, mantissa, base, eps, exponent = _HEADER.unpack(data)
+        if op not in Opcode.__members__.values():
+            raise TritapeError(f"opcode must be 1 to 6, not {op}; the tape is damaged: pack it again")
+        return cls(
+            Opcode(op), mode, flags, shift, index, tiles, payload, length, rows, mantissa, base,
+            int.from_bytes(eps, "little"), exponent,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class HeaderPayload:
+    """The 64 bytes behind the HEADER section: shape and addresses in words."""
+
+    groups: int
+    hidden: int
+    intermediate: int
+    layers: int
+    rows: int
+    vocab: int
+    prologue_address: int
+    prologue_words: int
+    body_address: int
+    body_words: int
+    embedding_address: int
+    row_words: int
+    logit_fraction: int
+    magic: int = MAGIC
+    version: int = VERSION
+
+    def encode(self) -> bytes:
+        """The 64 payload bytes."""
+        return _PAYLOAD.pack(
+            self.magic, self.version, self.groups, self.hidden, self.intermediate, self.layers, self.rows, self.vocab,
+            self.prologue_address, self.prologue_words, self.body_address, self.body_words, self.embedding_address,
+            self.row_words, self.logit_fraction,
+        )  # fmt: skip
+
+    @classmethod
+    def decode(cls, data: bytes) -> HeaderPayload:
+        """Parse 64 payload bytes; magic and version are not judged here."""
+        magic, version, groups, *rest = _PAYLOAD.unpack(data)
+        return cls(groups, *rest, magic=magic, version=version)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Word arithmetic of a tape with `groups` bytes a word."""
+
+    groups: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.groups, int) or not MIN_GROUPS <= self.groups <= MAX_GROUPS:
+            raise TritapeError(f"groups must be from {MIN_GROUPS} to {MAX_GROUPS}, not {self.groups!r}; try 16")
+
+    @property
+    def tile(self) -> int:
+        """Activations of one tile: 5 G."""
+        return 5 * self.groups
+
+    @property
+    def header_words(self) -> int:
+        """Words of a section header."""
+        return self.words(HEADER_BYTES)
+
+    @property
+    def boot_words(self) -> int:
+        """Words of the whole HEADER section."""
+        return self.header_words + self.words(HEADER_PAYLOAD_BYTES) + 1
+
+    def words(self, data_bytes: int) -> int:
+        """Words that hold so many bytes."""
+        return -(-data_bytes // self.groups)
+
+    def tiles(self, length: int) -> int:
+        """Tiles that cover K = length."""
+        return -(-length // self.tile)
+
+    def vector_words(self, length: int) -> int:
+        """Words of a vector of 16-bit elements."""
+        return -(-length // (self.groups // 2))
+
+    def row_words(self, hidden: int) -> int:
+        """Words of one embedding row, CRC included."""
+        return self.words(hidden) + 1
+
+    def section_words(self, section: Section) -> int:
+        """Words of a whole section: header, payload, CRC."""
+        return self.header_words + section.payload + 1
+
+    def pad(self, data: bytes) -> bytes:
+        """`data` padded with zeros to whole words."""
+        return data + bytes(-len(data) % self.groups)
+
+    def close(self, header_and_payload: bytes) -> bytes:
+        """A section's bytes with its CRC word behind them."""
+        return header_and_payload + self.pad(struct.pack("<I", zlib.crc32(header_and_payload)))
+
+
+def program(config: ModelConfig, groups: int, max_rows: int) -> tuple[list[Section], list[Section]]:
+    """(prologue, body) of a shape: every section in tape order, with sizes and flags but without constants.
+
+    max_rows: rows a block may have, at least 2. Raises TritapeError for groups or rows out of range.
+    """
+    if max_rows < 2:
+        raise TritapeError(f"rows a block must be at least 2, not {max_rows!r}; try 1024")
+    builder = _Builder(Geometry(groups), max_rows - max_rows % 2)
+    hidden, inner = config.hidden_size, config.intermediate_size
+    builder.prepare("layers.0.i", hidden, PrepMode.STORE, 0)
+    builder.add(Section(Opcode.EMBED, length=hidden, what="embedding"))
+    prologue = builder.take()
+    for layer in range(config.num_hidden_layers):
+        name = f"layers.{layer}"
+        base = layer * hidden
+        builder.prepare(f"{name}.f", hidden, PrepMode.READ, 0, keep=True)
+        builder.matvec(f"{name}.i", MatvecMode.I, hidden, hidden)
+        builder.prepare(f"{name}.g", hidden, PrepMode.READ, 0, keep=True)
+        builder.load(f"{name}.lower_bound", Target.LOWER_BOUND, hidden)
+        builder.matvec(f"{name}.f", MatvecMode.F, hidden, hidden, base)
+        builder.prepare(f"{name}.o", hidden, PrepMode.STORE, 1)
+        builder.matvec(f"{name}.g", MatvecMode.G, hidden, hidden, base)
+        builder.prepare(f"{name}.gate", hidden, PrepMode.ACCUMULATE, 0)
+        builder.matvec(f"{name}.o", MatvecMode.RESIDUAL, hidden, hidden)
+        builder.prepare(f"{name}.down", inner, PrepMode.STORE, 1)
+        builder.matvec(f"{name}.gate", MatvecMode.GATE_UP, 2 * inner, hidden)
+        last = layer == config.num_hidden_layers - 1
+        builder.prepare("head" if last else f"layers.{layer + 1}.i", hidden, PrepMode.ACCUMULATE, 0)
+        builder.matvec(f"{name}.down", MatvecMode.RESIDUAL, hidden, inner)
+    builder.matvec("head", MatvecMode.LOGITS, config.vocab_size, hidden)
+    builder.add(Section(Opcode.END))
+    return prologue, builder.take()
+
+
+class _Builder:
+    """Collects sections, alternating gain slots and numbering as it goes."""
+
+    def __init__(self, geometry: Geometry, max_rows: int) -> None:
+        self.geometry = geometry
+        self.max_rows = max_rows
+        self.sections: list[Section] = []
+        self.index = 1  # 0 is HEADER
+        self.slot = 0
+
+    def add(self, section: Section) -> None:
+        self.sections.append(replace(section, index=self.index))
+        self.index += 1
+
+    def take(self) -> list[Section]:
+        sections, self.sections = self.sections, []
+        return sections
+
+    def load(self, what: str, target: Target, length: int, slot: int = 0) -> None:
+        words = self.geometry.vector_words(length)
+        self.add(Section(Opcode.LOAD, mode=target, flags=slot, payload=words, length=length, what=what))
+
+    def prepare(self, what: str, length: int, mode: PrepMode, region: int, keep: bool = False) -> None:
+        if not keep:
+            self.load(f"{what}.gain_first", Target.GAIN_FIRST, length, self.slot)
+        self.load(f"{what}.gain_product", Target.GAIN_PRODUCT, length, self.slot)
+        flags = self.slot | region << 1 | keep << 2
+        self.add(Section(Opcode.PREP, mode=mode, flags=flags, length=length, what=what))
+        self.slot ^= 1
+
+    def matvec(self, what: str, mode: MatvecMode, rows: int, k: int, base: int = 0) -> None:
+        tiles = self.geometry.tiles(k)
+        for row0 in range(0, rows, self.max_rows):
+            block = min(self.max_rows, rows - row0)
+            flags = (row0 == 0) | (row0 + block == rows) << 1
+            self.add(
+                Section(
+                    Opcode.MATVEC, mode=mode, flags=flags, tiles=tiles, payload=tiles * block, length=rows,
+                    rows=block, base=base, what=what, row0=row0,
+                )  # fmt: skip
+            )
+
+
+@dataclass(frozen=True)
+class TapeFile:
+    """A tape as it lies on disk: metadata (JSON object), tokenizer.json bytes (may be empty), memory image."""
+
+    metadata: dict[str, Any]
+    tokenizer: bytes
+    image: bytes
+
+
+def write_tape(path: Path, metadata: dict[str, Any], tokenizer: bytes, image: Iterator[bytes], image_bytes: int) -> None:
+    """Write a tape file through a temporary file beside it, so that an interrupt leaves nothing half-written."""
+    text = json.dumps(metadata, sort_keys=True).encode()
+    crc = zlib.crc32(text + tokenizer)
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise TritapeError(f"{path}: folder must exist, not be missing; create {path.parent}")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(_CONTAINER.pack(_CONTAINER_MAGIC, len(text), len(tokenizer), image_bytes, crc))
+            stream.write(text + tokenizer)
+            written = 0
+            for piece in image:
+                stream.write(piece)
+                written += len(piece)
+        if written != image_bytes:
+            raise AssertionError(f"image has {written} bytes, planned {image_bytes}")
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_tape(path: Path) -> TapeFile:
+    """Read a tape file whole. Raises TritapeError for a file that is not a tape, is cut short or is damaged."""
+    path = Path(path)
+    if not path.is_file():
+        raise TritapeError(f"{path}: tape must be a file, not missing; make one with `tritape pack`")
+    data = path.read_bytes()
+    if len(data) < _CONTAINER.size or not data.startswith(_CONTAINER_MAGIC):
+        raise TritapeError(f"{path}: file must start with {_CONTAINER_MAGIC!r}, not {data[:8]!r}; it is not a tape, or another version: pack it again")
+    _, metadata_bytes, tokenizer_bytes, image_bytes, crc = _CONTAINER.unpack_from(data)
+    start = _CONTAINER.size + metadata_bytes + tokenizer_bytes
+    if len(data) != start + image_bytes:
+        raise TritapeError(f"{path}: file must have {start + image_bytes} bytes, not {len(data)}; it is truncated or damaged: pack it again")
+    head = data[_CONTAINER.size : start]
+    if zlib.crc32(head) != crc:
+        raise TritapeError(f"{path}: CRC-32 of the metadata must be {crc:#010x}, not {zlib.crc32(head):#010x}; the file is damaged: pack it again")
+    return TapeFile(json.loads(head[:metadata_bytes]), head[metadata_bytes:], data[start:])
+
+
+def ideal_cycles(config: ModelConfig, groups: int) -> float:
+    """Cycles of the roofline: ternary weights / 5 bytes, G bytes a cycle. Source: the definition in docs/architecture.md."""
+    return ternary_weights(config) / 5 / groups
+
+
+def ternary_weights(config: ModelConfig) -> int:
+    """Ternary weights that one token reads: every BitLinear, LM head included."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    return config.num_hidden_layers * (4 * hidden * hidden + 3 * hidden * inner) + config.vocab_size * hidden
+
+
+def image_words(config: ModelConfig, groups: int, max_rows: int) -> int:
+    """Words of the whole memory image."""
+    geometry = Geometry(groups)
+    prologue, body = program(config, groups, max_rows)
+    words = geometry.boot_words + sum(geometry.section_words(s) for s in prologue + body)
+    return words + config.vocab_size * geometry.row_words(config.hidden_size)
+

@@ -1,0 +1,324 @@
+"""`check_streams`: convert a component, build it once, run one set of data through it, explain what went wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from amaranth.hdl import Const, Value
+from amaranth.lib import stream, wiring
+from cocotb_tools import config as cocotb_config
+from cocotb_tools.runner import get_runner
+
+from tritape.model.errors import TritapeError
+from tritape.rtl_gen.verilog_text import verilog_text
+from tritape.sim import toolchain
+from tritape.sim.bench import payload
+from tritape.sim.cache import cached, digest, reused_objects
+
+SIMULATORS = ["verilator", "icarus"]
+
+_DUT = "dut"  # name of the component's module below the wrapper
+_TOP = "bench"
+_BUILD_ARGS = {
+    "verilator": ["-Wno-fatal", "-Wno-lint", "-Wno-style"],
+    "icarus": [],
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchResult:
+    """What a good run measured. Cycle 0 is the first one out of reset."""
+
+    cycles: int
+    """Cycles until the last expected transfer, that one included."""
+    latency: dict[str, int]
+    """Output port -> cycles from the first transfer on any input to the port's first `valid` (a register counts 1).
+    Ports that never were valid are missing. Exact only with `input_stall=0`."""
+    transfers: dict[str, list[int]]
+    """Stream port -> cycle of each transfer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Port:
+    name: str  # dotted, as the caller writes it
+    net: str  # in the Verilog
+    shape: Any
+
+    @property
+    def width(self) -> int:
+        return payload.width(self.shape)
+
+
+@dataclasses.dataclass
+class _Ports:
+    inputs: dict[str, _Port] = dataclasses.field(default_factory=dict)
+    outputs: dict[str, _Port] = dataclasses.field(default_factory=dict)
+    plain_in: dict[str, _Port] = dataclasses.field(default_factory=dict)
+    plain_out: dict[str, _Port] = dataclasses.field(default_factory=dict)
+
+
+def require_simulator(simulator: str) -> None:
+    """Skip the running test if `simulator` is not installed. `TritapeError` for one that the bench does not know."""
+    if simulator not in SIMULATORS:
+        raise TritapeError(f"simulator must be one of {SIMULATORS}, not {simulator!r}")
+    if simulator == "icarus" and not toolchain.have_icarus():
+        pytest.skip("iverilog is not on PATH (Debian: apt install iverilog)")
+
+
+def check_streams(
+    component: wiring.Component,
+    *,
+    inputs: Mapping[str, Sequence[Any]],
+    expected: Mapping[str, Sequence[Any] | None],
+    statics: Mapping[str, int] = {},
+    finals: Mapping[str, int] = {},
+    after: Mapping[str, Sequence[tuple[int, str, int]]] = {},
+    seed: int = 0,
+    input_stall: float = 0.3,
+    output_stall: float = 0.3,
+    simulator: str = "verilator",
+    max_cycles: int | None = None,
+    name: str | None = None,
+) -> BenchResult:
+    """Send `inputs` through `component` and compare everything that comes out with `expected`. See the package's manual.
+
+    - `inputs`, `expected`: stream port -> its elements; every stream port must be there. `None` as the expectation
+      takes and checks the port's transfers without comparing them.
+    - `statics`: plain input -> value from reset on (others keep their initial value); `finals`: plain output -> value
+      after the last cycle.
+    - `after`: input port -> list of (element index, output port, count): hold that element back until the output
+      port has transferred `count` elements.
+    - `seed`: of the stalls; `input_stall`, `output_stall`: their probability per cycle, 0 for full rate.
+    - `max_cycles`: limit of the whole run; by default 10,000 cycles without a transfer are a timeout.
+    - `name`: what error messages call the component (default: its class).
+
+    Raises `AssertionError` naming port, element, field, expected and got for the first thing that is wrong, and
+    `TritapeError` for data that does not fit the ports or a tool that is missing. Skips if `simulator` is not installed.
+    """
+    require_simulator(simulator)
+    name = name or type(component).__name__
+    ports = _ports_of(component)
+    _same_names(name, "inputs", inputs, ports.inputs)
+    _same_names(name, "expected", expected, ports.outputs)
+    for what, given, known in (("statics", statics, ports.plain_in), ("finals", finals, ports.plain_out)):
+        for key in given:
+            if key not in known:
+                raise TritapeError(f"{name}: {what} must name ports of {list(known)}, not {key!r}")
+    for key, gates in after.items():
+        for gate in gates:
+            if key not in inputs or gate[1] not in expected:
+                raise TritapeError(f"{name}: after must go from an input port to an output port, not {key!r}: {gate!r}")
+
+    def stream_job(port: _Port, elements: Sequence[Any] | None, what: str, stall: float) -> dict[str, Any]:
+        words = elements and [
+            payload.text(port.shape, element, f"{what}[{port.name!r}][{index}]")
+            for index, element in enumerate(elements)
+        ]
+        if elements is not None and len(elements) == 0:
+            words = []
+        gates = [list(gate) for gate in after.get(port.name, ())]
+        return {"name": port.name, "width": port.width, "words": words, "stall": stall, "after": gates}
+
+    job = {
+        "seed": seed,
+        "max_cycles": max_cycles,
+        "inputs": [stream_job(port, inputs[key], "inputs", input_stall) for key, port in ports.inputs.items()],
+        "outputs": [stream_job(port, expected[key], "expected", output_stall) for key, port in ports.outputs.items()],
+        "statics": "".join(
+            payload.text(port.shape, statics[key], f"statics[{key!r}]") if key in statics else _initial(component, port)
+            for key, port in ports.plain_in.items()
+        ),
+    }
+    verdict = _simulate(_build(component, ports, simulator), simulator, job)
+    if verdict["kind"] != "good":
+        raise AssertionError(f"{name} ({simulator}, seed {seed}): " + _explain(ports, expected, verdict))
+    plain, at = verdict["plain"], 0
+    for key, port in ports.plain_out.items():
+        got = plain[at : at + port.width]
+        at += port.width
+        if key in finals and got != payload.text(port.shape, finals[key], f"finals[{key!r}]"):
+            shown = payload.show(port.shape, got)
+            raise AssertionError(f"{name} ({simulator}, seed {seed}): port {key!r} at the end: expected {finals[key]}, got {shown}")
+    transfers = verdict["transfers"]
+    start = min((transfers[key][0] for key in ports.inputs if transfers[key]), default=0)
+    latency = {key: cycle - start for key, cycle in verdict["first_valid"].items() if cycle is not None}
+    return BenchResult(cycles=verdict["cycles"], latency=latency, transfers=transfers)
+
+
+def _same_names(name: str, what: str, given: Mapping[str, Any], ports: Mapping[str, _Port]) -> None:
+    if set(given) != set(ports):
+        raise TritapeError(f"{name}: {what} must name exactly the stream ports {sorted(ports)}, not {sorted(given)}")
+
+
+def _ports_of(component: wiring.Component) -> _Ports:
+    """Sort the component's members into streams and plain signals, nested interfaces included."""
+    found = _Ports()
+
+    def visit(path: tuple[str | int, ...], member: wiring.Member, inward: bool, interface: Any) -> None:
+        port = _Port(".".join(map(str, path)), "__".join(map(str, path)), None)
+        if member.is_port:
+            port = dataclasses.replace(port, shape=member.shape)
+            (found.plain_in if inward else found.plain_out)[port.name] = port
+        elif isinstance(member.signature, stream.Signature):
+            if any(isinstance(Value.cast(getattr(interface, part)), Const) for part in ("valid", "ready")):
+                raise TritapeError(f"stream port {port.name!r} must have valid and ready, not always_valid or always_ready")
+            shape = member.signature.members["payload"].shape
+            (found.inputs if inward else found.outputs)[port.name] = dataclasses.replace(port, shape=shape)
+        else:
+            walk(path, member.signature, inward, interface)
+
+    def walk(path: tuple[str | int, ...], signature: Any, inward: bool, interface: Any) -> None:
+        for key, member in signature.members.items():
+            spread((*path, key), member, inward ^ (member.flow == wiring.In), getattr(interface, key), member.dimensions)
+
+    def spread(path: Any, member: wiring.Member, inward: bool, value: Any, dimensions: Sequence[int]) -> None:
+        if dimensions:
+            for index in range(dimensions[0]):
+                spread((*path, index), member, inward, value[index], dimensions[1:])
+        else:
+            visit(path, member, inward, value)
+
+    walk((), component.signature, False, component)
+    return found
+
+
+def _initial(component: wiring.Component, port: _Port) -> str:
+    signal: Any = component
+    for part in port.name.split("."):
+        signal = signal[int(part)] if part.isdigit() else getattr(signal, part)
+    init = int(Const.cast(Value.cast(signal).init).value) if port.width else 0
+    return f"{init & ((1 << port.width) - 1):0{port.width}b}" if port.width else ""
+
+
+def _wrapper(ports: _Ports, verilog: str) -> str:
+    """Verilog of the module `bench`: all inputs in one vector, all outputs in another, in the order that
+    `cocotb_streams` expects."""
+    header = re.search(rf"^module {_DUT}\((.*?)\);", verilog, re.MULTILINE | re.DOTALL)
+    assert header is not None, "Verilog without a top module"
+    present = {item.strip() for item in header.group(1).split(",")}
+
+    def nets(inward: bool) -> Iterator[tuple[str, int]]:
+        streams, others = (ports.inputs, ports.outputs) if inward else (ports.outputs, ports.inputs)
+        if inward:
+            yield from ((port.net, port.width) for port in ports.plain_in.values())
+        for port in streams.values():
+            yield from ((f"{port.net}__payload", port.width), (f"{port.net}__valid", 1))
+        yield from ((f"{port.net}__ready", 1) for port in others.values())
+        if not inward:
+            yield from ((port.net, port.width) for port in ports.plain_out.values())
+
+    drive, observe = ([net for net in nets(inward) if net[1]] for inward in (True, False))
+    bits = [max(1, sum(width for _, width in group)) for group in (drive, observe)]
+    connect = [f".{clock}({clock})" for clock in ("clk", "rst") if clock in present]
+    connect += [f".{net}({net})" for net, _ in drive + observe if net in present]
+    lines = [f"module {_TOP}(input clk, input rst, input [{bits[0] - 1}:0] drive, output [{bits[1] - 1}:0] observe);"]
+    lines += [f"  wire [{width - 1}:0] {net};" for net, width in drive + observe]
+    if drive:
+        lines.append(f"  assign {{{', '.join(net for net, _ in drive)}}} = drive;")
+    lines.append(f"  assign observe = {{{', '.join(net for net, _ in observe) or chr(49) + chr(39) + 'b0'}}};")
+    lines += [f"  {_DUT} {_DUT}({', '.join(connect)});", "endmodule", ""]
+    return "\n".join(lines)
+
+
+def _build(component: wiring.Component, ports: _Ports, simulator: str) -> Path:
+    """Folder of the built simulation; from the cache if the same text was built before."""
+    verilog = verilog_text(component, _DUT)
+    verilog += "\n" + _wrapper(ports, verilog)
+    args = _BUILD_ARGS[simulator]
+    if simulator == "verilator":
+        tool = f"{toolchain.verilator_version()} {toolchain.compiler_version(toolchain.require_compiler())}"
+        env = toolchain.verilator_env()
+    else:
+        tool, env = toolchain.icarus_version(), {}
+    cocotb = f"{importlib.metadata.version('cocotb')} {cocotb_config.libs_dir}"  # its path is linked into the executable
+    key = digest(verilog, simulator, tool, cocotb, *args)
+
+    def build(folder: Path) -> None:
+        source = folder / f"{_TOP}.v"
+        source.write_text(verilog)
+        log = folder / "build.log"
+        try:
+            with toolchain.environment(env), reused_objects(folder, digest(simulator, tool, *args)):
+                runner = get_runner(simulator)
+                runner.build(
+                    sources=[source], hdl_toplevel=_TOP, build_dir=folder, build_args=args, log_file=log, always=True
+                )
+        except (RuntimeError, SystemExit) as error:
+            raise TritapeError(f"{simulator} must accept the design, not fail: {error}\n{_tail(log)}") from error
+        for leftover in folder.iterdir():  # only the executable and its source are of use
+            if leftover.name not in (source.name, log.name, _TOP, "sim.vvp"):
+                leftover.unlink()
+
+    return cached("bench", key, build)
+
+
+def _simulate(build: Path, simulator: str, job: dict[str, Any]) -> dict[str, Any]:
+    """Run one job in a folder of its own and return its verdict."""
+    with tempfile.TemporaryDirectory(prefix="tritape-bench-") as temporary:
+        folder = Path(temporary)
+        (folder / "job.json").write_text(json.dumps(job))
+        log, result = folder / "run.log", folder / "result.json"
+        runner = get_runner(simulator)
+        path = [str(Path(__file__).parent), *sys.path]
+        extra = {
+            "TRITAPE_BENCH_JOB": str(folder / "job.json"),
+            "TRITAPE_BENCH_RESULT": str(result),
+        }
+        before, sys.path[:] = sys.path[:], path  # the runner hands sys.path to the simulator
+        try:
+            with contextlib.suppress(RuntimeError, SystemExit):  # judged by the result file
+                runner.test(
+                    test_module="cocotb_streams",
+                    hdl_toplevel=_TOP,
+                    hdl_toplevel_lang="verilog",
+                    build_dir=build,
+                    test_dir=folder,
+                    results_xml=str(folder / "results.xml"),
+                    log_file=log,
+                    extra_env=extra,
+                )
+        finally:
+            sys.path[:] = before
+        if not result.is_file():
+            raise RuntimeError(f"the {simulator} run ended without a verdict\n{_tail(log)}")
+        verdict: dict[str, Any] = json.loads(result.read_text())
+        return verdict
+
+
+def _tail(log: Path, lines: int = 30) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.is_file() else "(no log)"
+
+
+def _explain(ports: _Ports, expected: Mapping[str, Sequence[Any] | None], verdict: dict[str, Any]) -> str:
+    """The message for a run that was not good."""
+    port = ports.outputs.get(verdict["port"]) or ports.inputs[verdict["port"]]
+    where = f"port {port.name!r}, element {verdict['index']}, cycle {verdict['cycle']}"
+    if verdict["kind"] == "rule":
+        return f"stream rule broken at {where}: {verdict['rule']}"
+    if verdict["kind"] == "extra":
+        total = len(expected[port.name] or ())
+        return f"{where}: extra element after the last of {total} expected, got {payload.show(port.shape, verdict['got'])}"
+    if verdict["kind"] == "timeout":
+        held = " (ready was held low until valid: valid must not wait for ready)" if verdict["held"] else ""
+        progress = ", ".join(f"{name} {done}" for name, done in verdict["progress"].items())
+        return f"timeout at {where}: the next transfer never came{held}; transfers so far: {progress}"
+    elements = expected[port.name]
+    assert elements is not None
+    want = payload.encode(port.shape, elements[verdict["index"]], "")
+    got = verdict["got"]
+    difference = None
+    if not got.strip("01"):
+        both = (payload.decode(port.shape, bits) for bits in (want, int(got or "0", 2)))
+        difference = payload.first_difference(port.shape, *both)
+    field, wanted, had = difference or ("payload", f"0b{want:0{port.width}b}", f"0b{got}")
+    return f"{where}, field {field!r}: expected {wanted}, got {had}"

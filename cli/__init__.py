@@ -25,7 +25,8 @@ def _register() -> None:
         importlib.import_module(f"tritape.cli.{group}")
 
 
-GROUPS: list[str] = []
+GROUPS: list[str] = ["model", "generate"]
+"""Modules of this package that register commands."""
 
 
 def main() -> None:

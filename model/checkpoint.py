@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from tritape.model.errors import TritapeError
 
 # safetensors name -> NumPy type of the stored bits (BF16 is widened to float32 by `_as_float`)

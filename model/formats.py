@@ -79,7 +79,9 @@ def quantise_model(
         if progress is not None:
             progress(index + 1, config.num_hidden_layers)
     first = checkpoint.tensor("model.norm.weight").astype(np.float64)
-    head = _projection(checkpoint.bitlinear("lm_head"), first, logit_fraction, _block_eps(x, first, fraction, config.rms_norm_eps))
+    head = _projection(
+        checkpoint.bitlinear("lm_head"), first, logit_fraction, _block_eps(x, first, fraction, config.rms_norm_eps)
+    )
     return replace(model, head=head)
 
 
@@ -98,7 +100,8 @@ def _calibrate_layer(
     rows[0::2], rows[1::2] = np.split(gate.weights, 2)
     linear["gate"] = replace(gate, weights=rows)
     attn, g_norm, mlp = (
-        checkpoint.tensor(f"{prefix}.{name}.weight").astype(np.float64) for name in ("attn_norm", "attn.g_norm", "mlp_norm")
+        checkpoint.tensor(f"{prefix}.{name}.weight").astype(np.float64)
+        for name in ("attn_norm", "attn.g_norm", "mlp_norm")
     )
     pre = arith.PRE_FRACTION
     block = _block_eps(x, attn, fraction, eps)
@@ -126,7 +129,8 @@ def _calibrate_layer(
     raw = runner.raw(projections["g"], g, None, "")
     product_unit = 2.0 ** (shifts["o"] - pre)
     projections["o"] = replace(
-        projections["o"], eps=_eps(raw.shape[1] * BITLINEAR_EPS * float(np.mean(np.square(raw))) / (product_unit * _span(g_norm)) ** 2)
+        projections["o"],
+        eps=_eps(raw.shape[1] * BITLINEAR_EPS * float(np.mean(np.square(raw))) / (product_unit * _span(g_norm)) ** 2),
     )
     scale = np.median(g.mantissa * 2.0 ** -(g.shift + pre))
     scale *= linear["gate"].scale / linear["g"].scale  # of the same order: only the tiny epsilon of down depends on it
@@ -152,7 +156,9 @@ def _projection(
     if mantissa == 1 << 16:
         mantissa, exponent = mantissa >> 1, exponent + 1
     if not -128 <= exponent <= 127:
-        raise TritapeError(f"scale of a BitLinear must be within 2^-113 and 2^142, not {constant!r}; check the checkpoint")
+        raise TritapeError(
+            f"scale of a BitLinear must be within 2^-113 and 2^142, not {constant!r}; check the checkpoint"
+        )
     return Projection(linear.weights, None if keep else _gain(g1), _gain(g12), eps, mantissa, exponent)
 
 
@@ -180,7 +186,9 @@ def _fraction(largest: float, most: int, what: str) -> int:
     """Most fraction bits with which `largest` times the margin fits a value."""
     fraction = min(most, math.floor(math.log2(arith.VALUE_MAX / (max(largest, 1e-30) * MARGIN))))
     if fraction < 0:
-        raise TritapeError(f"{what} must stay below {arith.VALUE_MAX / MARGIN:.0f}, not {largest:.4g}; rescale the checkpoint")
+        raise TritapeError(
+            f"{what} must stay below {arith.VALUE_MAX / MARGIN:.0f}, not {largest:.4g}; rescale the checkpoint"
+        )
     return fraction
 
 

@@ -6,7 +6,7 @@ the released `hgrn_bit` code; never derived from the RTL.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,33 +17,48 @@ from tritape.model.arith import Ints
 from tritape.model.quantised import Layer, Projection, QuantisedModel
 from tritape.model.reference import check_ids
 
-UNITS = ("activations", "rows", "values", "vector", "state", "logits")
-"""Units whose outputs a trace holds: quantised activations, raw row sums, dequantised values in the order they leave the
-dequantiser, elements in the order the residual unit writes them, states, logits."""
+UNITS = ("activation", "row", "value", "vector", "logit")
+"""Units whose outputs a trace holds, as the accelerator's probes see them: quantised activations, saturated row sums,
+values as they leave the dequantiser, elements as the residual unit writes them, logits."""
 
 
 @dataclass
 class Trace:
-    """Every element that a unit put out during one token, in order: unit -> list of (label, int array)."""
+    """Every element that a unit put out during one token, in the order of the computation: (unit, label, int array)."""
 
-    units: dict[str, list[tuple[str, Ints]]] = field(default_factory=lambda: {unit: [] for unit in UNITS})
+    entries: list[tuple[str, str, Ints]] = field(default_factory=list)
 
     def add(self, unit: str, label: str, values: Ints) -> None:
         """Append the outputs [1, n] of `unit` for the operation called `label`."""
-        self.units[unit].append((label, values[0]))
+        self.entries.append((unit, label, values[0]))
 
     def flat(self, unit: str) -> Ints:
         """All elements of a unit in order, int64."""
-        parts = [values for _, values in self.units[unit]]
+        parts = [values for name, _, values in self.entries if name == unit]
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
-    def locate(self, unit: str, index: int) -> str:
-        """Name of the element at `index` of `flat(unit)`, such as `layers.0.i[17]`."""
-        for label, values in self.units[unit]:
-            if index < len(values):
-                return f"{label}[{index}]"
-            index -= len(values)
-        return f"past the last element by {index + 1}"
+    def first_difference(self, seen: Mapping[str, Ints]) -> str | None:
+        """What the earliest differing operation is, given what each unit of `seen` really put out; None when equal.
+
+        Reads like `row layers.0.i[17] must be -312, not -311`.
+        """
+        position = dict.fromkeys(seen, 0)
+        for unit, label, values in self.entries:
+            if unit not in seen:
+                continue
+            start = position[unit]
+            position[unit] += len(values)
+            found = np.asarray(seen[unit][start : start + len(values)])
+            differing = np.flatnonzero(values[: len(found)] != found)
+            if len(differing):
+                at = int(differing[0])
+                return f"{unit} {label}[{at}] must be {values[at]}, not {found[at]}"
+            if len(found) < len(values):
+                return f"{unit} {label}[{len(found)}] must be {values[len(found)]}, not missing"
+        for unit, end in position.items():
+            if len(seen[unit]) > end:
+                return f"{unit} must have {end} elements, not {len(seen[unit])}"
+        return None
 
 
 @dataclass
@@ -91,7 +106,7 @@ class IntegerModel:
             x = self.run_layer(index, layer, x, trace)
         head = self.prepare(self.model.head, x, None, trace, "head")
         logits = self.scaled(self.model.head, head, trace, "head")
-        _note(trace, "logits", "logits", logits)
+        _note(trace, "logit", "head", logits)
         return logits
 
     def run_layer(
@@ -109,21 +124,20 @@ class IntegerModel:
         i = self.prepare(projections["i"], x, None, trace, f"{name}.i")
         candidate = arith.silu(self.scaled(projections["i"], i, trace, f"{name}.i"))
         f = self.prepare(projections["f"], x, i.square_sum, trace, f"{name}.f")
-        forget = arith.forget_gate(
-            self.scaled(projections["f"], f, trace, f"{name}.f"), layer.lower_bound[None, :]
-        )
+        forget = arith.forget_gate(self.scaled(projections["f"], f, trace, f"{name}.f"), layer.lower_bound[None, :])
         h = np.empty_like(candidate)
         state = self.state[index]
         for t in range(len(h)):
             h[t] = state = arith.recur(forget[t], state, candidate[t])
         self.state[index] = state
-        _note(trace, "state", f"{name}.h", h)
         g = self.prepare(projections["g"], x, i.square_sum, trace, f"{name}.g")
         raw = self.raw(projections["g"], g, trace, f"{name}.g")
-        _note(trace, "values", f"{name}.g", raw)
+        _note(trace, "value", f"{name}.g", raw)
         o = self.product("mlgru", raw, arith.silu(h), layer.o_shift, "o", choose_shift)
         _note(trace, "vector", f"{name}.o", o)
-        x = self.residual(x, projections["o"], self.prepare(projections["o"], o, None, trace, f"{name}.o"), trace, name, "o")
+        x = self.residual(
+            x, projections["o"], self.prepare(projections["o"], o, None, trace, f"{name}.o"), trace, name, "o"
+        )
 
         gate = self.prepare(projections["gate"], x, None, trace, f"{name}.gate")
         raw = self.raw(projections["gate"], gate, trace, f"{name}.gate")
@@ -131,7 +145,7 @@ class IntegerModel:
         if trace is not None:
             both = raw.copy()
             both[:, 0::2] = y
-            trace.add("values", f"{name}.gate", both)
+            trace.add("value", f"{name}.gate", both)
         m = self.product("mixer", raw[:, 1::2], arith.silu(y), layer.m_shift, "m", choose_shift)
         _note(trace, "vector", f"{name}.m", m)
         down = self.prepare(projections["down"], m, None, trace, f"{name}.down")
@@ -158,13 +172,13 @@ class IntegerModel:
             dtype=np.int64,
         )
         q = arith.quantise(u, reciprocals[:, :1], reciprocals[:, 1:])
-        _note(trace, "activations", label, q)
+        _note(trace, "activation", label, q)
         return Prepared(q, scales[:, :1], scales[:, 1:], square_sum)
 
     def raw(self, projection: Projection, prepared: Prepared, trace: Trace | None, label: str) -> Ints:
         """Saturated row sums [n, rows]."""
         raw = self.saturate("rows", arith.row_sums(self._matrix(projection.weights), prepared.q))
-        _note(trace, "rows", label, raw)
+        _note(trace, "row", label, raw)
         return raw
 
     def _matrix(self, weights: NDArray[np.int8]) -> NDArray[np.float32]:
@@ -178,7 +192,7 @@ class IntegerModel:
         """Dequantised row sums [n, rows]."""
         raw = self.raw(projection, prepared, trace, label)
         y = self.saturate("dequantiser", arith.rescale(raw, prepared.mantissa, prepared.shift))
-        _note(trace, "values", label, y)
+        _note(trace, "value", label, y)
         return y
 
     def product(

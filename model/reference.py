@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+
 from tritape.model.checkpoint import Checkpoint, TernaryLinear
 from tritape.model.errors import TritapeError
 

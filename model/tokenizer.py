@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 import tokenizers
+
 from tritape.model.checkpoint import Checkpoint
 from tritape.model.errors import TritapeError
 
@@ -59,8 +60,18 @@ class Tokenizer:
         """Read `path`; with `vocab_size`, every id must be below it. Raises TritapeError for a bad file."""
         if not Path(path).is_file():
             raise TritapeError(f"{path}: file must exist, not be missing; take it from the checkpoint's repository")
+        self._load(Path(path).read_bytes(), str(path), vocab_size)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, source: str, vocab_size: int | None = None) -> Tokenizer:
+        """A tokenizer.json that a tape carries; `source` is the file that errors name."""
+        tokenizer = cls.__new__(cls)
+        tokenizer._load(data, source, vocab_size)
+        return tokenizer
+
+    def _load(self, data: bytes, path: str, vocab_size: int | None) -> None:
         try:
-            self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+            self._tokenizer = tokenizers.Tokenizer.from_buffer(data)
         except Exception as error:  # the library raises nothing more specific
             raise TritapeError(f"{path}: file must be a tokenizer, not damaged ({error}); download it again") from None
         largest = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0)

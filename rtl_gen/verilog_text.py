@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from amaranth.back import rtlil, verilog
 from amaranth.lib import wiring
+
+# Yosys gives every combinational process a signal to wait for, so that it runs at time zero, but nothing ever changes that
+# signal: Icarus then leaves constants at X. One non-blocking assignment at time zero makes it do its work.
+_TRIGGER = re.compile(r"\\\$auto\$verilog_backend\.cc:\d+:dump_module\$\d+ ")
+_TRIGGER_REG = "  reg initial_trigger = 0;\n"
 
 _done: dict[str, str] = {}  # RTLIL text -> Verilog text; Yosys takes a few tenths of a second, elaboration does not
 
@@ -17,5 +24,7 @@ def verilog_text(component: wiring.Component, name: str) -> str:
     """
     key = rtlil.convert(component, name=name, emit_src=False)
     if key not in _done:
-        _done[key] = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+        text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+        text = _TRIGGER.sub("initial_trigger", text)
+        _done[key] = text.replace(_TRIGGER_REG, _TRIGGER_REG + "  initial initial_trigger <= 1;\n")
     return _done[key]

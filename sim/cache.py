@@ -13,6 +13,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def digest(*parts: str | bytes) -> str:
 def cached(kind: str, key: str, build: Callable[[Path], None]) -> Path:
     """Folder of the entry `key` of this `kind`; on a miss `build(folder)` fills it first.
 
-    `build` gets an empty temporary folder in the cache (so a rename suffices) and must not store its path in the result.
+    `build` gets an empty temporary folder in the cache (so a rename suffices) and must not store its path in it.
     If it raises, the temporary folder is removed, no entry appears and the exception goes on to the caller.
     """
     entry = cache_root() / kind / key
@@ -66,8 +67,10 @@ def reused_objects(folder: Path, key: str) -> Iterator[None]:
     """
     entry = cache_root() / "runtime" / key
     if entry.is_dir():
+        later = time.time() + 3600  # they depend on the Makefile that is about to be written
         for item in entry.iterdir():
-            shutil.copy(item, folder)  # a new time stamp, so that make finds them up to date
+            copy = shutil.copy(item, folder)
+            os.utime(copy, (later, later))
     yield
     if not entry.is_dir():
 

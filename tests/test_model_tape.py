@@ -51,7 +51,9 @@ def test_every_flipped_byte_is_found(odd_model: QuantisedModel, tmp_path):
     for position in rng.integers(0, used, 40).tolist():
         damaged = bytearray(tape.image)
         damaged[position] ^= 0x10
-        if position % 16 >= 4 and bytes(tape.image[position - position % 16 + 4 : position - position % 16 + 16]) == bytes(12):
+        if position % 16 >= 4 and bytes(
+            tape.image[position - position % 16 + 4 : position - position % 16 + 16]
+        ) == bytes(12):
             continue  # padding behind a CRC carries nothing
         with pytest.raises(TritapeError, match=r"must"):
             read_model(dataclasses.replace(tape, image=bytes(damaged)))

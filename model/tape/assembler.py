@@ -112,7 +112,9 @@ def projection(model: QuantisedModel, what: str) -> Projection:
     return model.layers[int(layer)].projections[name]
 
 
-def _header(model: QuantisedModel, geometry: Geometry, rows: int, prologue: list[Section], body: list[Section]) -> bytes:
+def _header(
+    model: QuantisedModel, geometry: Geometry, rows: int, prologue: list[Section], body: list[Section]
+) -> bytes:
     config = model.config
     sizes = [sum(geometry.section_words(s) for s in part) for part in (prologue, body)]
     prologue_address = geometry.boot_words

@@ -62,7 +62,7 @@ class PrepMode(enum.IntEnum):
 class MatvecMode(enum.IntEnum):
     """What happens to the row sums of a MATVEC."""
 
-    I = 0  # noqa: E741
+    I = 0
     F = 1
     G = 2
     GATE_UP = 3
@@ -101,7 +101,9 @@ class Section:
     @classmethod
     def decode(cls, data: bytes) -> Section:
         """Parse 32 header bytes. Raises TritapeError for an opcode that does not exist."""
-        op, mode, flags, shift, index, tiles, payload, length, rows, mantissa, base, eps, exponent = _HEADER.unpack(data)
+        op, mode, flags, shift, index, tiles, payload, length, rows, mantissa, base, eps, exponent = _HEADER.unpack(
+            data
+        )
         if op not in Opcode.__members__.values():
             raise TritapeError(f"opcode must be 1 to 6, not {op}; the tape is damaged: pack it again")
         return cls(
@@ -270,8 +272,16 @@ class _Builder:
             flags = (row0 == 0) | (row0 + block == rows) << 1
             self.add(
                 Section(
-                    Opcode.MATVEC, mode=mode, flags=flags, tiles=tiles, payload=tiles * block, length=rows,
-                    rows=block, base=base, what=what, row0=row0,
+                    Opcode.MATVEC,
+                    mode=mode,
+                    flags=flags,
+                    tiles=tiles,
+                    payload=tiles * block,
+                    length=rows,
+                    rows=block,
+                    base=base,
+                    what=what,
+                    row0=row0,
                 )  # fmt: skip
             )
 
@@ -285,7 +295,9 @@ class TapeFile:
     image: bytes
 
 
-def write_tape(path: Path, metadata: dict[str, Any], tokenizer: bytes, image: Iterator[bytes], image_bytes: int) -> None:
+def write_tape(
+    path: Path, metadata: dict[str, Any], tokenizer: bytes, image: Iterator[bytes], image_bytes: int
+) -> None:
     """Write a tape file through a temporary file beside it, so that an interrupt leaves nothing half-written."""
     text = json.dumps(metadata, sort_keys=True).encode()
     crc = zlib.crc32(text + tokenizer)
@@ -317,14 +329,20 @@ def read_tape(path: Path) -> TapeFile:
         raise TritapeError(f"{path}: tape must be a file, not missing; make one with `tritape pack`")
     data = path.read_bytes()
     if len(data) < _CONTAINER.size or not data.startswith(_CONTAINER_MAGIC):
-        raise TritapeError(f"{path}: file must start with {_CONTAINER_MAGIC!r}, not {data[:8]!r}; it is not a tape, or another version: pack it again")
+        raise TritapeError(
+            f"{path}: file must start with {_CONTAINER_MAGIC!r}, not {data[:8]!r}; it is not a tape, or another version: pack it again"
+        )
     _, metadata_bytes, tokenizer_bytes, image_bytes, crc = _CONTAINER.unpack_from(data)
     start = _CONTAINER.size + metadata_bytes + tokenizer_bytes
     if len(data) != start + image_bytes:
-        raise TritapeError(f"{path}: file must have {start + image_bytes} bytes, not {len(data)}; it is truncated or damaged: pack it again")
+        raise TritapeError(
+            f"{path}: file must have {start + image_bytes} bytes, not {len(data)}; it is truncated or damaged: pack it again"
+        )
     head = data[_CONTAINER.size : start]
     if zlib.crc32(head) != crc:
-        raise TritapeError(f"{path}: CRC-32 of the metadata must be {crc:#010x}, not {zlib.crc32(head):#010x}; the file is damaged: pack it again")
+        raise TritapeError(
+            f"{path}: CRC-32 of the metadata must be {crc:#010x}, not {zlib.crc32(head):#010x}; the file is damaged: pack it again"
+        )
     return TapeFile(json.loads(head[:metadata_bytes]), head[metadata_bytes:], data[start:])
 
 
@@ -345,4 +363,3 @@ def image_words(config: ModelConfig, groups: int, max_rows: int) -> int:
     prologue, body = program(config, groups, max_rows)
     words = geometry.boot_words + sum(geometry.section_words(s) for s in prologue + body)
     return words + config.vocab_size * geometry.row_words(config.hidden_size)
-

@@ -40,7 +40,9 @@ def read_header(image: bytes, groups: int, source: str = "tape") -> HeaderPayloa
     for field, wanted in (("magic", MAGIC), ("version", VERSION), ("groups", groups)):
         value = getattr(header, field)
         if value != wanted:
-            raise TritapeError(f"{source}: {field} of the HEADER section must be {wanted}, not {value}; pack the tape again")
+            raise TritapeError(
+                f"{source}: {field} of the HEADER section must be {wanted}, not {value}; pack the tape again"
+            )
     return header
 
 
@@ -136,22 +138,30 @@ def _embedding(image: bytes, groups: int, header: HeaderPayload, source: str) ->
     crcs = np.ascontiguousarray(data[:, -groups:][:, :4]).view("<u4").reshape(-1)
     for token, (row, crc) in enumerate(zip(rows, crcs, strict=True)):
         if zlib.crc32(row.tobytes()) != crc:
-            raise TritapeError(f"{source}: CRC-32 of embedding row {token} must be {crc:#010x}, not {zlib.crc32(row.tobytes()):#010x}; pack the tape again")
+            raise TritapeError(
+                f"{source}: CRC-32 of embedding row {token} must be {crc:#010x}, not {zlib.crc32(row.tobytes()):#010x}; pack the tape again"
+            )
     return rows[:, : header.hidden].view(np.int8)
 
 
 def _section(image: bytes, geometry: Geometry, address: int, source: str) -> tuple[Section, bytes]:
     start = address * geometry.groups
     if start + HEADER_BYTES > len(image):
-        raise TritapeError(f"{source}: image must have more than {start + HEADER_BYTES} bytes, not {len(image)}; pack the tape again")
+        raise TritapeError(
+            f"{source}: image must have more than {start + HEADER_BYTES} bytes, not {len(image)}; pack the tape again"
+        )
     section = Section.decode(image[start : start + HEADER_BYTES])
     end = start + (geometry.header_words + section.payload) * geometry.groups
     if end + 4 > len(image):
-        raise TritapeError(f"{source}: section at word {address} must end within {len(image)} bytes, not at {end + 4}; pack the tape again")
+        raise TritapeError(
+            f"{source}: section at word {address} must end within {len(image)} bytes, not at {end + 4}; pack the tape again"
+        )
     (crc,) = struct.unpack_from("<I", image, end)
     found = zlib.crc32(image[start:end])
     if found != crc:
-        raise TritapeError(f"{source}: CRC-32 of section {section.index} at word {address} must be {crc:#010x}, not {found:#010x}; pack the tape again")
+        raise TritapeError(
+            f"{source}: CRC-32 of section {section.index} at word {address} must be {crc:#010x}, not {found:#010x}; pack the tape again"
+        )
     return section, image[start + geometry.header_words * geometry.groups : end]
 
 

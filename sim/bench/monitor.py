@@ -23,7 +23,9 @@ class StreamMonitor:
                 if payload.strip("01"):
                     return f"payload must have only 0 and 1 bits while valid is 1, not {payload!r}"
             elif payload != held:
-                return f"payload must stay stable while valid is 1 and ready is 0, not change from {held!r} to {payload!r}"
+                return (
+                    f"payload must stay stable while valid is 1 and ready is 0, not change from {held!r} to {payload!r}"
+                )
             if ready == "0":
                 self._held = payload
         elif valid != "0":

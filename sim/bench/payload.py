@@ -2,56 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from amaranth.hdl import Shape
 from amaranth.lib import data
-
 from tritape.model.errors import TritapeError
 
-Payload = int | Mapping[str, Any] | Sequence[Any]
 
-
-def encode(shape: Any, value: Any, where: str) -> int:
-    """Value as the unsigned integer that its bits spell. `where` names it in errors.
+def encoder(shape: Any) -> Callable[[Any, str], int]:
+    """Function (value, name for errors) -> the unsigned integer that the value's bits spell.
 
     Integers (in the shape's range) for plain shapes and enumerations; for a struct a dict with every field, for a
     union a dict with one, for an array a sequence. `TritapeError` for a value that does not fit.
     """
     if isinstance(shape, data.Layout):
-        fields = dict(shape)
-        if isinstance(shape, data.ArrayLayout):
-            if not hasattr(value, "__len__") or len(value) != len(fields):
-                raise TritapeError(f"{where} must be a sequence of {len(fields)} elements, not {value!r}")
-            items = dict(enumerate(value))
-        else:
-            union = isinstance(shape, data.UnionLayout)
-            if not isinstance(value, Mapping) or not (
-                len(value) == 1 and set(value) <= set(fields) if union else set(value) == set(fields)
-            ):
-                kind = "one of the fields" if union else "the fields"
-                raise TritapeError(f"{where} must be a dict of {kind} {list(fields)}, not {value!r}")
-            items = dict(value)
-        packed = 0
-        for key, item in items.items():
-            inner = f"{where}[{key}]" if isinstance(key, int) else f"{where}.{key}"
-            packed |= encode(fields[key].shape, item, inner) << fields[key].offset
-        return packed
+        return _layout_encoder(shape)
     plain = Shape.cast(shape)
     low = -(1 << plain.width - 1) if plain.signed and plain.width else 0
     high = low + (1 << plain.width) - 1
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        raise TritapeError(f"{where} must be an integer, not {value!r}") from None
-    if not low <= number <= high or number != value:
-        raise TritapeError(f"{where} must be an integer in {low}..{high}, not {value!r}")
-    return number & ((1 << plain.width) - 1)
+    mask = (1 << plain.width) - 1
+
+    def encode_plain(value: Any, where: str) -> int:
+        try:
+            number = int(value)
+        except (TypeError, ValueError):
+            raise TritapeError(f"{where} must be an integer, not {value!r}") from None
+        if not low <= number <= high or number != value:
+            raise TritapeError(f"{where} must be an integer in {low}..{high}, not {value!r}")
+        return number & mask
+
+    return encode_plain
+
+
+def _layout_encoder(shape: data.Layout) -> Callable[[Any, str], int]:
+    fields = {key: (encoder(field.shape), field.offset) for key, field in shape}
+    array, union = isinstance(shape, data.ArrayLayout), isinstance(shape, data.UnionLayout)
+
+    def encode_array(value: Any, where: str) -> int:
+        if not hasattr(value, "__len__") or len(value) != len(fields):
+            raise TritapeError(f"{where} must be a sequence of {len(fields)} elements, not {value!r}")
+        packed = 0
+        for (key, (inner, offset)), item in zip(fields.items(), value):
+            packed |= inner(item, f"{where}[{key}]") << offset
+        return packed
+
+    def encode_struct(value: Any, where: str) -> int:
+        fits = (
+            isinstance(value, Mapping) and value.keys() <= fields.keys() and len(value) == (1 if union else len(fields))
+        )
+        if not fits:
+            kind = "one of the fields" if union else "the fields"
+            raise TritapeError(f"{where} must be a dict of {kind} {list(fields)}, not {value!r}")
+        packed = 0
+        for key, item in value.items():
+            inner, offset = fields[key]
+            packed |= inner(item, f"{where}.{key}") << offset
+        return packed
+
+    return encode_array if array else encode_struct
 
 
 def decode(shape: Any, bits: int) -> Any:
-    """Inverse of `encode`; of a union, every field."""
+    """Inverse of `encoder`; of a union, every field."""
     if isinstance(shape, data.Layout):
         fields = dict(shape)
         values = {key: decode(field.shape, bits >> field.offset) for key, field in fields.items()}
@@ -68,10 +81,17 @@ def width(shape: Any) -> int:
     return Shape.cast(shape).width
 
 
+def texts(shape: Any, values: Iterable[Any], where: str) -> list[str]:
+    """Values as bit text, most significant bit first; empty text for a shape without bits."""
+    bits, encode = width(shape), encoder(shape)
+    packed = [encode(value, f"{where}[{index}]") for index, value in enumerate(values)]
+    return [f"{number:0{bits}b}" if bits else "" for number in packed]
+
+
 def text(shape: Any, value: Any, where: str) -> str:
-    """`encode`, as bit text, most significant bit first; empty for a shape without bits."""
+    """One value as bit text; `where` names it in errors."""
     bits = width(shape)
-    return f"{encode(shape, value, where):0{bits}b}" if bits else ""
+    return f"{encoder(shape)(value, where):0{bits}b}" if bits else ""
 
 
 def show(shape: Any, bits: str) -> str:

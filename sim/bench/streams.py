@@ -18,7 +18,6 @@ from amaranth.hdl import Const, Value
 from amaranth.lib import stream, wiring
 from cocotb_tools import config as cocotb_config
 from cocotb_tools.runner import get_runner
-
 from tritape.model.errors import TritapeError
 from tritape.rtl_gen.verilog_text import verilog_text
 from tritape.sim import toolchain
@@ -90,7 +89,7 @@ def check_streams(
     max_cycles: int | None = None,
     name: str | None = None,
 ) -> BenchResult:
-    """Send `inputs` through `component` and compare everything that comes out with `expected`. See the package's manual.
+    """Send `inputs` through `component` and compare everything that comes out with `expected` (manual: the package).
 
     - `inputs`, `expected`: stream port -> its elements; every stream port must be there. `None` as the expectation
       takes and checks the port's transfers without comparing them.
@@ -103,7 +102,7 @@ def check_streams(
     - `name`: what error messages call the component (default: its class).
 
     Raises `AssertionError` naming port, element, field, expected and got for the first thing that is wrong, and
-    `TritapeError` for data that does not fit the ports or a tool that is missing. Skips if `simulator` is not installed.
+    `TritapeError` for data that does not fit the ports or a missing tool. Skips if `simulator` is not installed.
     """
     require_simulator(simulator)
     name = name or type(component).__name__
@@ -120,12 +119,7 @@ def check_streams(
                 raise TritapeError(f"{name}: after must go from an input port to an output port, not {key!r}: {gate!r}")
 
     def stream_job(port: _Port, elements: Sequence[Any] | None, what: str, stall: float) -> dict[str, Any]:
-        words = elements and [
-            payload.text(port.shape, element, f"{what}[{port.name!r}][{index}]")
-            for index, element in enumerate(elements)
-        ]
-        if elements is not None and len(elements) == 0:
-            words = []
+        words = None if elements is None else payload.texts(port.shape, elements, f"{what}[{port.name!r}]")
         gates = [list(gate) for gate in after.get(port.name, ())]
         return {"name": port.name, "width": port.width, "words": words, "stall": stall, "after": gates}
 
@@ -148,7 +142,9 @@ def check_streams(
         at += port.width
         if key in finals and got != payload.text(port.shape, finals[key], f"finals[{key!r}]"):
             shown = payload.show(port.shape, got)
-            raise AssertionError(f"{name} ({simulator}, seed {seed}): port {key!r} at the end: expected {finals[key]}, got {shown}")
+            raise AssertionError(
+                f"{name} ({simulator}, seed {seed}): port {key!r} at the end: expected {finals[key]}, got {shown}"
+            )
     transfers = verdict["transfers"]
     start = min((transfers[key][0] for key in ports.inputs if transfers[key]), default=0)
     latency = {key: cycle - start for key, cycle in verdict["first_valid"].items() if cycle is not None}
@@ -171,7 +167,9 @@ def _ports_of(component: wiring.Component) -> _Ports:
             (found.plain_in if inward else found.plain_out)[port.name] = port
         elif isinstance(member.signature, stream.Signature):
             if any(isinstance(Value.cast(getattr(interface, part)), Const) for part in ("valid", "ready")):
-                raise TritapeError(f"stream port {port.name!r} must have valid and ready, not always_valid or always_ready")
+                raise TritapeError(
+                    f"stream port {port.name!r} must have valid and ready, not always_valid or always_ready"
+                )
             shape = member.signature.members["payload"].shape
             (found.inputs if inward else found.outputs)[port.name] = dataclasses.replace(port, shape=shape)
         else:
@@ -179,7 +177,9 @@ def _ports_of(component: wiring.Component) -> _Ports:
 
     def walk(path: tuple[str | int, ...], signature: Any, inward: bool, interface: Any) -> None:
         for key, member in signature.members.items():
-            spread((*path, key), member, inward ^ (member.flow == wiring.In), getattr(interface, key), member.dimensions)
+            spread(
+                (*path, key), member, inward ^ (member.flow == wiring.In), getattr(interface, key), member.dimensions
+            )
 
     def spread(path: Any, member: wiring.Member, inward: bool, value: Any, dimensions: Sequence[int]) -> None:
         if dimensions:
@@ -240,7 +240,9 @@ def _build(component: wiring.Component, ports: _Ports, simulator: str) -> Path:
         env = toolchain.verilator_env()
     else:
         tool, env = toolchain.icarus_version(), {}
-    cocotb = f"{importlib.metadata.version('cocotb')} {cocotb_config.libs_dir}"  # its path is linked into the executable
+    cocotb = (
+        f"{importlib.metadata.version('cocotb')} {cocotb_config.libs_dir}"  # its path is linked into the executable
+    )
     key = digest(verilog, simulator, tool, cocotb, *args)
 
     def build(folder: Path) -> None:
@@ -273,6 +275,7 @@ def _simulate(build: Path, simulator: str, job: dict[str, Any]) -> dict[str, Any
         extra = {
             "TRITAPE_BENCH_JOB": str(folder / "job.json"),
             "TRITAPE_BENCH_RESULT": str(result),
+            "COCOTB_REWRITE_ASSERTION_FILES": "",  # pytest's import hook doubles the start-up time
         }
         before, sys.path[:] = sys.path[:], path  # the runner hands sys.path to the simulator
         try:
@@ -307,14 +310,16 @@ def _explain(ports: _Ports, expected: Mapping[str, Sequence[Any] | None], verdic
         return f"stream rule broken at {where}: {verdict['rule']}"
     if verdict["kind"] == "extra":
         total = len(expected[port.name] or ())
-        return f"{where}: extra element after the last of {total} expected, got {payload.show(port.shape, verdict['got'])}"
+        return (
+            f"{where}: extra element after the last of {total} expected, got {payload.show(port.shape, verdict['got'])}"
+        )
     if verdict["kind"] == "timeout":
-        held = " (ready was held low until valid: valid must not wait for ready)" if verdict["held"] else ""
+        held = " (ready was held low until valid, which must not wait for ready)" if verdict["held"] else ""
         progress = ", ".join(f"{name} {done}" for name, done in verdict["progress"].items())
         return f"timeout at {where}: the next transfer never came{held}; transfers so far: {progress}"
     elements = expected[port.name]
     assert elements is not None
-    want = payload.encode(port.shape, elements[verdict["index"]], "")
+    want = payload.encoder(port.shape)(elements[verdict["index"]], "")
     got = verdict["got"]
     difference = None
     if not got.strip("01"):

@@ -1,0 +1,40 @@
+# Everything a clone needs: `make demo` and `make test` set up a virtual environment of their own.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+
+.PHONY: demo test test-fast test-route lint docs bars clean
+
+demo: $(VENV)/.ready  ## Text from the embedded model in simulated hardware, every logit checked
+	$(BIN)/tritape generate "It is a truth universally acknowledged, that" --tokens 48 --temperature 0.7 --seed 1
+
+test: $(VENV)/.ready  ## Everything but place and route
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not route"
+
+test-fast: $(VENV)/.ready  ## Units and model only
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not route and not slow"
+
+test-route: $(VENV)/.ready  ## Place and route, some ten minutes
+	$(BIN)/pytest -m route
+
+bars: $(VENV)/.ready  ## Measure every figure that README and docs state
+	$(BIN)/python benchmarks/bars.py
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+docs: $(VENV)/.dev  ## Warnings are errors
+	$(BIN)/sphinx-build -W -q docs docs/_build
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test,dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build docs/_build *.egg-info

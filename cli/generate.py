@@ -1,0 +1,99 @@
+"""`tritape generate`: text from the generated Verilog in cycle-accurate simulation."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tritape.cli import app
+from tritape.cli.common import build_progress, load_model, out, report, write_json
+from tritape.cli.model import Groups, JsonFile, quantise
+from tritape.model.errors import TritapeError
+from tritape.model.quantised import QuantisedModel
+from tritape.model.tape.layout import read_tape
+from tritape.model.tape.reader import read_model
+from tritape.model.tokenizer import TextCodec, Tokenizer, load_tokenizer
+
+CLOCK_HZ = 80_000_000
+"""Clock that tokens per second are projected with unless --clock says otherwise: what `tritape area accelerator --route`
+must close on an ECP5-85F."""
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="Text to go on from; it must not end in a space.")],
+    model: Annotated[Path | None, typer.Option(help="Checkpoint folder or tape (default: the embedded model).")] = None,
+    tokens: Annotated[int, typer.Option(help="Tokens to generate.")] = 32,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of the sampler, 0 to 2^32 - 1.")] = 0,
+    groups: Groups = 16,
+    clock: Annotated[int, typer.Option(help="Clock in Hz for the projected tokens per second.")] = CLOCK_HZ,
+    trace: Annotated[Path | None, typer.Option(help="Write waveforms to this FST file.")] = None,
+    json_file: JsonFile = None,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Compare every logit with the golden model.")
+    ] = True,
+) -> None:
+    """Generate text in simulated hardware; every token's logits are compared with the integer golden model."""
+    from tritape.sim import generate as simulated
+
+    if not 0 <= seed < 1 << 32:
+        raise TritapeError(f"seed must be from 0 to 4294967295, not {seed}")
+    quantised, tokenizer, groups = load_quantised(model, groups)
+    ids = tokenizer.encode(prompt)
+    config = simulated.config_for(quantised, groups)
+    stream = tokenizer.stream()
+    with build_progress("building simulator") as tell:
+        simulation = simulated.Simulation(config, trace, tell)
+    with simulation:
+        generator = simulated.Generator(
+            simulation, quantised, groups, max_rows=config.max_rows, temperature=temperature, seed=seed, check=check
+        )
+        pieces: list[str] = []
+
+        def show(token: int) -> None:
+            pieces.append(stream.push(token))
+            sys.stdout.write(pieces[-1])
+            sys.stdout.flush()
+
+        sys.stdout.write(prompt)
+        sys.stdout.flush()
+        result = simulated.generate(generator, ids, tokens, show)
+    pieces.append(stream.finish())
+    sys.stdout.write(pieces[-1] + "\n")
+    sys.stdout.flush()
+    del result["generated_ids"]
+    result = {
+        "text": "".join(pieces),
+        **result,
+        "clock_hz": clock,
+        "tokens_per_second": clock / result["cycles_per_token"],
+    }
+    summary: dict[str, Any] = {key: value for key, value in result.items() if key not in ("text", "difference")}
+    report(summary, None, "simulated cycles; tokens per second projected from the clock")
+    if json_file is not None:
+        write_json(json_file, result)
+    if result["difference"] is not None:
+        out.print(f"[red]first difference:[/red] {result['difference']}")
+        raise typer.Exit(1)
+
+
+def load_quantised(path: Path | None, groups: int) -> tuple[QuantisedModel, TextCodec, int]:
+    """Integers, tokenizer and G of a checkpoint folder or a tape (whose own G counts); None is the embedded model."""
+    if path is not None and path.is_file():
+        tape = read_tape(path)
+        if not tape.tokenizer:
+            raise TritapeError(
+                f"{path}: tape must hold a tokenizer, not none; pack it from a folder with tokenizer.json"
+            )
+        model = read_model(tape, str(path))
+        return (
+            model,
+            Tokenizer.from_bytes(tape.tokenizer, str(path), model.config.vocab_size),
+            int(tape.metadata["groups"]),
+        )
+    checkpoint = load_model(path)
+    return quantise(checkpoint), load_tokenizer(checkpoint), groups

@@ -1,0 +1,162 @@
+"""`tritape pack`, `inspect`, `check`, `perplexity`: everything about a model that needs no hardware but `check --rtl`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from tritape.cli import app
+from tritape.cli.common import load_model, out, progress, report
+from tritape.model.checkpoint import Checkpoint
+from tritape.model.errors import TritapeError
+from tritape.model.formats import quantise_model
+from tritape.model.golden import IntegerModel
+from tritape.model.quantised import QuantisedModel
+from tritape.model.reference import FloatModel
+from tritape.model.reference import perplexity as measure_perplexity
+from tritape.model.tape.assembler import DEFAULT_ROWS
+from tritape.model.tape.assembler import pack as pack_tape
+from tritape.model.tape.layout import Geometry, ideal_cycles, read_tape, ternary_weights
+from tritape.model.tape.reader import read_header, read_model, sections
+from tritape.model.tokenizer import load_tokenizer
+
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the result as JSON to this file.")]
+Groups = Annotated[int, typer.Option(help="Byte tables of the engine, that is bytes a word.")]
+
+
+def quantise(checkpoint: Checkpoint) -> QuantisedModel:
+    """`quantise_model` with a progress bar."""
+    with progress("calibrating") as update:
+        return quantise_model(checkpoint, progress=update)
+
+
+@app.command()
+def pack(
+    checkpoint: Annotated[Path, typer.Argument(help="Hugging Face folder of an hgrn_bit model.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The tape file to write.")] = Path("model.tape"),
+    groups: Groups = 16,
+    rows: Annotated[int, typer.Option(help="Rows a block: the bitstream's row accumulator.")] = DEFAULT_ROWS,
+) -> None:
+    """Calibrate a checkpoint and lay it out as a tape."""
+    Geometry(groups)
+    model = load_model(checkpoint)
+    tokenizer = b"" if model.tokenizer_path is None else model.tokenizer_path.read_bytes()
+    quantised = quantise(model)
+    with progress("packing") as update:
+        metadata = pack_tape(quantised, output, groups, rows, tokenizer, checkpoint.resolve().name, update)
+    out.print(f"{output}: {metadata['image_bytes']:,} bytes of tape for engines of G = {groups}")
+
+
+@app.command()
+def inspect(
+    tape: Annotated[Path, typer.Argument(help="A tape file.")],
+    json_file: JsonFile = None,
+) -> None:
+    """Check every CRC of a tape and say what is on it."""
+    file = read_tape(tape)
+    groups = file.metadata["groups"]
+    header = read_header(file.image, groups, str(tape))
+    geometry = Geometry(groups)
+    words: Counter[str] = Counter()
+    count: Counter[str] = Counter()
+    for section, _, _ in sections(file.image, groups, str(tape)):
+        words[section.opcode.name] += geometry.section_words(section)
+        count[section.opcode.name] += 1
+    model = read_model(file, str(tape))
+    streamed = sum(words.values()) + header.row_words
+    result: dict[str, Any] = {
+        "name": file.metadata["name"],
+        "checkpoint_sha256": file.metadata["checkpoint_sha256"],
+        "groups": groups,
+        "hidden": header.hidden,
+        "intermediate": header.intermediate,
+        "layers": header.layers,
+        "vocabulary": header.vocab,
+        "rows_a_block": header.rows,
+        "residual_fraction": model.residual_fraction,
+        "logit_fraction": model.logit_fraction,
+        "image_bytes": len(file.image),
+        "words_a_token": streamed,
+        "ternary_weights": ternary_weights(model.config),
+        "packing": ideal_cycles(model.config, groups) / streamed,
+        "sections": dict(count),
+        "words": dict(words),
+    }
+    report(result, json_file, f"{tape} (all CRCs right)")
+
+
+@app.command()
+def check(
+    checkpoint: Annotated[Path, typer.Argument(help="Hugging Face folder of an hgrn_bit model.")],
+    against: Annotated[Path, typer.Option(help="Recorded outputs: npz with ids [n, t] and logits [n, t, vocabulary].")],
+    rtl: Annotated[bool, typer.Option("--rtl", help="Also run the hardware, in simulation.")] = False,
+    tokens: Annotated[int | None, typer.Option(help="Tokens of each sequence (default all).")] = None,
+    groups: Groups = 16,
+    json_file: JsonFile = None,
+) -> None:
+    """Compare float model, integer model and hardware with recorded logits of the authors' code."""
+    model = load_model(checkpoint)
+    ids, wanted = _recorded(against, model.config.vocab_size, tokens)
+    float_model, integer = FloatModel(model), IntegerModel(quantise(model))
+    results: list[list[np.ndarray]] = [[], []]
+    for kind, runner in enumerate((float_model, integer)):
+        for sequence in ids:
+            runner.reset()
+            results[kind].append(runner.run(sequence))
+    floats, integers = np.array(results[0]), np.array(results[1])
+    result: dict[str, Any] = {
+        "sequences": len(ids),
+        "tokens": int(ids.size),
+        "float_max_rel": float(np.abs(floats - wanted).max() / np.abs(wanted).max()),
+        "int_rel_rms": float(np.sqrt(np.mean((integers - wanted) ** 2) / np.mean(wanted**2))),
+        "int_top1": float(np.mean(integers.argmax(-1) == wanted.argmax(-1))),
+    }
+    if rtl:
+        from tritape.sim.generate import check_tokens
+
+        with progress("simulating") as update:
+            result |= check_tokens(integer.model, [list(map(int, s)) for s in ids], groups, update)
+    report(result, json_file, f"{checkpoint} against {against}")
+    if result.get("rtl_bit_exact") is False:
+        raise typer.Exit(1)
+
+
+@app.command()
+def perplexity(
+    checkpoint: Annotated[Path, typer.Argument(help="Hugging Face folder of an hgrn_bit model.")],
+    text: Annotated[Path, typer.Argument(help="A UTF-8 text file.")],
+    tokens: Annotated[int | None, typer.Option(help="Only this many tokens (default all).")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Perplexity of a text under the float model and under the integer model."""
+    model = load_model(checkpoint)
+    if not text.is_file():
+        raise TritapeError(f"{text}: text must be a file, not missing")
+    ids = load_tokenizer(model).encode(text.read_text(encoding="utf-8"))
+    if tokens is not None:
+        ids = ids[: tokens + 1]
+    result: dict[str, Any] = {}
+    for name, runner in (("float", FloatModel(model)), ("integer", IntegerModel(quantise(model)))):
+        with progress(name) as update:
+            result[f"{name}_perplexity"] = measure_perplexity(runner, np.asarray(ids), progress=update)
+    result["change"] = result["integer_perplexity"] / result["float_perplexity"] - 1
+    result["tokens"] = len(ids) - 1
+    report(result, json_file, f"{checkpoint} on {text}")
+
+
+def _recorded(path: Path, vocab: int, tokens: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """ids int [n, t] and logits float [n, t, vocab] of an npz file."""
+    if not path.is_file():
+        raise TritapeError(f"{path}: recorded outputs must be an npz file, not missing")
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            ids, logits = data["ids"], data["logits"]
+    except (ValueError, KeyError, OSError) as error:
+        raise TritapeError(f"{path}: file must be an npz with arrays ids and logits, not {error}") from None
+    if ids.ndim != 2 or logits.shape != (*ids.shape, vocab):
+        raise TritapeError(f"{path}: logits must have shape {[*ids.shape, vocab]}, not {list(logits.shape)}")
+    return ids[:, :tokens], logits[:, :tokens].astype(np.float64)

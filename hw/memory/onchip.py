@@ -1,0 +1,82 @@
+"""Block RAM as the memory of a small model."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+
+from tritape.hw.memory.signature import MemorySignature, Request
+from tritape.model.errors import TritapeError
+
+
+class OnChipMemory(wiring.Component):
+    """`words` words of G bytes in block RAM, read in runs at one word a cycle.
+
+    Ports (`MemorySignature`)
+        requests: In, {address u32, length u32}; the addresses wrap at the size of the block RAM, a power of two.
+        words: Out, 8 G bits. One word a cycle, without a gap inside a request and from one request of at least two words
+        to the next if that is there when the first one's last word is read. Length 0 gives nothing.
+        write: In, {address u32, word 8 G bits}; always ready. A word read in the cycle of its writing is undefined.
+
+    Streams: `requests.ready` and `write.ready` are registers or constants; `words.valid` and its payload are registers.
+    All stages stop while a word waits for `words.ready`.
+    Latency: `LATENCY` = 4 cycles from a request's transfer to its first word.
+    Cost: the block RAM, 8 G + about 100 flip-flops. Tested: G = 4, 13, 16; 1 to 300 words.
+    `init` holds bytes in memory order, at most words * G of them; the rest is zero.
+    Errors: `TritapeError` for groups, words or init out of range.
+    """
+
+    LATENCY = 4
+
+    def __init__(self, groups: int, words: int, init: bytes | None = None) -> None:
+        if groups < 4:
+            raise TritapeError(f"groups must be at least 4, not {groups!r}")
+        if words < 1:
+            raise TritapeError(f"words must be at least 1, not {words!r}; the memory holds a tape")
+        init = init or b""
+        if len(init) > words * groups:
+            raise TritapeError(f"init must be at most {words * groups} bytes, not {len(init)}; use a larger memory")
+        self.groups = groups
+        self.depth = 1 << max(1, (words - 1).bit_length())
+        self.init = [int.from_bytes(init[at : at + groups], "little") for at in range(0, len(init), groups)]
+        super().__init__(MemorySignature(groups))
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.memory = memory = Memory(shape=8 * self.groups, depth=self.depth, init=self.init)
+        write = memory.write_port()
+        m.d.comb += [
+            self.write.ready.eq(1),
+            write.en.eq(self.write.valid),
+            write.data.eq(self.write.payload.word),
+        ]
+
+        queued, queue = Signal(Request), Signal()  # one request in wait
+        address, left = Signal(range(self.depth)), Signal(32)
+        active, final = Signal(), Signal()  # the address is one to read; the last one of its request
+        fetched = Signal()  # the block RAM's output is a word
+        m.d.comb += self.requests.ready.eq(~queue)
+        with m.If(self.requests.valid & self.requests.ready):
+            m.d.sync += [queued.eq(self.requests.payload), queue.eq(1)]
+
+        read = memory.read_port()
+        advance = Signal()
+        m.d.comb += [advance.eq(~self.words.valid | self.words.ready), read.en.eq(advance | self.write.valid)]
+        with m.If(self.write.valid):  # one port for both: no logic for reading and writing the same word at once
+            m.d.comb += [read.addr.eq(self.write.payload.address), write.addr.eq(read.addr)]
+        with m.Else():
+            m.d.comb += [read.addr.eq(address), write.addr.eq(read.addr)]
+        with m.If(advance):
+            m.d.sync += [fetched.eq(active), self.words.valid.eq(fetched), self.words.payload.eq(read.data)]
+            m.d.sync += [address.eq(address + 1), left.eq(left - 1), final.eq(left == 2)]
+            with m.If(~active | final):
+                m.d.sync += [
+                    address.eq(queued.address),
+                    left.eq(queued.length),
+                    final.eq(queued.length == 1),
+                    active.eq(queue & (queued.length != 0)),
+                ]
+                with m.If(queue):
+                    m.d.sync += queue.eq(0)
+        return m

@@ -1,0 +1,22 @@
+"""Payloads of the streams that leave the sequencer (docs/contract.md, "Streams between units")."""
+
+from __future__ import annotations
+
+from amaranth.hdl import signed
+from amaranth.lib import data
+
+EngineCommand = data.StructLayout({"tiles": 16, "rows": 16, "release": 1})
+ResidualCommand = data.StructLayout({"mode": 2, "region": 1, "length": 15})
+NormCommand = data.StructLayout(
+    {"length": 15, "slot": 1, "keep": 1, "eps": 48, "mantissa": 16, "exponent": signed(8)}
+)
+DequantiserCommand = data.StructLayout({"rows": 16, "pattern": 2, "take": 1, "destination": 2})
+MlgruCommand = data.StructLayout({"mode": 2, "length": 15, "base": 20, "shift": 6, "fresh": 1})
+MixerCommand = data.StructLayout({"pairs": 15, "shift": 6})
+HeadCommand = data.StructLayout({"rows": 17})
+EmbeddingCommand = data.StructLayout({"length": 15, "multiplier": 16})
+
+
+def parameter_word(groups: int) -> data.StructLayout:
+    """A word of norm gains or lower bounds and where it goes; `first` marks the first word of a vector."""
+    return data.StructLayout({"word": 8 * groups, "target": 2, "slot": 1, "first": 1})

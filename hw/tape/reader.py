@@ -1,0 +1,109 @@
+"""Asks the memory for the tape: header, then prologue, embedding row and body of every token."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from tritape.hw.memory.signature import Request
+from tritape.hw.tape.header import PAYLOAD_BYTES, SECTION_BYTES, words
+from tritape.model.errors import TritapeError
+
+TokenRequest = data.StructLayout({"token": 16, "fresh": 1})
+"""A token to run; `fresh` marks the first one of a text (the state starts at zero)."""
+
+
+class TapeReader(wiring.Component):
+    """Turns tokens into read requests, always one prologue ahead.
+
+        boot: [0, header];  configured: prologue;  each token: [embedding + token * row, row words], body, prologue
+
+    Ports
+        boot: In stream, 1 bit (ignored): read the HEADER section at address 0; taken once, after reset.
+        configured: In 1, and prologue_address, prologue_words, body_address, body_words, embedding_address, row_words,
+        In u32 (row_words below 65536): the sequencer's registers, constant once `configured` is high.
+        tokens: In stream, {token u16, fresh u1}. A token is taken when the one before is finished, so that `fresh` holds
+        for the whole token.
+        finished: In 1, the sequencer's pulse at the END section of a token.
+        requests: Out stream, {address u32, length u32} in words.
+        fresh: Out u1, of the token under way.
+
+    Streams: `requests` is a register; the ready signals are functions of registers only.
+    Latency: `LATENCY` = 3 cycles from a token's transfer to the request of its row.
+    Cost: a 16 x 16 multiplier (unsigned), about 180 flip-flops. Tested: G = 4, 13, 16, random addresses and tokens.
+    Errors: `TritapeError` for groups below 4.
+    """
+
+    LATENCY = 3
+
+    def __init__(self, groups: int) -> None:
+        if groups < 4:
+            raise TritapeError(f"groups must be at least 4, not {groups!r}")
+        self.groups = groups
+        numbers = ("prologue_address", "prologue_words", "body_address", "body_words", "embedding_address", "row_words")
+        super().__init__(
+            {
+                "boot": In(stream.Signature(1)),
+                "configured": In(1),
+                **{name: In(32) for name in numbers},
+                "tokens": In(stream.Signature(TokenRequest)),
+                "finished": In(1),
+                "requests": Out(stream.Signature(Request)),
+                "fresh": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        header_words = words(SECTION_BYTES, self.groups) + words(PAYLOAD_BYTES, self.groups) + 1
+        token, size, offset = Signal(16), Signal(16), Signal(32)
+        body = Signal()  # the body's request is next, else the prologue's
+        busy = Signal()  # a token is under way
+        free = Signal()  # the request register can be written
+        request = self.requests.payload
+
+        m.d.comb += free.eq(~self.requests.valid)
+        with m.If(self.requests.valid & self.requests.ready):
+            m.d.sync += self.requests.valid.eq(0)
+        with m.If(self.finished):
+            m.d.sync += busy.eq(0)
+        m.d.sync += [size.eq(self.row_words), offset.eq(token * size)]
+
+        with m.FSM():
+            with m.State("BOOT"):
+                m.d.comb += self.boot.ready.eq(1)
+                m.d.sync += [request.address.eq(0), request.length.eq(header_words)]
+                with m.If(self.boot.valid):
+                    m.d.sync += self.requests.valid.eq(1)
+                    m.next = "CONFIGURE"
+            with m.State("CONFIGURE"):
+                with m.If(self.configured):
+                    m.next = "REGION"
+            with m.State("REGION"):
+                with m.If(free):
+                    m.d.sync += [
+                        request.address.eq(Mux(body, self.body_address, self.prologue_address)),
+                        request.length.eq(Mux(body, self.body_words, self.prologue_words)),
+                        self.requests.valid.eq(1),
+                        body.eq(0),
+                    ]
+                    with m.If(~body):
+                        m.next = "TOKEN"
+            with m.State("TOKEN"):
+                m.d.comb += self.tokens.ready.eq(~busy)
+                with m.If(self.tokens.valid & ~busy):
+                    m.d.sync += [token.eq(self.tokens.payload.token), self.fresh.eq(self.tokens.payload.fresh)]
+                    m.d.sync += [busy.eq(1), body.eq(1)]
+                    m.next = "MULTIPLY"
+            with m.State("MULTIPLY"):
+                m.next = "ROW"
+            with m.State("ROW"):
+                with m.If(free):
+                    m.d.sync += [
+                        request.address.eq(self.embedding_address + offset),
+                        request.length.eq(self.row_words),
+                        self.requests.valid.eq(1),
+                    ]
+                    m.next = "REGION"
+        return m

@@ -1,0 +1,372 @@
+"""The instruction decoder: sections of the tape in, commands and operands of every unit out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from tritape.hw.tape import commands
+from tritape.hw.tape.buffer import StreamBuffer
+from tritape.hw.tape.crc import Crc32
+from tritape.hw.tape.header import (
+    MAGIC,
+    PAYLOAD_BYTES,
+    SECTION_BYTES,
+    VERSION,
+    Fault,
+    Mode,
+    Opcode,
+    SectionHeader,
+    TapeHeader,
+    words,
+)
+
+if TYPE_CHECKING:
+    from tritape.hw.config import Config
+
+REGISTERS = {
+    "prologue_address": 32,
+    "prologue_words": 32,
+    "body_address": 32,
+    "body_words": 32,
+    "embedding_address": 32,
+    "row_words": 32,
+    "vocabulary": 32,
+    "hidden": 16,
+    "intermediate": 16,
+    "layers": 16,
+    "logit_fraction": 8,
+}
+"""Registers of the loaded tape: name -> bits."""
+
+_PATTERN = {Mode.G: 1, Mode.GATE_UP: 2}  # of the dequantiser; 0 for the others
+_DESTINATION = {Mode.GATE_UP: 1, Mode.RESIDUAL: 2, Mode.LOGITS: 3}
+
+
+class Sequencer(wiring.Component):
+    """Parses sections (docs/contract.md, "Tape words") and gives each unit its commands and words, in tape order.
+
+    Ports (streams; payloads in `tritape.hw.tape.commands`)
+        words: In, 8 G bits, the memory's words from the HEADER section on.
+        engine_commands, dequantiser_commands: Out, one for each MATVEC; weights: Out, 8 G bits, its payload.
+        mlgru_commands, mixer_commands, head_commands: Out, one for the first block of modes I, F, G; gate/up; logits.
+        parameters: Out, payload of a LOAD, begun when at most one PREP is unfinished.
+        residual_commands, norm_commands: Out; a PREP gives two (its own mode, then read) and one.
+        embedding_commands, embedding_words: Out; an EMBED, and the row that follows it (8 G bits a word).
+    Ports (plain)
+        fresh: In 1, copied into mlgru_commands; stable during a token. norm_done: In 1, pulse: a PREP is finished.
+        configured: Out 1 and the `REGISTERS`: values of a good HEADER. Constant from then on.
+        fault: Out 1, fault_code: Out 4 (`Fault`): the sequencer stopped until reset. MAGIC: no HEADER section or no
+        magic; then, in this order, HEADER_CRC, VERSION, GROUPS, HIDDEN .. ROWS (more than the configuration has); later
+        OPCODE (an unknown opcode, mode or target) and LIMIT (rows or tiles of a MATVEC beyond the configuration).
+        crc_errors: Out 16, saturating: sections and embedding rows with a wrong CRC; first_bad_section: Out 16 and
+        first_bad_valid: Out 1: index of the first. Bad payload has been passed on by then; only HEADER is refused.
+        section: Out 16, index of the section under way. finished: Out 1, pulse after END.
+        wait_words: Out 1, a word is needed, none is there; wait_units: Out 1, a word is there, a unit is not ready.
+
+    Streams: the commands of a MATVEC and an EMBED are offered while their words pass; the next header waits until they
+    are taken. PREPs are queued (two for the residual, one for the norm), so later sections can feed what they need.
+    `words` is buffered: its ready is a register. valid of the word streams is a register and one LUT.
+    Cycles of a section: its words + `OVERHEAD` (1, while the header is decoded) if nothing stalls; no gap in a payload.
+    Latency: weights leave ceil(32 / G) + 3 cycles after the section's first word came.
+    Cost: `Crc32`, `StreamBuffer` and about 900 flip-flops; no block RAM, no multiplier.
+    Tested: G = 4, 13, 16, 37 under random stalls. Errors: `TritapeError` (from `Crc32`) for G below 4.
+    """
+
+    OVERHEAD = 1
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        word = 8 * config.groups
+        streams = {
+            "engine_commands": commands.EngineCommand,
+            "weights": word,
+            "parameters": commands.parameter_word(config.groups),
+            "residual_commands": commands.ResidualCommand,
+            "norm_commands": commands.NormCommand,
+            "dequantiser_commands": commands.DequantiserCommand,
+            "mlgru_commands": commands.MlgruCommand,
+            "mixer_commands": commands.MixerCommand,
+            "head_commands": commands.HeadCommand,
+            "embedding_commands": commands.EmbeddingCommand,
+            "embedding_words": word,
+        }
+        status = {"configured": 1, "fault": 1, "fault_code": 4, "crc_errors": 16, "first_bad_section": 16}
+        status |= {"first_bad_valid": 1, "section": 16, "finished": 1, "wait_words": 1, "wait_units": 1}
+        super().__init__(
+            {
+                "words": In(stream.Signature(word)),
+                **{name: Out(stream.Signature(shape)) for name, shape in streams.items()},
+                "fresh": In(1),
+                "norm_done": In(1),
+                **{name: Out(width) for name, width in (REGISTERS | status).items()},
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        groups = self.config.groups
+        header_words, tape_words = words(SECTION_BYTES, groups), words(PAYLOAD_BYTES, groups)
+        m.submodules.crc = crc = Crc32(groups)
+        m.submodules.buffer = buffer = StreamBuffer(8 * groups)
+        wiring.connect(m, wiring.flipped(self.words), buffer.sender)
+        word, have, take = buffer.receiver.payload, buffer.receiver.valid, buffer.receiver.ready
+
+        header, tape = Signal(SectionHeader), Signal(TapeHeader)
+        number = Signal(range(max(header_words, tape_words) + 1))  # of the word in a header or in HEADER's payload
+        left, closing = Signal(32), Signal()  # words until the CRC; the next word is the CRC
+        opcode = {code: Signal(name=f"is_{code.name.lower()}") for code in Opcode}  # of the section under way, decoded
+        pending = self._commands(m, header)
+        begin = Signal(init=1)  # the next word begins a section
+        m.d.comb += [
+            crc.word.eq(word),
+            crc.valid.eq(have & take),
+            crc.first.eq(begin),
+            crc.last.eq(closing),
+        ]
+        with m.If(have & take):
+            m.d.sync += begin.eq(closing)
+
+        room = self._preparations(m, header, opcode[Opcode.PREP] & closing & have & take)
+        unfinished, load = Signal(4), Signal()
+        started = opcode[Opcode.PREP] & closing & have & take
+        m.d.sync += [unfinished.eq(unfinished + started - self.norm_done), load.eq(unfinished <= 1)]
+
+        weights = opcode[Opcode.MATVEC] & ~closing
+        parameters = opcode[Opcode.LOAD] & ~closing & load
+        first_parameter = Signal()
+        m.d.comb += [
+            self.weights.payload.eq(word),
+            self.parameters.payload.word.eq(word),
+            self.parameters.payload.target.eq(header.mode),
+            self.parameters.payload.slot.eq(header.flags[0]),
+            self.parameters.payload.first.eq(first_parameter),
+            self.embedding_words.payload.eq(word),
+        ]
+
+        wants = Signal()  # a word would be taken if it and the units were there
+        m.d.comb += [self.wait_words.eq(wants & ~have), self.wait_units.eq(wants & have & ~take)]
+
+        with m.FSM():
+            with m.State("HEADER"):
+                m.d.comb += [wants.eq(1), take.eq(~pending)]
+                with m.If(have & take):
+                    m.d.sync += number.eq(number + 1)
+                    self._capture(m, header, word, number, header_words)
+                    with m.If(number == header_words - 1):
+                        m.next = "DECODE"
+
+            with m.State("DECODE"):
+                code = self._refusal(m, header)
+                m.d.sync += [
+                    self.section.eq(header.index),
+                    left.eq(header.payload),
+                    closing.eq(header.payload == 0),
+                    number.eq(0),
+                    first_parameter.eq(1),
+                    *(flag.eq(header.opcode == code) for code, flag in opcode.items()),
+                ]
+                m.next = "PAYLOAD"
+                with m.If(code != 0):
+                    m.d.sync += [self.fault.eq(1), self.fault_code.eq(code)]
+                    m.next = "FAULT"
+                with m.Else():
+                    self._dispatch(m, header)
+
+            with m.State("PAYLOAD"):
+                m.d.comb += [
+                    wants.eq(1),
+                    self.weights.valid.eq(have & weights),
+                    self.parameters.valid.eq(have & parameters),
+                ]
+                with m.If(closing):
+                    m.d.comb += take.eq(~opcode[Opcode.PREP] | room)
+                with m.Else():
+                    m.d.comb += take.eq(
+                        Mux(
+                            opcode[Opcode.MATVEC],
+                            self.weights.ready,
+                            ~opcode[Opcode.LOAD] | (load & self.parameters.ready),
+                        )
+                    )
+                with m.If(have & take):
+                    m.d.sync += [left.eq(left - 1), closing.eq(left == 1), first_parameter.eq(0)]
+                    with m.If(opcode[Opcode.HEADER] & ~closing):
+                        m.d.sync += number.eq(number + 1)
+                        self._capture(m, tape, word, number, tape_words)
+                    with m.If(closing):
+                        m.d.sync += [closing.eq(0), number.eq(0)]
+                        m.next = "HEADER"
+                        with m.If(opcode[Opcode.EMBED]):
+                            m.d.sync += left.eq(self.row_words)
+                            m.next = "ROW"
+                        with m.If(opcode[Opcode.HEADER]):
+                            m.next = "CHECK"
+
+            with m.State("ROW"):
+                m.d.comb += [
+                    wants.eq(1),
+                    self.embedding_words.valid.eq(have & ~closing),
+                    take.eq(closing | self.embedding_words.ready),
+                ]
+                with m.If(have & take):
+                    m.d.sync += [left.eq(left - 1), closing.eq(left == 2)]
+                    with m.If(closing):
+                        m.d.sync += closing.eq(0)
+                        m.next = "HEADER"
+
+            with m.State("CHECK"):
+                wrong = self._wrong(m, tape, crc.done & ~crc.good)
+                with m.If(crc.done):
+                    m.d.sync += [self.fault_code.eq(wrong), self.fault.eq(wrong != 0), self.configured.eq(wrong == 0)]
+                    m.next = "HEADER"
+                    with m.If(wrong != 0):
+                        m.next = "FAULT"
+
+            with m.State("FAULT"):
+                pass
+
+        m.d.sync += self.finished.eq(have & take & closing & opcode[Opcode.END])
+        m.d.comb += [getattr(self, name).eq(getattr(tape, name)) for name in REGISTERS]
+        checked = Signal(16)  # index of the section whose CRC word was taken last
+        with m.If(have & take & closing):
+            m.d.sync += checked.eq(self.section)
+        with m.If(crc.done & ~crc.good):
+            with m.If(~self.crc_errors.all()):
+                m.d.sync += self.crc_errors.eq(self.crc_errors + 1)
+            with m.If(~self.first_bad_valid):
+                m.d.sync += [self.first_bad_valid.eq(1), self.first_bad_section.eq(checked)]
+        return m
+
+    @staticmethod
+    def _capture(m: Module, target: data.View, word: Value, number: Value, count: int) -> None:
+        """Word `number` of `count` words is there: keep its bits of `target`."""
+        bits = target.as_value()
+        with m.Switch(number):
+            for index in range(count):
+                part = bits[index * len(word) : (index + 1) * len(word)]
+                with m.Case(index):
+                    m.d.sync += part.eq(word)
+
+    def _refusal(self, m: Module, header: data.View) -> Value:
+        """Why the section that `header` begins must not be obeyed, 0 if it may."""
+        config = self.config
+        code = Signal(4)
+        tiles = -(-config.max_length // (5 * config.groups))
+        modes = {Opcode.LOAD: 3, Opcode.PREP: 3, Opcode.MATVEC: 6}
+        unknown = (header.opcode < 2) | (header.opcode > 6)
+        for opcode, count in modes.items():
+            unknown |= (header.opcode == opcode) & (header.mode >= count)
+        beyond = (header.opcode == Opcode.MATVEC) & ((header.rows > config.max_rows) | (header.tiles > tiles))
+        with m.If(~self.configured):
+            m.d.comb += code.eq(Mux(header.opcode == Opcode.HEADER, Fault.NONE, Fault.MAGIC))
+        with m.Elif(unknown):
+            m.d.comb += code.eq(Fault.OPCODE)
+        with m.Elif(beyond):
+            m.d.comb += code.eq(Fault.LIMIT)
+        return code
+
+    def _wrong(self, m: Module, tape: data.View, bad_crc: Value) -> Value:
+        """What is wrong with the HEADER payload, 0 if nothing; the comparisons are registered."""
+        config = self.config
+        tests = {
+            Fault.MAGIC: tape.magic != MAGIC,
+            Fault.HEADER_CRC: bad_crc,
+            Fault.VERSION: tape.version != VERSION,
+            Fault.GROUPS: tape.groups != config.groups,
+            Fault.HIDDEN: tape.hidden > config.max_hidden,
+            Fault.INTERMEDIATE: tape.intermediate > config.max_intermediate,
+            Fault.LAYERS: tape.layers > config.max_layers,
+            Fault.VOCABULARY: tape.vocabulary > config.max_vocab,
+            Fault.ROWS: tape.rows > config.max_rows,
+        }
+        code: Value = Value.cast(Fault.NONE)
+        for fault, test in reversed(tests.items()):
+            flag = test
+            if fault is not Fault.HEADER_CRC:
+                flag = Signal(name=f"wrong_{fault.name.lower()}")
+                m.d.sync += flag.eq(test)
+            code = Mux(flag, fault, code)
+        return code
+
+    def _targets(self, header: data.View) -> dict[stream.Interface, tuple[Value, dict[str, Value]]]:
+        """Stream -> (whether the section gives it a command, the command's fields): those that stay in the header."""
+        matvec = header.opcode == Opcode.MATVEC
+        first, release = header.flags[0], header.flags[1]
+        mode = header.mode[:3]
+        by_mode = {
+            field: sum((Mux(mode == key, value, 0) for key, value in table.items()), start=Value.cast(0))[:2]
+            for field, table in (("pattern", _PATTERN), ("destination", _DESTINATION))
+        }
+        return {
+            self.engine_commands: (matvec, {"tiles": header.tiles, "rows": header.rows, "release": release}),
+            self.dequantiser_commands: (matvec, {"rows": header.rows, "take": first, **by_mode}),
+            self.mlgru_commands: (
+                matvec & first & (mode <= Mode.G),
+                {
+                    "mode": mode[:2],
+                    "length": header.length,
+                    "base": header.base,
+                    "shift": header.shift,
+                    "fresh": self.fresh,
+                },
+            ),
+            self.mixer_commands: (
+                matvec & first & (mode == Mode.GATE_UP),
+                {"pairs": header.length >> 1, "shift": header.shift},
+            ),
+            self.head_commands: (matvec & first & (mode == Mode.LOGITS), {"rows": header.length}),
+            self.embedding_commands: (
+                header.opcode == Opcode.EMBED,
+                {"length": header.length, "multiplier": header.mantissa},
+            ),
+        }
+
+    def _commands(self, m: Module, header: data.View) -> Value:
+        """Offer the commands that stay in the header until taken. Returns: one is still pending."""
+        targets = self._targets(header)
+        for port, (_, fields) in targets.items():
+            m.d.comb += [getattr(port.payload, name).eq(value) for name, value in fields.items()]
+            with m.If(port.ready):
+                m.d.sync += port.valid.eq(0)
+        return Cat(port.valid for port in targets).any()
+
+    def _dispatch(self, m: Module, header: data.View) -> None:
+        for port, (wanted, _) in self._targets(header).items():
+            m.d.sync += port.valid.eq(wanted)
+
+    def _preparations(self, m: Module, header: data.View, push: Value) -> Value:
+        """Queues of the PREPs: two for the residual, each giving two commands, one for the norm. Returns: there is room."""
+        norm, residual = self.norm_commands, self.residual_commands
+        with m.If(norm.ready):
+            m.d.sync += norm.valid.eq(0)
+
+        behind, full = Signal.like(residual.payload), Signal()
+        front, second = Signal.like(residual.payload), Signal()
+        m.d.comb += [
+            residual.payload.eq(front),
+            residual.payload.mode.eq(Mux(second, 0, front.mode)),
+        ]
+        with m.If(residual.valid & residual.ready):
+            m.d.sync += second.eq(~second)
+        with m.If(~residual.valid | (residual.ready & second)):
+            m.d.sync += [front.eq(behind), residual.valid.eq(full), full.eq(0)]
+
+        with m.If(push):
+            m.d.sync += [
+                norm.valid.eq(1),
+                norm.payload.length.eq(header.length),
+                norm.payload.slot.eq(header.flags[0]),
+                norm.payload.keep.eq(header.flags[2]),
+                norm.payload.eps.eq(header.eps),
+                norm.payload.mantissa.eq(header.mantissa),
+                norm.payload.exponent.eq(header.exponent),
+                full.eq(1),
+                behind.mode.eq(header.mode),
+                behind.region.eq(header.flags[1]),
+                behind.length.eq(header.length),
+            ]
+        return ~full & ~norm.valid

@@ -1,0 +1,134 @@
+"""Verilog and a C++ main in, a fast simulator executable out: Verilator without any Python in the loop."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from tritape.model.errors import TritapeError
+from tritape.sim import toolchain
+from tritape.sim.cache import cached, digest, reused_objects
+
+JOBS = 2  # compiler processes at a time
+OUTPUT_SPLIT = 5000  # statements per C++ file, so that a large design compiles on several cores
+_VERILATE = [
+    "--cc",
+    "--exe",
+    "-O3",
+    "--x-assign",
+    "fast",
+    "--x-initial",
+    "fast",
+    "--no-assert",
+    "-Wno-fatal",
+    "-Wno-lint",
+]
+_PREFIX = "Vmodel"  # class and header name of the model: the C++ main includes "Vmodel.h", whatever the top is called
+
+
+@functools.cache
+def compiler_flags(compiler: str) -> tuple[str, ...]:
+    """Optimisation flags: `-O3`, and `-march=native` where the compiler accepts it."""
+    with tempfile.TemporaryDirectory() as folder:
+        probe = Path(folder) / "probe.cpp"
+        probe.write_text("int main() { return 0; }\n")
+        native = subprocess.run(
+            [compiler, "-march=native", "-c", str(probe), "-o", str(probe.with_suffix(".o"))],
+            capture_output=True,
+            check=False,
+        )
+    return ("-O3", "-march=native") if native.returncode == 0 else ("-O3",)
+
+
+@functools.cache
+def _target(compiler: str) -> str:
+    """What `-march=native` means here: a cache folder may be shared by unlike machines."""
+    query = [compiler, "-march=native", "-Q", "--help=target"]
+    return subprocess.run(query, capture_output=True, text=True, check=False).stdout
+
+
+def build_model(
+    verilog: str,
+    top: str,
+    main_cpp: Path,
+    *,
+    trace: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> Path:
+    """Executable made from the Verilog text with module `top` and the C++ file `main_cpp`; cached by content.
+
+    The main includes `Vmodel.h` and drives the class `Vmodel`. With `trace` the model can write VCD waveforms:
+    `VM_TRACE` is then 1 and `verilated_vcd_c.h` is there to include (FST would need the system's lz4 headers).
+
+    `progress` gets one line per step (`verilating`, `compiling 3/12`, `linking`), and nothing when the executable is in
+    the cache. Raises `TritapeError` with the stage that failed and the end of its log.
+    """
+    compiler = toolchain.require_compiler()
+    main_text = main_cpp.read_text()
+    flags = compiler_flags(compiler)
+    verilate = [*_VERILATE, "--output-split", str(OUTPUT_SPLIT), *(["--trace-vcd"] if trace else [])]
+    tools = digest(toolchain.verilator_version(), toolchain.compiler_version(compiler), _target(compiler), *flags)
+    runtime = digest(tools, *verilate)
+    key = digest(verilog, top, main_text, runtime)
+    tell = progress or (lambda line: None)
+
+    def build(folder: Path) -> None:
+        work = folder / "obj"
+        work.mkdir()
+        (folder / "model.v").write_text(verilog)
+        (work / "main.cpp").write_text(main_text)
+        env = {**os.environ, **toolchain.verilator_env()}
+        with reused_objects(work, runtime):
+            tell("verilating")
+            command = [str(toolchain.verilator_root() / "bin" / "verilator_bin"), *verilate]
+            command += ["--prefix", _PREFIX, "--top-module", top, "--Mdir", str(work), "-o", "model", "main.cpp"]
+            _step("verilating", [*command, str(folder / "model.v")], work, env)
+            # variables on make's command line override the Makefile's own
+            make = ["make", f"-j{JOBS}", "-f", f"{_PREFIX}.mk"]
+            make += [f"{level}={' '.join(flags)}" for level in ("OPT_FAST", "OPT_SLOW", "OPT_GLOBAL")]
+            plan = _step("planning", [*make, "--dry-run"], work, env)
+            total, done = len(_COMPILED.findall(plan)), 0
+
+            def compiled(line: str) -> None:
+                nonlocal done
+                if _COMPILED.search(line):
+                    done += 1
+                    tell(f"compiling {done}/{total}")
+                elif _LINKED.search(line):
+                    tell("linking")
+
+            _step("compiling", make, work, env, compiled)
+        (work / "model").rename(folder / "model")
+        for item in work.iterdir():
+            item.unlink()
+        work.rmdir()
+
+    return cached("fast", key, build) / "model"
+
+
+_COMPILED = re.compile(r"^\S+ .*-c -o \S+\.o|^\S+ .*-include \S+ -c \S+", re.MULTILINE)
+_LINKED = re.compile(r" -o model$")
+
+
+def _step(
+    stage: str, command: list[str], folder: Path, env: dict[str, str], line_seen: Callable[[str], None] | None = None
+) -> str:
+    """Run one command, hand on its lines as they come, return them all; `TritapeError` if it fails."""
+    lines: list[str] = []
+    with subprocess.Popen(
+        command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line.rstrip("\n"))
+            if line_seen:
+                line_seen(lines[-1])
+    if process.returncode:
+        tail = "\n".join(lines[-20:])
+        raise TritapeError(f"simulator build must succeed, not fail while {stage}; the log ends with:\n{tail}")
+    return "\n".join(lines)

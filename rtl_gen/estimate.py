@@ -1,0 +1,222 @@
+"""The cycle model: when each section of a tape is read, each table filled and each vector ready, without simulating.
+
+It follows the hardware's dependencies at the grain of tiles and vectors, with the latencies that the units state. Tested
+against RTL at several shapes (tests/test_rtl_gen_estimate.py). Source: docs/architecture.md and the units' docstrings.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from tritape.hw.config import Config
+from tritape.hw.engine.table_engine import pipeline_cycles
+from tritape.hw.engine.table_filler import fill_cycles
+from tritape.hw.head.head import Head
+from tritape.hw.mixer.channel_mixer import ChannelMixer
+from tritape.hw.mixer.mlgru import MLGRU
+from tritape.hw.mixer.residual import Residual
+from tritape.hw.norm.dequantiser import Dequantiser
+from tritape.hw.norm.rmsnorm import RMSNorm
+from tritape.hw.tape.embedding import Embedding
+from tritape.hw.tape.reader import TapeReader
+from tritape.hw.tape.sequencer import Sequencer
+from tritape.model.checkpoint import ModelConfig
+from tritape.model.tape.layout import (
+    Geometry,
+    MatvecMode,
+    Opcode,
+    PrepMode,
+    Section,
+    ideal_cycles,
+    image_words,
+    program,
+    ternary_weights,
+)
+
+PUBLISHED = {
+    "370m": ModelConfig(vocab_size=32000, hidden_size=1024, num_hidden_layers=24, intermediate_size=2816),
+    "1.3b": ModelConfig(vocab_size=32000, hidden_size=2048, num_hidden_layers=24, intermediate_size=5632),
+    "2.7b": ModelConfig(vocab_size=32000, hidden_size=2560, num_hidden_layers=32, intermediate_size=6912),
+}
+"""Shapes of the released models."""
+
+NORMALISE_CYCLES = 2
+"""Cycles that the scalar unit takes to normalise a typical maximum (it depends on the data: 0 to 7)."""
+BRAM_BITS = 18 * 1024
+
+
+@dataclass
+class _Clock:
+    """The state of the model: all times in cycles."""
+
+    config: Config
+    now: float = 0.0  # when the sequencer has taken the last word
+    word_cycles: float = 1.0  # cycles between words, at least
+    by_section: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    stream_end: float = 0.0  # when the engine has taken the last row slice
+    fill_start: float = 0.0  # of the last tile
+    bank_free: list[float] = field(default_factory=lambda: [0.0, 0.0])  # when each bank's last slice was taken
+    bank: int = 0
+    norm_free: float = 0.0  # when the rmsnorm unit can take a command
+    first_activation: dict[str, float] = field(default_factory=dict)  # by projection
+    listening: Section | None = None  # PREP that waits for its vector
+    last_element: float = 0.0  # when the residual unit wrote the last element
+
+
+def estimate_tokens(shape: ModelConfig, config: Config, clock_hz: float, bandwidth: float | None) -> dict[str, Any]:
+    """Cycles, sizes and projected rate of one token.
+
+    bandwidth: bytes a second that the memory delivers, None for one word a cycle. The result is JSON-ready:
+    `cycles_per_token, ideal_cycles, roofline_fraction, tokens_per_second, limited_by, cycles` by kind of section, `tape_bytes,
+    image_bytes, padding, block_rams, luts_estimated`.
+    """
+    groups = config.groups
+    word_cycles = 1.0
+    if bandwidth is not None:
+        word_cycles = max(1.0, groups * clock_hz / bandwidth)
+    cycles, by_section = token_cycles(shape, config, word_cycles)
+    geometry = Geometry(groups)
+    prologue, body = program(shape, groups, config.max_rows)
+    words = sum(geometry.section_words(s) for s in prologue + body) + geometry.row_words(shape.hidden_size)
+    ideal = ideal_cycles(shape, groups) * word_cycles
+    weights = sum(s.payload for s in body if s.opcode == Opcode.MATVEC)
+    stall = cycles - words * word_cycles
+    limited = "memory" if word_cycles > 1 else "engine"
+    if stall > 0.1 * cycles:
+        limited = "table fills and dependencies"
+    return {
+        "cycles_per_token": round(cycles),
+        "ideal_cycles": ideal,
+        "roofline_fraction": ideal / cycles,
+        "tokens_per_second": clock_hz / cycles,
+        "clock_hz": clock_hz,
+        "limited_by": limited,
+        "cycles": {name: round(value) for name, value in by_section.items()},
+        "ternary_weights": ternary_weights(shape),
+        "tape_bytes": words * groups,
+        "image_bytes": image_words(shape, groups, config.max_rows) * groups,
+        "padding": 1 - ideal_cycles(shape, groups) / weights,
+        "block_rams": block_rams(config),
+        "luts_estimated": luts(config),
+    }
+
+
+def token_cycles(shape: ModelConfig, config: Config, word_cycles: float = 1.0) -> tuple[float, dict[str, float]]:
+    """(cycles from a token's start to its result, cycles by projection or kind of section)."""
+    geometry = Geometry(config.groups)
+    prologue, body = program(shape, config.groups, config.max_rows)
+    clock = _Clock(config, word_cycles=word_cycles)
+    # The prologue was read while the token before ended: its PREP listens, and EMBED waits for the row.
+    clock.listening = next(section for section in prologue if section.opcode == Opcode.PREP)
+    start = TapeReader.LATENCY + 3
+    row = Embedding.LATENCY + Residual.LATENCY
+    clock.now = start + max(shape.hidden_size, geometry.row_words(shape.hidden_size) * word_cycles)
+    clock.by_section["EMBED"] = clock.now
+    _vector_ready(clock, start + row + shape.hidden_size)
+    for section in body:
+        before = max(clock.now, clock.stream_end)
+        clock.now += (geometry.header_words * word_cycles) + Sequencer.OVERHEAD
+        if section.opcode == Opcode.PREP:
+            _prepare(clock, section)
+        elif section.opcode == Opcode.MATVEC:
+            _stream(clock, section)
+        else:
+            clock.now += section.payload * word_cycles
+        clock.now += word_cycles  # CRC
+        name = section.what.split(".")[-1] if section.opcode == Opcode.MATVEC else section.opcode.name
+        clock.by_section[name] += max(clock.now, clock.stream_end) - before
+    end = clock.stream_end + pipeline_cycles(config) + Dequantiser.LATENCY + Head.LATENCY + 2
+    clock.by_section["result"] = end - max(clock.now, clock.stream_end)
+    return end, dict(clock.by_section)
+
+
+def _prepare(clock: _Clock, section: Section) -> None:
+    """A PREP: reads its vector at once, or waits for the one that a later MATVEC makes."""
+    if section.mode != PrepMode.READ:
+        clock.listening = section
+        return
+    start = max(clock.now, clock.norm_free) + Residual.LATENCY
+    _quantise(clock, section, start + section.length)
+
+
+def _vector_ready(clock: _Clock, last_element: float) -> None:
+    """The vector that the listening PREP waits for is complete."""
+    section = clock.listening
+    assert section is not None
+    clock.listening = None
+    clock.last_element = last_element
+    _quantise(clock, section, max(last_element, clock.norm_free))
+
+
+def _quantise(clock: _Clock, section: Section, statistics_end: float) -> None:
+    first = statistics_end + RMSNorm.STATISTICS_LATENCY + NORMALISE_CYCLES
+    clock.first_activation[section.what] = first
+    clock.norm_free = first + section.length
+
+
+def _stream(clock: _Clock, section: Section) -> None:
+    """A MATVEC block: fill and stream every tile, then carry its rows to the unit behind."""
+    config = clock.config
+    fill = fill_cycles(config)
+    ready = clock.first_activation[section.what]
+    dispatched = clock.now
+    for tile in range(section.tiles):
+        activations = ready + (tile + 1) * config.tile
+        begin = max(clock.fill_start + fill, clock.bank_free[clock.bank], dispatched, activations)
+        clock.fill_start = begin
+        stream = max(begin + fill, clock.stream_end, clock.now)
+        clock.stream_end = clock.now = stream + section.rows * clock.word_cycles
+        clock.bank_free[clock.bank] = clock.stream_end
+        clock.bank ^= 1
+        dispatched = 0.0
+    if not section.flags & 2:
+        return
+    rows_end = clock.stream_end + pipeline_cycles(config) + Dequantiser.LATENCY
+    if section.mode == MatvecMode.RESIDUAL:
+        _vector_ready(clock, rows_end + Residual.LATENCY)
+    elif section.mode == MatvecMode.G:
+        _vector_ready(clock, rows_end + MLGRU.LATENCY + Residual.LATENCY)
+    elif section.mode == MatvecMode.GATE_UP:
+        _vector_ready(clock, rows_end + ChannelMixer.LATENCY + Residual.LATENCY)
+
+
+def block_rams(config: Config) -> int:
+    """Block RAMs of 18 kbit, as an ECP5 has, that the accelerator needs (without the tape's memory).
+
+    Counted from the memories' shapes, 1024 x 18 or 512 x 36 a block; `tritape area` gives the synthesised number.
+    """
+
+    def blocks(width: int, depth: int) -> int:
+        return min(-(-width // 18) * -(-depth // 1024), -(-width // 36) * -(-depth // 512), -(-width // 9) * -(-depth // 2048))
+
+    groups = config.groups
+    fillers = -(-groups // config.tables_per_filler)
+    gain_words = 2 * -(-config.max_length // (groups // 2))
+    row_bits = (127 * 5 * groups * config.max_tiles).bit_length() + 1
+    return sum(
+        (
+            groups,  # tables
+            fillers * blocks(8, 2 * config.max_tiles * 8 * config.tables_per_filler),
+            1,  # script
+            blocks(row_bits, config.max_rows),
+            2 * blocks(16 * (groups // 2), gain_words),
+            blocks(16 * (groups // 2), gain_words // 2),  # lower bound
+            blocks(18, config.max_hidden + config.max_intermediate),
+            blocks(18, config.state_elements),
+            blocks(18, config.max_hidden),
+            2,  # sigma of MLGRU and mixer
+            1,  # Gumbel noise
+        )
+    )
+
+
+def luts(config: Config) -> int:
+    """LUT4 equivalents of the accelerator on an ECP5, from a line through synthesised points (`tritape area accelerator`)."""
+    return LUTS_BASE + LUTS_PER_GROUP * config.groups
+
+
+LUTS_BASE = 5000
+LUTS_PER_GROUP = 110
+

@@ -1,0 +1,126 @@
+"""`tritape verilog`: one self-contained file, and a description of its ports and counters as JSON and Markdown."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from amaranth.lib import wiring
+
+from tritape.hw.accelerator import COUNTERS, Accelerator
+from tritape.hw.config import Config
+from tritape.hw.link.host_link import PROTOCOL_VERSION, Command
+from tritape.model.errors import TritapeError
+from tritape.rtl_gen.verilog_text import verilog_text
+
+TOP = "tritape"
+
+MEANING = {
+    "clk": "clock; everything is synchronous to its rising edge",
+    "rst": "synchronous reset, high for at least one cycle",
+    "rx": "bytes from the host (docs/protocol.md)",
+    "tx": "bytes to the host",
+    "memory.requests": "reads: address u32 (low), length u32, both in words of G bytes",
+    "memory.words": "words of the requests, in order; byte 0 in the low bits",
+    "memory.write": "writes: address u32 (low), word of G bytes",
+    "restart": "high for one cycle when reads under way must be forgotten",
+    "probe": "taps for simulation; leave open in a bitstream",
+}
+"""What each port group carries, by the longest matching prefix."""
+
+WAIVERS = {
+    "DECLFILENAME": "the file holds every module of the design, so it cannot be named after each",
+    "UNUSEDSIGNAL": "signals whose upper or lower bits are dropped by design (shifts, truncated products)",
+    "VARHIDDEN": "Yosys reuses names of loop variables",
+    "INITIALDLY": "one non-blocking assignment at time zero starts combinational processes in event simulators",
+    "COMBDLY": "as INITIALDLY: Yosys' way to start a combinational process",
+}
+"""Verilator -Wall warnings that are waived, each with its reason."""
+
+
+def write_verilog(folder: Path, config: Config, source: str) -> dict[str, Any]:
+    """Write `tritape.v`, `tritape.json` and `tritape.md` into `folder` (made if missing); returns the description.
+
+    `source` says what made it (the command line), for the description. Equal configurations give equal bytes.
+    Raises TritapeError when `folder` is a file.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise TritapeError(f"{folder}: output must be a folder, not a file; choose another with -o")
+    folder.mkdir(parents=True, exist_ok=True)
+    component = Accelerator(config)
+    text = verilog_text(component, TOP)
+    description = describe(component, config, source)
+    replace_file(folder / f"{TOP}.v", text)
+    replace_file(folder / f"{TOP}.json", json.dumps(description, indent=2) + "\n")
+    replace_file(folder / f"{TOP}.md", markdown(description))
+    return description
+
+
+def describe(component: Accelerator, config: Config, source: str) -> dict[str, Any]:
+    """Ports, limits, commands and counters of an accelerator."""
+    ports = [{"name": name, "direction": "in", "bits": 1, "meaning": MEANING[name]} for name in ("clk", "rst")]
+    for path, member, value in component.signature.flatten(component):
+        name = ".".join(map(str, path))
+        prefix = max((key for key in MEANING if name == key or name.startswith(key + ".")), key=len)
+        ports.append(
+            {
+                "name": "__".join(map(str, path)),
+                "direction": "out" if member.flow is wiring.Out else "in",
+                "bits": len(value.as_value() if hasattr(value, "as_value") else value),
+                "meaning": MEANING[prefix],
+            }
+        )
+    return {
+        "module": TOP,
+        "made_by": source,
+        "configuration": asdict(config),
+        "configuration_hash": f"{config.hash64():016x}",
+        "protocol_version": PROTOCOL_VERSION,
+        "ports": ports,
+        "commands": [{"name": command.name, "byte": int(command)} for command in Command],
+        "counters": [{"index": index, "name": name} for index, name in enumerate(COUNTERS)],
+    }
+
+
+def markdown(description: dict[str, Any]) -> str:
+    """The description for people."""
+    lines = [
+        f"# Module `{description['module']}`",
+        "",
+        f"Made by `{description['made_by']}`; configuration {description['configuration_hash']}.",
+        "",
+        "| limit | value |",
+        "|---|---:|",
+        *(f"| {name} | {value} |" for name, value in description["configuration"].items()),
+        "",
+        "| port | direction | bits | meaning |",
+        "|---|---|---:|---|",
+        *(f"| `{p['name']}` | {p['direction']} | {p['bits']} | {p['meaning']} |" for p in description["ports"]),
+        "",
+        "Streams follow the rules of `amaranth.lib.stream`: a transfer happens when valid and ready are high; valid",
+        "does not wait for ready, and the payload holds until the transfer.",
+        "",
+        "| counter | name |",
+        "|---:|---|",
+        *(f"| {c['index']} | {c['name']} |" for c in description["counters"]),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a text through a temporary file beside it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "w") as stream:
+            stream.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

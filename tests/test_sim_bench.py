@@ -10,12 +10,11 @@ from amaranth.hdl import Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
+
 from tritape.model.errors import TritapeError
 from tritape.rtl_gen.verilog_text import verilog_text
 from tritape.sim.bench import SIMULATORS, check_streams, payload
 from tritape.sim.bench.monitor import StreamMonitor
-
-pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")  # bad data stops before elaboration
 
 PAIR = data.StructLayout({"x": signed(5), "tags": data.ArrayLayout(data.StructLayout({"a": 2, "b": signed(3)}), 2)})
 
@@ -109,6 +108,34 @@ class Negate(wiring.Component):
         return m
 
 
+class Lanes(wiring.Component):
+    """Two lanes, each passed through, and an incoming bundle; `seen` is a plain struct output."""
+
+    def __init__(self):
+        lane = stream.Signature(4)
+        super().__init__(
+            {
+                "bus": In(wiring.Signature({"go": Out(lane), "back": In(lane)})),
+                "x": In(lane).array(2),
+                "y": Out(lane).array(2),
+                "setting": In(data.StructLayout({"a": 2, "b": signed(2)}), init={"a": 1, "b": -1}),
+                "seen": Out(data.StructLayout({"a": 2, "b": signed(2)})),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        for lane in range(2):
+            wiring.connect(m, wiring.flipped(self.x[lane]), wiring.flipped(self.y[lane]))
+        m.d.comb += [
+            self.seen.eq(self.setting),
+            self.bus.back.valid.eq(self.bus.go.valid),
+            self.bus.back.payload.eq(self.bus.go.payload + 1),
+            self.bus.go.ready.eq(self.bus.back.ready),
+        ]
+        return m
+
+
 class Gate(wiring.Component):
     """Takes one `go`, and expects no other before it has answered."""
 
@@ -132,6 +159,7 @@ class Gate(wiring.Component):
         return m
 
 
+FIFO = Fifo()
 VALUES = [5, -128, 127, 0, -1, 64]
 
 
@@ -171,6 +199,17 @@ def test_good_register_and_statics(simulator):
 def test_component_without_clock(simulator):
     values = list(range(-8, 8))
     check_streams(Negate(), inputs={"x": values}, expected={"y": [-v for v in values]}, simulator=simulator)
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+def test_nested_and_array_ports(simulator):
+    check = {"inputs": {"x.0": [1, 2, 3], "x.1": [4, 5], "bus.go": [6]}, "simulator": simulator}
+    expected = {"y.0": [1, 2, 3], "y.1": [4, 5], "bus.back": [7]}
+    check_streams(Lanes(), expected=expected, finals={"seen": {"a": 1, "b": -1}}, **check)
+    setting = {"a": 3, "b": -2}
+    check_streams(Lanes(), expected=expected, statics={"setting": setting}, finals={"seen": setting}, **check)
+    with pytest.raises(AssertionError, match=r"port 'seen' at the end: expected .*'b': 1}, got {'a': 1, 'b': -1}"):
+        check_streams(Lanes(), expected=expected, finals={"seen": {"a": 1, "b": 1}}, **check)
 
 
 DEFECTS = {
@@ -221,9 +260,9 @@ def test_wrong_field_and_final():
     item = {"x": 1, "tags": [{"a": 1, "b": -1}, {"a": 2, "b": -2}]}
     other = {"x": 1, "tags": [{"a": 1, "b": -1}, {"a": 2, "b": -3}]}
     with pytest.raises(AssertionError, match=r"port 'o', element 1, .*field 'tags\[1\]\.b': expected -3, got -2"):
-        check_streams(Fifo(), inputs={"i": [item, item]}, expected={"o": [item, other]})
+        check_streams(FIFO, inputs={"i": [item, item]}, expected={"o": [item, other]})
     with pytest.raises(AssertionError, match=r"port 'level' at the end: expected 1, got 0"):
-        check_streams(Fifo(), inputs={"i": [item]}, expected={"o": [item]}, finals={"level": 1})
+        check_streams(FIFO, inputs={"i": [item]}, expected={"o": [item]}, finals={"level": 1})
 
 
 def test_after_holds_an_element_back():
@@ -257,7 +296,7 @@ def test_unknown_bits():
 )
 def test_bad_data(change, message):
     with pytest.raises(TritapeError, match=message):
-        check_streams(Fifo(), **({"inputs": {"i": []}, "expected": {"o": []}} | change))
+        check_streams(FIFO, **({"inputs": {"i": []}, "expected": {"o": []}} | change))
 
 
 def test_payload_round_trip():

@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+
 from tritape.model.errors import TritapeError
 from tritape.sim import cache, toolchain
 

@@ -35,24 +35,33 @@ class Failed(Exception):
         self.fields = {"kind": kind, **fields}
 
 
-class InputDriver:
-    """Sends one port's elements in order, with random stalls; while not valid the payload is noise."""
+class StreamPort:
+    """What both directions share."""
 
     def __init__(self, port: dict[str, Any], seed: str) -> None:
         self.name: str = port["name"]
-        self.words: list[str] = port["words"]
+        self.words: list[str] = port["words"] or []
+        self.compared = port["words"] is not None  # or else: an output whose elements are taken and not compared
         self.stall: float = port["stall"]
-        self.gates: dict[int, list[tuple[OutputTaker, int]]] = {}  # element -> what must have come out before
         self.random = random.Random(seed)
+        self.monitor = StreamMonitor()
         self.cycles: list[int] = []  # cycle of each transfer
+
+    def missing(self) -> int:
+        """Elements still to come."""
+        return len(self.words) - len(self.cycles) if self.compared else 0
+
+
+class InputDriver(StreamPort):
+    """Sends one port's elements in order, with random stalls; while not valid the payload is noise."""
+
+    def __init__(self, port: dict[str, Any], seed: str) -> None:
+        super().__init__(port, seed)
+        self.gates: dict[int, list[tuple[OutputTaker, int]]] = {}  # element -> what must have come out before
         width = port["width"]
         self.noise = [f"{self.random.getrandbits(width):0{width}b}0" if width else "0" for _ in range(16)]
         self.valid = False
         self.text = self.noise[0]  # payload and valid
-        self.monitor = StreamMonitor()
-
-    def missing(self) -> int:
-        return len(self.words) - len(self.cycles)
 
     def choose(self) -> None:
         """Decide what the next cycle offers; `valid` is low when this is called."""
@@ -79,22 +88,14 @@ class InputDriver:
             self.choose()
 
 
-class OutputTaker:
+class OutputTaker(StreamPort):
     """Takes one port's elements with random stalls, checks the rules and compares with what is expected."""
 
     def __init__(self, port: dict[str, Any], seed: str) -> None:
-        self.name: str = port["name"]
-        self.words: list[str] | None = port["words"]  # None: take everything, compare nothing
-        self.stall: float = port["stall"]
-        self.random = random.Random(seed)
-        self.cycles: list[int] = []  # cycle of each transfer
+        super().__init__(port, seed)
         self.first_valid: int | None = None
-        self.monitor = StreamMonitor()
         self.hold = self.stall > 0  # this element's ready waits for its valid, so a valid that waits for ready hangs
         self.ready = "0"
-
-    def missing(self) -> int:
-        return len(self.words) - len(self.cycles) if self.words is not None else 0
 
     def choose(self, seen: bool) -> None:
         """Decide the next cycle's `ready`; `seen`: the element it would take has been offered already."""
@@ -112,10 +113,10 @@ class OutputTaker:
         if seen:
             if self.first_valid is None:
                 self.first_valid = cycle
-            if self.words is not None and index >= len(self.words):
+            if self.compared and index >= len(self.words):
                 raise Failed("extra", port=self.name, index=index, cycle=cycle, got=payload)
             if self.ready == "1":
-                if self.words is not None and payload != self.words[index]:
+                if self.compared and payload != self.words[index]:
                     raise Failed("mismatch", port=self.name, index=index, cycle=cycle, got=payload)
                 self.cycles.append(cycle)
                 seen = False
@@ -157,9 +158,10 @@ async def drive_and_check(dut: Any, job: dict[str, Any]) -> dict[str, Any]:
         taker.choose(False)
     drive.value = drive_text() or "0"
 
-    counted = [*drivers, *(taker for taker in takers if taker.words is not None)]
+    counted: list[StreamPort] = [*drivers, *(taker for taker in takers if taker.compared)]
     target = sum(len(port.words) for port in counted)
-    limit, finished, quiet = job["max_cycles"], 0, None
+    quiet: int | None = None
+    limit, finished = job["max_cycles"], 0
     cycle = last_transfer = moved = 0
     bits = ""
     while quiet is None or cycle < quiet:
@@ -178,7 +180,7 @@ async def drive_and_check(dut: Any, job: dict[str, Any]) -> dict[str, Any]:
             if total == target:
                 finished, quiet = cycle, cycle + QUIET_CYCLES
             elif (cycle >= limit) if limit is not None else (cycle - last_transfer >= IDLE_LIMIT):
-                late = [*(port for port in takers if port.missing()), *(port for port in drivers if port.missing())][0]
+                late = next(port for port in (*takers, *drivers) if port.missing())
                 held = isinstance(late, OutputTaker) and late.hold and late.ready == "0"
                 progress = {port.name: f"{len(port.cycles)}/{len(port.words)}" for port in counted}
                 raise Failed(

@@ -7,6 +7,7 @@ from typing import Any
 
 from amaranth.hdl import Shape
 from amaranth.lib import data
+
 from tritape.model.errors import TritapeError
 
 

@@ -18,6 +18,7 @@ from amaranth.hdl import Const, Value
 from amaranth.lib import stream, wiring
 from cocotb_tools import config as cocotb_config
 from cocotb_tools.runner import get_runner
+
 from tritape.model.errors import TritapeError
 from tritape.rtl_gen.verilog_text import verilog_text
 from tritape.sim import toolchain
@@ -79,8 +80,8 @@ def check_streams(
     *,
     inputs: Mapping[str, Sequence[Any]],
     expected: Mapping[str, Sequence[Any] | None],
-    statics: Mapping[str, int] = {},
-    finals: Mapping[str, int] = {},
+    statics: Mapping[str, Any] = {},
+    finals: Mapping[str, Any] = {},
     after: Mapping[str, Sequence[tuple[int, str, int]]] = {},
     seed: int = 0,
     input_stall: float = 0.3,
@@ -173,13 +174,11 @@ def _ports_of(component: wiring.Component) -> _Ports:
             shape = member.signature.members["payload"].shape
             (found.inputs if inward else found.outputs)[port.name] = dataclasses.replace(port, shape=shape)
         else:
-            walk(path, member.signature, inward, interface)
+            walk(path, member.signature, interface)
 
-    def walk(path: tuple[str | int, ...], signature: Any, inward: bool, interface: Any) -> None:
-        for key, member in signature.members.items():
-            spread(
-                (*path, key), member, inward ^ (member.flow == wiring.In), getattr(interface, key), member.dimensions
-            )
+    def walk(path: tuple[str | int, ...], signature: Any, interface: Any) -> None:
+        for key, member in signature.members.items():  # of an `In` interface, Amaranth has turned them round already
+            spread((*path, key), member, member.flow == wiring.In, getattr(interface, key), member.dimensions)
 
     def spread(path: Any, member: wiring.Member, inward: bool, value: Any, dimensions: Sequence[int]) -> None:
         if dimensions:
@@ -188,7 +187,7 @@ def _ports_of(component: wiring.Component) -> _Ports:
         else:
             visit(path, member, inward, value)
 
-    walk((), component.signature, False, component)
+    walk((), component.signature, component)
     return found
 
 

@@ -22,9 +22,10 @@
 #include "verilated_fst_c.h"
 #endif
 
+// Verilator writes the double underscore of a flattened port name as ___05F.
 namespace {
 
-constexpr uint64_t SILENCE = 50'000'000;
+constexpr uint64_t SILENCE = 2'000'000;
 
 struct Request {
     uint32_t address, length;
@@ -48,39 +49,40 @@ int32_t extend(uint32_t value, int bits) { return static_cast<int32_t>(value << 
 
 // Inputs for this cycle are set, then one clock period passes.
 void step() {
-    top->rx__valid = to_send != 0;
-    if (to_send) top->rx__payload = *send;
-    top->tx__ready = 1;
-    top->memory__requests__ready = 1;
-    top->memory__write__ready = 1;
+    top->rx___05Fvalid = to_send != 0;
+    if (to_send) top->rx___05Fpayload = *send;
+    top->tx___05Fready = 1;
+    top->memory___05Frequests___05Fready = 1;
+    top->memory___05Fwrite___05Fready = 1;
     const bool word = !requests.empty();
-    top->memory__words__valid = word;
+    top->memory___05Fwords___05Fvalid = word;
     if (word) {
         const size_t at = static_cast<size_t>(requests.front().address) * groups;
-        if (at + groups <= memory.size()) std::memcpy(&top->memory__words__payload, &memory[at], groups);
+        if (at + groups <= memory.size()) std::memcpy(&top->memory___05Fwords___05Fpayload, &memory[at], groups);
     }
     top->eval();
-    const bool word_taken = word && top->memory__words__ready;
-    const bool request = top->memory__requests__valid;
-    const uint64_t wanted = top->memory__requests__payload;
-    if (to_send && top->rx__ready) {
+    const bool word_taken = word && top->memory___05Fwords___05Fready;
+    const bool request = top->memory___05Frequests___05Fvalid;
+    const bool restart = top->restart;
+    const uint64_t wanted = top->memory___05Frequests___05Fpayload;
+    if (to_send && top->rx___05Fready) {
         ++send;
         --to_send;
     }
-    if (top->tx__valid) received.push_back(top->tx__payload);
-    if (top->memory__write__valid) {
-        const auto* payload = reinterpret_cast<const uint8_t*>(&top->memory__write__payload);
+    if (top->tx___05Fvalid) received.push_back(top->tx___05Fpayload);
+    if (top->memory___05Fwrite___05Fvalid) {
+        const auto* payload = reinterpret_cast<const uint8_t*>(&top->memory___05Fwrite___05Fpayload);
         uint32_t address;
         std::memcpy(&address, payload, 4);
         const size_t at = static_cast<size_t>(address) * groups;
         if (at + groups > memory.size()) memory.resize(at + groups);
         std::memcpy(&memory[at], payload + 4, groups);
     }
-    if (top->probe__activation_valid) probes[0].push_back(extend(top->probe__activation, 8));
-    if (top->probe__row_valid) probes[1].push_back(extend(top->probe__row, 18));
-    if (top->probe__value_valid) probes[2].push_back(extend(top->probe__value, 18));
-    if (top->probe__vector_valid) probes[3].push_back(extend(top->probe__vector, 18));
-    if (top->probe__logit_valid) probes[4].push_back(extend(top->probe__logit, 18));
+    if (top->probe___05Factivation_valid) probes[0].push_back(extend(top->probe___05Factivation, 8));
+    if (top->probe___05Frow_valid) probes[1].push_back(extend(top->probe___05Frow, 18));
+    if (top->probe___05Fvalue_valid) probes[2].push_back(extend(top->probe___05Fvalue, 18));
+    if (top->probe___05Fvector_valid) probes[3].push_back(extend(top->probe___05Fvector, 18));
+    if (top->probe___05Flogit_valid) probes[4].push_back(extend(top->probe___05Flogit, 18));
 #if VM_TRACE
     if (trace) trace->dump(cycle * 2);
 #endif
@@ -95,6 +97,7 @@ void step() {
         ++requests.front().address;
         if (--requests.front().length == 0) requests.pop_front();
     }
+    if (restart) requests.clear();
     if (request && (wanted >> 32)) requests.push_back({static_cast<uint32_t>(wanted), static_cast<uint32_t>(wanted >> 32)});
 }
 

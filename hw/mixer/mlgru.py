@@ -1,0 +1,212 @@
+"""The MLGRU pipeline: candidate, forget gate with recurrence, output gate."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from amaranth import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from tritape.hw.mixer.activation import Activation
+from tritape.hw.mixer.state_memory import StateMemory
+from tritape.hw.norm.gain_memory import GainMemory
+from tritape.hw.norm.rescale import Rescale
+from tritape.model.arith import SIGMA_ONE
+from tritape.model.errors import TritapeError
+
+
+class Mode(enum.Enum, shape=unsigned(2)):  # type: ignore[call-arg]
+    """What a command does with its values."""
+
+    CANDIDATE = 0  # I
+    FORGET = 1  # F
+    OUTPUT = 2  # G
+
+
+Command = data.StructLayout(
+    {"mode": Mode, "length": unsigned(15), "base": unsigned(20), "shift": unsigned(6), "fresh": unsigned(1)}
+)
+
+
+class MLGRU(wiring.Component):
+    """The token mixer between its four projections, one hidden element after the other, in three modes:
+
+        I (0):  c[j] = silu(a)
+        F (1):  f = sigma(a);  f' = lb[j] + round_shift((32768 - lb[j]) * f, 15)
+                h[base + j] = round_shift(f' * h[base + j] + (32768 - f') * c[j], 15)
+        G (2):  element j = sat18(round_shift(raw * silu(h[base + j]), shift))
+
+    Parameters
+        groups: G, bytes of a word
+        max_hidden: most elements of a command, 1..16384
+        max_layers: states kept; base + length must not exceed max_layers * max_hidden, at most 2^20
+
+    Ports
+        commands: In, {mode u2, length u15, base u20, shift u6, fresh u1}. length 0 does nothing. `shift` counts in G,
+            `base` in F and G, `fresh` in F only: the old h reads as 0 (the first token of a sequence)
+        parameters: In, {word 8 G bits, first u1}: the lower bound lb, 0..32768, G // 2 unsigned 16-bit elements a
+            word, low first; zero until one is loaded. Must not come while a mode F is running
+        values: In, s18: pre-activations a (I and F), raw row sums (G)
+        elements: Out, s18: only mode G gives any
+        saturated: Out, u1: high for one cycle for each element that sat18 changed
+
+    One element a cycle in each mode. A command is taken when the one before has written, or handed to the final
+    multiplication, its last element; so nothing is read before it was written. `LATENCY` cycles from a transfer on
+    `values` to `valid` of `elements` in mode G when nothing stalls; only `elements` can make `values` stall, except for
+    the start of the lower bound in mode F.
+
+    Cost: block RAMs: ceil(max_layers * max_hidden / 1024) for h, ceil(max_hidden / 1024) for c, the activation table
+    and the lower bound; five 18 x 18 multipliers; about 570 LUT4 and 1,270 flip-flops for one bank, 1,010 and 1,590 for
+    24. Tested for lengths 1, 40, 65, 97, several layers, more than one bank, extremes, saturation.
+    Raises `TritapeError` for sizes out of range.
+    Source: docs/contract.md, "MLGRU pipeline".
+    """
+
+    LATENCY = StateMemory.LATENCY + Activation.LATENCY + Rescale.LATENCY
+    RECURRENCE = 8  # cycles from sigma to the state's write
+
+    def __init__(self, groups: int, max_hidden: int, max_layers: int) -> None:
+        if not 1 <= max_hidden <= 16384:
+            raise TritapeError(f"max_hidden must be 1..16384, not {max_hidden!r}")
+        if not 1 <= max_layers <= (1 << 20) // max_hidden:
+            raise TritapeError(
+                f"max_layers must be 1..{(1 << 20) // max_hidden} for max_hidden {max_hidden}, not {max_layers!r}; "
+                "a state address has 20 bits"
+            )
+        self.groups = groups
+        self.max_hidden = max_hidden
+        self.max_layers = max_layers
+        word = data.StructLayout({"word": unsigned(8 * groups), "first": unsigned(1)})
+        super().__init__(
+            {
+                "commands": In(stream.Signature(Command)),
+                "parameters": In(stream.Signature(word)),
+                "values": In(stream.Signature(signed(18))),
+                "elements": Out(stream.Signature(signed(18))),
+                "saturated": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.activation = activation = Activation()
+        m.submodules.lower_bound = lower_bound = GainMemory(self.groups, self.max_hidden, 1)
+        m.submodules.states = states = StateMemory(self.max_hidden * self.max_layers)
+        m.submodules.candidates = candidates = StateMemory(self.max_hidden)
+        m.submodules.gate = gate = Rescale()
+
+        command = Signal(Command)
+        to_take = Signal(15)  # elements of the command whose value has not come yet
+        to_finish = Signal(15)  # ... that are not yet written or in the gate
+        to_request = Signal()  # the lower bound has not been asked for yet
+        forget, output = command.mode == Mode.FORGET, command.mode == Mode.OUTPUT
+        finish = Signal()
+        stage = Signal(self.RECURRENCE - 1)  # valid bits of the recurrence
+
+        # Front: the value waits for the state's read (needed in G), then both enter the activation.
+        moving = Signal()
+        taking = to_take.any()
+        waiting = Signal(StateMemory.LATENCY)
+        value = [Signal(signed(18), name=f"value{stage}") for stage in range(1, StateMemory.LATENCY + 1)]
+        m.d.comb += [
+            moving.eq(~waiting[-1] | activation.values.ready),
+            self.values.ready.eq(moving & taking),
+            activation.values.valid.eq(waiting[-1]),
+            activation.values.payload.value.eq(Mux(output, states.read_data, value[-1])),
+            activation.values.payload.operand.eq(value[-1]),
+        ]
+        with m.If(moving):
+            m.d.sync += [
+                waiting.eq(Cat(self.values.valid & taking, waiting[:-1])),
+                value[0].eq(self.values.payload),
+            ]
+            m.d.sync += [later.eq(earlier) for earlier, later in pairwise(value)]
+
+        # Back: to the candidate memory, to the recurrence together with the lower bound, or to the gate.
+        activated, bound = activation.activated, lower_bound.elements
+        m.d.comb += [
+            gate.operands.valid.eq(activated.valid & output),
+            bound.ready.eq(activated.valid & forget),
+            activated.ready.eq(~(forget | output) | (forget & bound.valid) | (output & gate.operands.ready)),
+            finish.eq(stage[-1] | (activated.valid & activated.ready & ~forget)),
+            gate.operands.payload.raw.eq(activated.payload.operand),
+            gate.operands.payload.factor.eq(activated.payload.silu),
+            gate.operands.payload.shift.eq(command.shift),
+        ]
+        wiring.connect(m, gate.values, wiring.flipped(self.elements))
+        m.d.comb += self.saturated.eq(gate.saturated)
+
+        # Recurrence: a pipeline that never stalls; signals carry the number of their stage.
+        sigma1, bound1, rest1 = Signal(16), Signal(16), Signal(16)
+        product2, bound2 = Signal(32), Signal(16)
+        forget3, forget4, admit4 = Signal(16), Signal(16), Signal(16)
+        old5, new5 = Signal(signed(34)), Signal(signed(34))
+        sum6 = Signal(signed(35))
+        state7 = Signal(signed(18))
+        m.d.sync += [
+            stage.eq(Cat(activated.valid & bound.valid & forget, stage[:-1])),
+            sigma1.eq(activated.payload.sigma),
+            bound1.eq(bound.payload),
+            rest1.eq(SIGMA_ONE - bound.payload),
+            product2.eq(rest1 * sigma1),
+            bound2.eq(bound1),
+            forget3.eq((Cat(1, bound2) + (product2 >> 14)) >> 1),  # the 1 and bit 14 of the product round
+            forget4.eq(forget3),
+            admit4.eq(SIGMA_ONE - forget3),
+            old5.eq(Mux(command.fresh, 0, forget4 * states.read_data)),
+            new5.eq(admit4 * candidates.read_data),
+            sum6.eq(old5 + new5),
+            state7.eq(((sum6 >> 14) + 1) >> 1),
+        ]
+
+        # Addresses: the state is read at the front in G and in stage 1 of the recurrence in F.
+        state_read, state_write = Signal(20), Signal(20)
+        candidate = Signal(15)  # written in I, read in F
+        m.d.comb += [
+            states.enable.eq(moving | forget),
+            states.read_address.eq(state_read),
+            states.write_address.eq(state_write),
+            states.write_data.eq(state7),
+            states.write.eq(stage[-1]),
+            candidates.enable.eq(1),
+            candidates.read_address.eq(candidate),
+            candidates.write_address.eq(candidate),
+            candidates.write_data.eq(activated.payload.silu),
+            candidates.write.eq(activated.valid & (command.mode == Mode.CANDIDATE)),
+        ]
+        with m.If(candidates.write | stage[0]):
+            m.d.sync += candidate.eq(candidate + 1)
+        with m.If(stage[0] | (output & self.values.valid & self.values.ready)):
+            m.d.sync += state_read.eq(state_read + 1)
+        with m.If(stage[-1]):
+            m.d.sync += state_write.eq(state_write + 1)
+
+        # Control
+        m.d.comb += [
+            self.commands.ready.eq(~to_finish.any()),
+            lower_bound.words.valid.eq(self.parameters.valid),
+            lower_bound.words.payload.word.eq(self.parameters.payload.word),
+            lower_bound.words.payload.first.eq(self.parameters.payload.first),
+            self.parameters.ready.eq(lower_bound.words.ready),
+            lower_bound.reads.valid.eq(to_request),
+            lower_bound.reads.payload.length.eq(command.length),
+        ]
+        with m.If(lower_bound.reads.ready):
+            m.d.sync += to_request.eq(0)
+        with m.If(self.values.valid & self.values.ready):
+            m.d.sync += to_take.eq(to_take - 1)
+        with m.If(finish):
+            m.d.sync += to_finish.eq(to_finish - 1)
+        with m.If(self.commands.valid & self.commands.ready):
+            given = self.commands.payload
+            m.d.sync += [
+                command.eq(given),
+                to_take.eq(given.length),
+                to_finish.eq(given.length),
+                to_request.eq((given.mode == Mode.FORGET) & given.length.any()),
+                state_read.eq(given.base),
+                state_write.eq(given.base),
+                candidate.eq(0),
+            ]
+        return m

@@ -1,0 +1,115 @@
+"""Vectors of 16-bit parameters: written a word at a time, read an element at a time."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Array, Module, Signal
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from tritape.model.errors import TritapeError
+
+
+class GainMemory(wiring.Component):
+    """Holds `slots` vectors of up to `max_length` elements of 16 bits (norm gains, lower bounds).
+
+    A word of `8 * groups` bits has `groups // 2` elements, low first (docs/contract.md "Tape words").
+
+    Ports
+        `words` (In stream): `word` 8 G bits, `slot`, `first` (1 for the first word of a vector: writing starts over at
+        the slot's beginning). Always ready. More words than a slot holds are not defined.
+        `reads` (In stream): `slot`, `length` 1..max_length. Taken one at a time, when the vector before is read out.
+        `elements` (Out stream): unsigned 16, elements 0..length-1 of the slot.
+
+    A read sees the words that were taken before it.
+    Latency: `LATENCY` cycles from `reads` to the first element, then one element a cycle. The next read is taken while
+    the last element leaves.
+    Cost: block RAM (`slots * ceil(max_length / (groups // 2))` words) and one register of a word with its multiplexer.
+    Tested: groups 4..17, one and two slots. Raises `TritapeError` for sizes that cannot be.
+    """
+
+    LATENCY = 4
+
+    def __init__(self, groups: int, max_length: int, slots: int) -> None:
+        if groups < 4:
+            raise TritapeError(f"groups must be at least 4, not {groups!r}")
+        if not 1 <= max_length <= 16384:
+            raise TritapeError(f"max_length must be 1..16384, not {max_length!r}")
+        if not 1 <= slots <= 2:
+            raise TritapeError(f"slots must be 1 or 2, not {slots!r}")
+        self._per_word = groups // 2
+        self._slots = slots
+        self._slot_words = -(-max_length // self._per_word)
+        words = data.StructLayout({"word": 8 * groups, "slot": 1, "first": 1})
+        reads = data.StructLayout({"slot": 1, "length": 15})
+        super().__init__(
+            {
+                "words": In(stream.Signature(words)),
+                "reads": In(stream.Signature(reads)),
+                "elements": Out(stream.Signature(16)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        per_word = self._per_word
+        m.submodules.memory = store = memory.Memory(
+            shape=16 * per_word,
+            depth=self._slots * self._slot_words,
+            init=[],
+            attrs={"no_rw_check": 1},  # a word is never read while it is written, so Yosys need not build the bypass
+        )
+        write, read = store.write_port(), store.read_port()
+        bases = Array([0, self._slot_words if self._slots == 2 else 0])
+
+        next_write = Signal.like(write.addr)
+        m.d.comb += [
+            self.words.ready.eq(1),
+            write.addr.eq(next_write),
+            write.data.eq(self.words.payload.word[: 16 * per_word]),
+            write.en.eq(self.words.valid),
+        ]
+        with m.If(self.words.payload.first):
+            m.d.comb += write.addr.eq(bases[self.words.payload.slot])
+        with m.If(self.words.valid):
+            m.d.sync += next_write.eq(write.addr + 1)
+
+        busy = Signal()
+        left = Signal(15)  # elements after the current one
+        fetched = Signal()  # the read port holds the next word
+        word = Signal(16 * per_word)
+        word_valid = Signal()
+        index = Signal(range(per_word))
+        take = Signal()
+        load = Signal()
+        word_end = Signal()
+        vector_end = Signal()
+        m.d.comb += [
+            self.reads.ready.eq(~busy),
+            take.eq(word_valid & (~self.elements.valid | self.elements.ready)),
+            word_end.eq(index == per_word - 1),
+            vector_end.eq(left == 0),
+            load.eq(fetched & (~word_valid | (take & word_end))),
+            read.en.eq(busy & ~fetched),  # two cycles a word are enough: it has two elements or more
+        ]
+        with m.If(read.en):
+            m.d.sync += [fetched.eq(1), read.addr.eq(read.addr + 1)]
+        with m.If(take):
+            m.d.sync += [index.eq(index + 1), left.eq(left - 1)]
+            with m.If(word_end):
+                m.d.sync += word_valid.eq(0)
+        with m.If(load):
+            m.d.sync += [word.eq(read.data), word_valid.eq(1), index.eq(0), fetched.eq(0)]
+        with m.If(take & vector_end):  # what was fetched too much is dropped
+            m.d.sync += [busy.eq(0), fetched.eq(0), word_valid.eq(0)]
+        with m.If(~busy & self.reads.valid):
+            m.d.sync += [
+                busy.eq(1),
+                left.eq(self.reads.payload.length - 1),
+                read.addr.eq(bases[self.reads.payload.slot]),
+            ]
+
+        with m.If(take):
+            m.d.sync += self.elements.payload.eq(word.word_select(index, 16))
+        with m.If(~self.elements.valid | self.elements.ready):
+            m.d.sync += self.elements.valid.eq(take)
+        return m

@@ -25,7 +25,7 @@ def _register() -> None:
         importlib.import_module(f"tritape.cli.{group}")
 
 
-GROUPS: list[str] = ["model", "generate"]
+GROUPS: list[str] = ["model", "generate", "rtl", "area"]
 """Modules of this package that register commands."""
 
 

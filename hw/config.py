@@ -20,7 +20,7 @@ class Config:
 
     groups: int = 16
     """G: tables side by side, bytes of a tape word; 4 or more."""
-    tables_per_filler: int = 2
+    tables_per_filler: int = 1
     """Tables that one filler serves in turn: fewer fill faster, more cost less; 1..groups."""
     max_hidden: int = 1024
     max_intermediate: int = 4096

@@ -89,11 +89,11 @@ def test_rows_are_exact(groups: int, tables: int, simulator: str) -> None:
 @pytest.mark.parametrize("simulator", SIMULATORS)
 @pytest.mark.parametrize("stalls", [(0.0, 0.0), (0.0, 0.8), (0.0, 0.995), (0.8, 0.0)])
 def test_short_blocks_at_every_pace(stalls: tuple[float, float], simulator: str) -> None:
-    """Blocks of 1 to 5 rows, several tiles. At 0.995 both banks are full when the rows move on: a partial sum is wanted
+    """Blocks of 1 to 7 rows, several tiles. At 0.995 both banks are full when the rows move on: a partial sum is wanted
     in the cycle after its word, and a bank must not be filled again before its last word was read."""
     work = Work(small(4, 1))
     q = work.vector(work.rng.integers(-127, 128, 4 * work.config.tile - 3))
-    for rows in (1, 2, 3, 4, 5, 1, 1, 1, 2, 3, 1, 2):
+    for rows in (1, 2, 3, 4, 5, 1, 1, 1, 2, 3, 1, 2, 4, 4, 5, 6, 4, 7, 5):
         work.block(work.random(rows, len(q)), q, release=False)
     work.check(simulator=simulator, input_stall=stalls[0], output_stall=stalls[1])
 

@@ -48,7 +48,7 @@ class HostLink(wiring.Component):
 
     - `rx`, `tx`: streams of bytes from and to the host, over whatever the board has.
     - `write`: stream of {address u32, word} to the memory, in words of G bytes.
-    - `restart`: high for one cycle at BOOT, to reset the token loop and drop reads under way; then `boot`: stream, one
+    - `restart`: high for one cycle at BOOT, to reset the token loop in the next cycle; after that `boot`: stream, one
       transfer starts reading the HEADER section. `configured`, `fault`, `fault_code`: its outcome.
     - `tokens`: stream of {token u16, fresh u1} into the token loop; `results`: the token that the head chose.
     - `inv_temperature`, `seed`, `reseed`: the sampler's settings; `reseed` is high for the cycle in which `seed` changes.
@@ -162,8 +162,7 @@ class HostLink(wiring.Component):
                         m.d.sync += wanted.eq(2)
                         m.next = "FIELDS"
                     with m.Case(Command.BOOT):
-                        m.d.comb += self.restart.eq(1)
-                        m.next = "BOOT"
+                        m.next = "RESTART"
                     with m.Case(Command.RESET):
                         m.d.sync += [fresh.eq(1), *answer(command | REPLY)]
                     with m.Default():
@@ -198,6 +197,11 @@ class HostLink(wiring.Component):
                     with m.If(count == 1):
                         m.d.sync += answer(command | REPLY)
                         m.next = "REPLY"
+            with m.State("RESTART"):
+                m.d.comb += self.restart.eq(1)
+                m.next = "SETTLE"
+            with m.State("SETTLE"):  # the token loop is in reset for the cycle after `restart`
+                m.next = "BOOT"
             with m.State("BOOT"):
                 m.d.comb += self.boot.valid.eq(1)
                 with m.If(self.boot.ready):

@@ -14,10 +14,11 @@ class OnChipMemory(wiring.Component):
     """`words` words of G bytes in block RAM, read in runs at one word a cycle.
 
     Ports (`MemorySignature`)
-        requests: In, {address u32, length u32}; the addresses wrap at the size of the block RAM, a power of two.
+        requests: In, {address u32, length u32}; every address read must be below `words`.
         words: Out, 8 G bits. One word a cycle, without a gap inside a request and from one request of at least two words
         to the next if that is there when the first one's last word is read. Length 0 gives nothing.
-        write: In, {address u32, word 8 G bits}; always ready. A word read in the cycle of its writing is undefined.
+        write: In, {address u32, word 8 G bits}; always ready. Writing while a read is under way spoils
+        that read: one port of the block RAM serves both.
 
     Streams: `requests.ready` and `write.ready` are registers or constants; `words.valid` and its payload are registers.
     All stages stop while a word waits for `words.ready`.
@@ -38,7 +39,7 @@ class OnChipMemory(wiring.Component):
         if len(init) > words * groups:
             raise TritapeError(f"init must be at most {words * groups} bytes, not {len(init)}; use a larger memory")
         self.groups = groups
-        self.depth = 1 << max(1, (words - 1).bit_length())
+        self.depth = max(2, words)
         self.init = [int.from_bytes(init[at : at + groups], "little") for at in range(0, len(init), groups)]
         super().__init__(MemorySignature(groups))
 

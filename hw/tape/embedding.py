@@ -49,7 +49,7 @@ class Embedding(wiring.Component):
         m = Module()
         advance = Signal()
         to_load = Signal(15)  # elements whose word has not come yet
-        word = Signal(8 * self.groups)
+        word = Signal(8 * self.groups, reset_less=True)
         left = Signal(range(self.groups + 1))  # elements left in the word
         multiplier = Signal(16)
 
@@ -74,11 +74,13 @@ class Embedding(wiring.Component):
                 element.eq(((product >> 7) + 1) >> 1),
             ]
             with m.If(left.any()):
-                m.d.sync += [word.eq(word >> 8), left.eq(left - 1)]
-        with m.If(self.words.valid & self.words.ready):
+                m.d.sync += left.eq(left - 1)
+        load = self.words.valid & self.words.ready
+        with m.If(load | advance):  # a shift past the last byte does no harm
+            m.d.sync += word.eq(Mux(load, self.words.payload, word >> 8))
+        with m.If(load):
             whole = to_load > self.groups
             m.d.sync += [
-                word.eq(self.words.payload),
                 left.eq(Mux(whole, self.groups, to_load)),
                 to_load.eq(Mux(whole, to_load - self.groups, 0)),
             ]

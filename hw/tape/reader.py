@@ -77,33 +77,30 @@ class TapeReader(wiring.Component):
                 with m.If(self.boot.valid):
                     m.d.sync += self.requests.valid.eq(1)
                     m.next = "CONFIGURE"
-            with m.State("CONFIGURE"):
-                with m.If(self.configured):
-                    m.next = "REGION"
-            with m.State("REGION"):
-                with m.If(free):
-                    m.d.sync += [
-                        request.address.eq(Mux(body, self.body_address, self.prologue_address)),
-                        request.length.eq(Mux(body, self.body_words, self.prologue_words)),
-                        self.requests.valid.eq(1),
-                        body.eq(0),
-                    ]
-                    with m.If(~body):
-                        m.next = "TOKEN"
+            with m.State("CONFIGURE"), m.If(self.configured):
+                m.next = "REGION"
+            with m.State("REGION"), m.If(free):
+                m.d.sync += [
+                    request.address.eq(Mux(body, self.body_address, self.prologue_address)),
+                    request.length.eq(Mux(body, self.body_words, self.prologue_words)),
+                    self.requests.valid.eq(1),
+                    body.eq(0),
+                ]
+                with m.If(~body):
+                    m.next = "TOKEN"
             with m.State("TOKEN"):
-                m.d.comb += self.tokens.ready.eq(~busy)
-                with m.If(self.tokens.valid & ~busy):
+                m.d.comb += self.tokens.ready.eq(~busy & free)
+                with m.If(self.tokens.valid & self.tokens.ready):
                     m.d.sync += [token.eq(self.tokens.payload.token), self.fresh.eq(self.tokens.payload.fresh)]
                     m.d.sync += [busy.eq(1), body.eq(1)]
                     m.next = "MULTIPLY"
             with m.State("MULTIPLY"):
                 m.next = "ROW"
-            with m.State("ROW"):
-                with m.If(free):
-                    m.d.sync += [
-                        request.address.eq(self.embedding_address + offset),
-                        request.length.eq(self.row_words),
-                        self.requests.valid.eq(1),
-                    ]
-                    m.next = "REGION"
+            with m.State("ROW"), m.If(free):
+                m.d.sync += [
+                    request.address.eq(self.embedding_address + offset),
+                    request.length.eq(self.row_words),
+                    self.requests.valid.eq(1),
+                ]
+                m.next = "REGION"
         return m

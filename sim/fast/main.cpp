@@ -4,7 +4,7 @@
 //   M  u32 groups, image             set the memory                                -> empty
 //   X  u32 replies wanted, bytes     send bytes to the host link, run until so many
 //                                    bytes came back                               -> u64 cycle, bytes
-//   P  u8 probe                      what a probe saw since the last X            -> i32 each
+//   P  u8 probe                      what a probe saw since bytes were last sent   -> i32 each
 //   I  u32 cycles                    run idle                                      -> empty
 // A run that makes no progress for SILENCE cycles ends with reply 'E' and a text.
 // In a model built with tracing, argv[1] names the FST file.
@@ -118,7 +118,9 @@ void exchange(const std::vector<uint8_t>& request) {
     send = request.data() + 4;
     to_send = request.size() - 4;
     received.clear();
-    for (auto& probe : probes) probe.clear();
+    if (to_send) {
+        for (auto& probe : probes) probe.clear();
+    }
     uint64_t progress = cycle;
     size_t before = 0;
     while (to_send || received.size() < wanted) {

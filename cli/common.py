@@ -70,17 +70,29 @@ def report(result: dict[str, Any], json_file: Path | None, title: str) -> None:
     out.print(table)
 
 
-def write_json(path: Path, result: Any) -> None:
-    """Write JSON through a temporary file beside it. Raises TritapeError when the folder does not exist."""
-    path = Path(path)
-    if not path.parent.is_dir():
+def output_file(path: Path | None) -> Path | None:
+    """`path`, if a file can be made there: checked before the work, not after it. Callback of options. Raises
+    TritapeError when its folder does not exist or it is a folder itself."""
+    if path is not None and not path.parent.is_dir():
         raise TritapeError(f"{path}: folder must exist, not be missing; create {path.parent}")
+    if path is not None and path.is_dir():
+        raise TritapeError(f"{path}: output must be a file, not a folder; add a file name")
+    return path
+
+
+def write_json(path: Path, result: Any) -> None:
+    """Write JSON through a temporary file beside it. Raises TritapeError as `output_file`."""
+    output_file(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    with os.fdopen(handle, "w") as stream:
-        json.dump(result, stream, indent=2)
-        stream.write("\n")
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
+    try:
+        with os.fdopen(handle, "w") as stream:
+            json.dump(result, stream, indent=2)
+            stream.write("\n")
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def _show(value: Any) -> str:

@@ -9,13 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from tritape.cli import app
-from tritape.cli.common import build_progress, load_model, out, report, write_json
+from tritape.cli.common import build_progress, load_model, out, output_file, report, write_json
 from tritape.cli.model import Groups, JsonFile, quantise
+from tritape.host.protocol import inverse_temperature
 from tritape.model.errors import TritapeError
 from tritape.model.quantised import QuantisedModel
 from tritape.model.tape.layout import read_tape
 from tritape.model.tape.reader import read_model
 from tritape.model.tokenizer import TextCodec, Tokenizer, load_tokenizer
+from tritape.sim.toolchain import require_compiler
 
 CLOCK_HZ = 80_000_000
 """Clock that tokens per second are projected with unless --clock says otherwise: what `tritape area accelerator --route`
@@ -31,7 +33,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="Seed of the sampler, 0 to 2^32 - 1.")] = 0,
     groups: Groups = 16,
     clock: Annotated[int, typer.Option(help="Clock in Hz for the projected tokens per second.")] = CLOCK_HZ,
-    trace: Annotated[Path | None, typer.Option(help="Write waveforms to this FST file.")] = None,
+    trace: Annotated[Path | None, typer.Option(help="Write waveforms to this FST file.", callback=output_file)] = None,
     json_file: JsonFile = None,
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="Compare every logit with the golden model.")
@@ -40,10 +42,21 @@ def generate(
     """Generate text in simulated hardware; every token's logits are compared with the integer golden model."""
     from tritape.sim import generate as simulated
 
+    # all that can be wrong is found out before the minutes of the build
     if not 0 <= seed < 1 << 32:
-        raise TritapeError(f"seed must be from 0 to 4294967295, not {seed}")
+        raise TritapeError(f"seed must be from 0 to 4294967295, not {seed}; choose another")
+    if tokens < 1:
+        raise TritapeError(f"tokens must be at least 1, not {tokens}; ask for more")
+    if clock < 1:
+        raise TritapeError(f"clock must be at least 1 Hz, not {clock}; give the frequency in Hz")
+    if trace is not None and trace.suffix != ".fst":
+        raise TritapeError(f"{trace}: name of a trace must end in .fst, not {trace.suffix!r}; rename it")
+    require_compiler()
     quantised, tokenizer, groups = load_quantised(model, groups)
+    inverse_temperature(temperature, quantised.logit_fraction)
     ids = tokenizer.encode(prompt)
+    if not ids:
+        raise TritapeError("prompt must have at least one token, not none; give some text")
     config = simulated.config_for(quantised, groups)
     stream = tokenizer.stream()
     with build_progress("building simulator") as tell:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,8 @@ import numpy as np
 import typer
 
 from tritape.cli import app
-from tritape.cli.common import load_model, out, progress, report
+from tritape.cli.common import load_model, out, output_file, progress, report
+from tritape.hw.config import Config
 from tritape.model.checkpoint import Checkpoint
 from tritape.model.errors import TritapeError
 from tritape.model.formats import quantise_model
@@ -23,8 +25,11 @@ from tritape.model.tape.assembler import pack as pack_tape
 from tritape.model.tape.layout import Geometry, ideal_cycles, read_tape, ternary_weights
 from tritape.model.tape.reader import read_header, read_model, sections
 from tritape.model.tokenizer import load_tokenizer
+from tritape.sim.toolchain import require_compiler
 
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the result as JSON to this file.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Also write the result as JSON to this file.", callback=output_file)
+]
 Groups = Annotated[int, typer.Option(help="Byte tables of the engine, that is bytes a word.")]
 
 
@@ -37,7 +42,9 @@ def quantise(checkpoint: Checkpoint) -> QuantisedModel:
 @app.command()
 def pack(
     checkpoint: Annotated[Path, typer.Argument(help="Hugging Face folder of an hgrn_bit model.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The tape file to write.")] = Path("model.tape"),
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The tape file to write.", callback=output_file)
+    ] = Path("model.tape"),
     groups: Groups = 16,
     rows: Annotated[int, typer.Option(help="Rows a block: the bitstream's row accumulator.")] = DEFAULT_ROWS,
 ) -> None:
@@ -99,11 +106,16 @@ def check(
     json_file: JsonFile = None,
 ) -> None:
     """Compare float model, integer model and hardware with recorded logits of the authors' code."""
+    _at_least("tokens", tokens, 1)
+    if rtl:
+        Config(groups=groups)
+        require_compiler()
     model = load_model(checkpoint)
     ids, wanted = _recorded(against, model.config.vocab_size, tokens)
     float_model, integer = FloatModel(model), IntegerModel(quantise(model))
     results: list[list[np.ndarray]] = [[], []]
-    for kind, runner in enumerate((float_model, integer)):
+    runners: list[FloatModel | IntegerModel] = [float_model, integer]
+    for kind, runner in enumerate(runners):
         for sequence in ids:
             runner.reset()
             results[kind].append(runner.run(sequence))
@@ -133,10 +145,19 @@ def perplexity(
     json_file: JsonFile = None,
 ) -> None:
     """Perplexity of a text under the float model and under the integer model."""
-    model = load_model(checkpoint)
+    _at_least("tokens", tokens, 1)
     if not text.is_file():
-        raise TritapeError(f"{text}: text must be a file, not missing")
-    ids = load_tokenizer(model).encode(text.read_text(encoding="utf-8"))
+        raise TritapeError(
+            f"{text}: text must be a file, not {'a folder' if text.exists() else 'missing'}; give its path"
+        )
+    model = load_model(checkpoint)
+    try:
+        characters = text.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise TritapeError(
+            f"{text}: text must be UTF-8, not have byte {error.object[error.start]:#04x}; convert it"
+        ) from None
+    ids = load_tokenizer(model).encode(characters)
     if tokens is not None:
         ids = ids[: tokens + 1]
     result: dict[str, Any] = {}
@@ -148,15 +169,28 @@ def perplexity(
     report(result, json_file, f"{checkpoint} on {text}")
 
 
+def _at_least(name: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise TritapeError(f"{name} must be at least {least}, not {value}; leave it out for all")
+
+
 def _recorded(path: Path, vocab: int, tokens: int | None) -> tuple[np.ndarray, np.ndarray]:
     """ids int [n, t] and logits float [n, t, vocab] of an npz file."""
     if not path.is_file():
-        raise TritapeError(f"{path}: recorded outputs must be an npz file, not missing")
+        raise TritapeError(
+            f"{path}: recorded outputs must be an npz file, not missing; record them with the authors' code"
+        )
     try:
         with np.load(path, allow_pickle=False) as data:
             ids, logits = data["ids"], data["logits"]
-    except (ValueError, KeyError, OSError) as error:
-        raise TritapeError(f"{path}: file must be an npz with arrays ids and logits, not {error}") from None
-    if ids.ndim != 2 or logits.shape != (*ids.shape, vocab):
-        raise TritapeError(f"{path}: logits must have shape {[*ids.shape, vocab]}, not {list(logits.shape)}")
+    except (ValueError, KeyError, OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TritapeError(
+            f"{path}: file must be an npz with arrays ids and logits, not {why!r}; record it again"
+        ) from None
+    if ids.ndim != 2 or not ids.size or logits.shape != (*ids.shape, vocab):
+        raise TritapeError(
+            f"{path}: shapes of ids and logits must be [n, t] and [n, t, {vocab}], not {list(ids.shape)} and "
+            f"{list(logits.shape)}; take those of this checkpoint"
+        )
     return ids[:, :tokens], logits[:, :tokens].astype(np.float64)

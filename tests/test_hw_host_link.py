@@ -66,7 +66,8 @@ def test_session(simulator: str, groups: int):
         results=[10, 20, 30, 40, 50],
         tokens=[{"token": token, "fresh": int(place == 0)} for place, token in enumerate(fed)],
         write=[
-            {"address": 0x01020304 + i, "word": int.from_bytes(words[i * groups :][:groups], "little")} for i in range(2)
+            {"address": 0x01020304 + i, "word": int.from_bytes(words[i * groups :][:groups], "little")}
+            for i in range(2)
         ],
         finals={"inv_temperature": 0x1ABCD, "seed": 0xDEADBEEF, "running": 0},
     )

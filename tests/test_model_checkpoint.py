@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from tritape.model.checkpoint import Checkpoint, ModelConfig, load_checkpoint, random_checkpoint, save_checkpoint
 from tritape.model.data import default_model_path
 from tritape.model.errors import TritapeError

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tritape.model.checkpoint import Checkpoint, ModelConfig, load_checkpoint, random_checkpoint
 from tritape.model.data import default_model_path
 from tritape.model.errors import TritapeError

@@ -10,6 +10,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers
+
 from tritape.model.checkpoint import ModelConfig, load_checkpoint, random_checkpoint
 from tritape.model.data import default_model_path
 from tritape.model.errors import TritapeError

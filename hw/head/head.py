@@ -63,7 +63,7 @@ class Head(wiring.Component):
         to_score = Signal(17)  # ... that the argmax has not seen yet
         last = Signal()
 
-        taking = to_take.any()
+        taking = Signal()  # to_take is not 0: a register, because every unit in front waits for it
         m.d.comb += [
             self.commands.ready.eq(~to_score.any()),
             self.values.ready.eq(sampler.logits.ready & taking),
@@ -83,10 +83,12 @@ class Head(wiring.Component):
         ]
         m.d.sync += self.logit_valid.eq(0)
         with m.If(self.values.valid & self.values.ready):
-            m.d.sync += [to_take.eq(to_take - 1), self.logit_valid.eq(1), self.logit.eq(self.values.payload)]
+            m.d.sync += [to_take.eq(to_take - 1), taking.eq(to_take != 1)]
+            m.d.sync += [self.logit_valid.eq(1), self.logit.eq(self.values.payload)]
         with m.If(argmax.scores.valid & argmax.scores.ready):
             m.d.sync += [to_score.eq(to_score - 1), last.eq(to_score == 2)]
         with m.If(self.commands.valid & self.commands.ready):
             rows = self.commands.payload.rows
             m.d.sync += [to_take.eq(rows), to_score.eq(rows), last.eq(rows == 1)]
+            m.d.sync += taking.eq(rows.any())
         return m

@@ -52,7 +52,7 @@ class ChannelMixer(wiring.Component):
         have_gate = Signal()
         gate = Signal(signed(18))
 
-        taking = to_take.any()
+        taking = Signal()  # to_take is not 0: a register, because every unit in front waits for it
         activated = activation.activated
         m.d.comb += [
             self.commands.ready.eq(~to_finish.any()),
@@ -72,7 +72,7 @@ class ChannelMixer(wiring.Component):
         with m.If(self.values.valid & self.values.ready):
             m.d.sync += have_gate.eq(~have_gate)
             with m.If(have_gate):
-                m.d.sync += to_take.eq(to_take - 1)
+                m.d.sync += [to_take.eq(to_take - 1), taking.eq(to_take != 1)]
             with m.Else():
                 m.d.sync += gate.eq(self.values.payload)
         with m.If(activated.valid & activated.ready):
@@ -80,4 +80,5 @@ class ChannelMixer(wiring.Component):
         with m.If(self.commands.valid & self.commands.ready):
             pairs = self.commands.payload.pairs
             m.d.sync += [shift.eq(self.commands.payload.shift), to_take.eq(pairs), to_finish.eq(pairs)]
+            m.d.sync += taking.eq(pairs.any())
         return m

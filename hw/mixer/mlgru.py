@@ -8,10 +8,11 @@ from amaranth import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from tritape.hw.mixer.activation import Activation
+from tritape.hw.mixer.activation import Activated, Activation
 from tritape.hw.mixer.state_memory import StateMemory
 from tritape.hw.norm.gain_memory import GainMemory
 from tritape.hw.norm.rescale import Rescale
+from tritape.hw.norm.skid import Skid
 from tritape.model.arith import SIGMA_ONE
 from tritape.model.errors import TritapeError
 
@@ -57,8 +58,8 @@ class MLGRU(wiring.Component):
     the start of the lower bound in mode F.
 
     Cost: block RAMs: ceil(max_layers * max_hidden / 1024) for h, ceil(max_hidden / 1024) for c, the activation table
-    and the lower bound; five 18 x 18 multipliers; about 570 LUT4 and 1,270 flip-flops for one bank, 1,010 and 1,590 for
-    24. Tested for lengths 1, 40, 65, 97, several layers, more than one bank, extremes, saturation.
+    and the lower bound; five 18 x 18 multipliers; 926 LUT4 (carry chains included) and about 1,250 flip-flops for one
+    bank, 1,338 and 1,690 for 24. Tested for lengths 1, 40, 65, 97, several layers, more than one bank, extremes, saturation.
     Raises `TritapeError` for sizes out of range.
     Source: docs/contract.md, "MLGRU pipeline".
     """
@@ -106,7 +107,7 @@ class MLGRU(wiring.Component):
 
         # Front: the value waits for the state's read (needed in G), then both enter the activation.
         moving = Signal()
-        taking = to_take.any()
+        taking = Signal()  # to_take is not 0: a register, because every unit in front waits for it
         waiting = Signal(StateMemory.LATENCY)
         value = [Signal(signed(18), name=f"value{stage}") for stage in range(1, StateMemory.LATENCY + 1)]
         m.d.comb += [
@@ -123,8 +124,11 @@ class MLGRU(wiring.Component):
             ]
             m.d.sync += [later.eq(earlier) for earlier, later in pairwise(value)]
 
-        # Back: to the candidate memory, to the recurrence together with the lower bound, or to the gate.
-        activated, bound = activation.activated, lower_bound.elements
+        # Back: to the candidate memory, to the recurrence together with the lower bound, or to the gate. The skid buffer
+        # ends the path of `ready`, which enables every bank of the states.
+        m.submodules.skid = skid = Skid(Activated)
+        wiring.connect(m, activation.activated, skid.source)
+        activated, bound = skid.sink, lower_bound.elements
         m.d.comb += [
             gate.operands.valid.eq(activated.valid & output),
             bound.ready.eq(activated.valid & forget),
@@ -195,7 +199,7 @@ class MLGRU(wiring.Component):
         with m.If(lower_bound.reads.ready):
             m.d.sync += to_request.eq(0)
         with m.If(self.values.valid & self.values.ready):
-            m.d.sync += to_take.eq(to_take - 1)
+            m.d.sync += [to_take.eq(to_take - 1), taking.eq(to_take != 1)]
         with m.If(finish):
             m.d.sync += to_finish.eq(to_finish - 1)
         with m.If(self.commands.valid & self.commands.ready):
@@ -203,6 +207,7 @@ class MLGRU(wiring.Component):
             m.d.sync += [
                 command.eq(given),
                 to_take.eq(given.length),
+                taking.eq(given.length.any()),
                 to_finish.eq(given.length),
                 to_request.eq((given.mode == Mode.FORGET) & given.length.any()),
                 state_read.eq(given.base),

@@ -49,6 +49,7 @@ class Embedding(wiring.Component):
         m = Module()
         advance = Signal()
         to_load = Signal(15)  # elements whose word has not come yet
+        loading = Signal()  # to_load is not 0: a register, because the tape waits for it
         word = Signal(8 * self.groups, reset_less=True)
         left = Signal(range(self.groups + 1))  # elements left in the word
         multiplier = Signal(16)
@@ -60,8 +61,8 @@ class Embedding(wiring.Component):
 
         m.d.comb += [
             advance.eq(~valid[-1] | self.elements.ready),
-            self.words.ready.eq(to_load.any() & ((left == 0) | ((left == 1) & advance))),
-            self.commands.ready.eq(~to_load.any() & (left == 0)),
+            self.words.ready.eq(loading & ((left == 0) | ((left == 1) & advance))),
+            self.commands.ready.eq(~loading & (left == 0)),
             self.elements.valid.eq(valid[-1]),
             self.elements.payload.eq(element),
         ]
@@ -83,7 +84,10 @@ class Embedding(wiring.Component):
             m.d.sync += [
                 left.eq(Mux(whole, self.groups, to_load)),
                 to_load.eq(Mux(whole, to_load - self.groups, 0)),
+                loading.eq(whole),
             ]
         with m.If(self.commands.valid & self.commands.ready):
-            m.d.sync += [to_load.eq(self.commands.payload.length), multiplier.eq(self.commands.payload.multiplier)]
+            length = self.commands.payload.length
+            m.d.sync += [to_load.eq(length), loading.eq(length.any())]
+            m.d.sync += multiplier.eq(self.commands.payload.multiplier)
         return m

@@ -114,7 +114,8 @@ class Sequencer(wiring.Component):
         header, tape = Signal(SectionHeader), Signal(TapeHeader)
         number = Signal(range(max(header_words, tape_words) + 1))  # of the word in a header or in HEADER's payload
         left, closing = Signal(32), Signal()  # words until the CRC; the next word is the CRC
-        opcode = {code: Signal(name=f"is_{code.name.lower()}") for code in Opcode}  # of the section under way, decoded
+        # the opcode of the section under way, decoded (Amaranth's enumerations have no types)
+        opcode = {code: Signal(name=f"is_{code.name.lower()}") for code in Opcode}  # type: ignore[attr-defined]
         pending = self._commands(m, header)
         begin = Signal(init=1)  # the next word begins a section
         m.d.comb += [
@@ -285,7 +286,7 @@ class Sequencer(wiring.Component):
         for fault, test in reversed(tests.items()):
             flag = test
             if fault is not Fault.HEADER_CRC:
-                flag = Signal(name=f"wrong_{fault.name.lower()}")
+                flag = Signal(name=f"wrong_{fault.name.lower()}")  # type: ignore[attr-defined]
                 m.d.sync += flag.eq(test)
             code = Mux(flag, fault, code)
         return code

@@ -25,6 +25,7 @@ HEADER_BYTES = 32
 HEADER_PAYLOAD_BYTES = 64
 MIN_GROUPS = 4
 MAX_GROUPS = 255
+MAX_ROWS = 0xFFFF  # of a block: a 16-bit field
 
 _HEADER = struct.Struct("<BBBBHHIIHHI6sbx")
 _PAYLOAD = struct.Struct("<IHHHHHHIIIIIIIB19x")
@@ -143,8 +144,8 @@ class HeaderPayload:
     @classmethod
     def decode(cls, data: bytes) -> HeaderPayload:
         """Parse 64 payload bytes; magic and version are not judged here."""
-        magic, version, groups, *rest = _PAYLOAD.unpack(data)
-        return cls(groups, *rest, magic=magic, version=version)
+        fields = _PAYLOAD.unpack(data)
+        return cls(*fields[2:], *fields[:2])  # magic and version come first in the bytes
 
 
 @dataclass(frozen=True)
@@ -204,10 +205,10 @@ class Geometry:
 def program(config: ModelConfig, groups: int, max_rows: int) -> tuple[list[Section], list[Section]]:
     """(prologue, body) of a shape: every section in tape order, with sizes and flags but without constants.
 
-    max_rows: rows a block may have, at least 2. Raises TritapeError for groups or rows out of range.
+    max_rows: rows a block may have, 2 to 65535. Raises TritapeError for groups or rows out of range.
     """
-    if max_rows < 2:
-        raise TritapeError(f"rows a block must be at least 2, not {max_rows!r}; try 1024")
+    if not 2 <= max_rows <= MAX_ROWS:
+        raise TritapeError(f"rows a block must be from 2 to {MAX_ROWS}, not {max_rows!r}; try 1024")
     builder = _Builder(Geometry(groups), max_rows - max_rows % 2)
     hidden, inner = config.hidden_size, config.intermediate_size
     builder.prepare("layers.0.i", hidden, PrepMode.STORE, 0)
@@ -282,7 +283,7 @@ class _Builder:
                     base=base,
                     what=what,
                     row0=row0,
-                )  # fmt: skip
+                )
             )
 
 
@@ -330,7 +331,8 @@ def read_tape(path: Path) -> TapeFile:
     data = path.read_bytes()
     if len(data) < _CONTAINER.size or not data.startswith(_CONTAINER_MAGIC):
         raise TritapeError(
-            f"{path}: file must start with {_CONTAINER_MAGIC!r}, not {data[:8]!r}; it is not a tape, or another version: pack it again"
+            f"{path}: file must start with {_CONTAINER_MAGIC!r}, not {data[:8]!r}; "
+            "it is not a tape, or another version: pack it again"
         )
     _, metadata_bytes, tokenizer_bytes, image_bytes, crc = _CONTAINER.unpack_from(data)
     start = _CONTAINER.size + metadata_bytes + tokenizer_bytes
@@ -341,7 +343,8 @@ def read_tape(path: Path) -> TapeFile:
     head = data[_CONTAINER.size : start]
     if zlib.crc32(head) != crc:
         raise TritapeError(
-            f"{path}: CRC-32 of the metadata must be {crc:#010x}, not {zlib.crc32(head):#010x}; the file is damaged: pack it again"
+            f"{path}: CRC-32 of the metadata must be {crc:#010x}, not {zlib.crc32(head):#010x}; "
+            "the file is damaged: pack it again"
         )
     return TapeFile(json.loads(head[:metadata_bytes]), head[metadata_bytes:], data[start:])
 

@@ -139,7 +139,8 @@ def _embedding(image: bytes, groups: int, header: HeaderPayload, source: str) ->
     for token, (row, crc) in enumerate(zip(rows, crcs, strict=True)):
         if zlib.crc32(row.tobytes()) != crc:
             raise TritapeError(
-                f"{source}: CRC-32 of embedding row {token} must be {crc:#010x}, not {zlib.crc32(row.tobytes()):#010x}; pack the tape again"
+                f"{source}: CRC-32 of embedding row {token} must be {crc:#010x}, not {zlib.crc32(row.tobytes()):#010x}; "
+                "pack the tape again"
             )
     return rows[:, : header.hidden].view(np.int8)
 
@@ -160,7 +161,8 @@ def _section(image: bytes, geometry: Geometry, address: int, source: str) -> tup
     found = zlib.crc32(image[start:end])
     if found != crc:
         raise TritapeError(
-            f"{source}: CRC-32 of section {section.index} at word {address} must be {crc:#010x}, not {found:#010x}; pack the tape again"
+            f"{source}: CRC-32 of section {section.index} at word {address} must be {crc:#010x}, not {found:#010x}; "
+            "pack the tape again"
         )
     return section, image[start + geometry.header_words * geometry.groups : end]
 

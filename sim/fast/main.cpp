@@ -151,10 +151,6 @@ int main(int argc, char** argv) {
     }
 #endif
     top->clk = 0;
-    top->rst = 1;
-    for (int i = 0; i < 4; ++i) step();
-    top->rst = 0;
-    requests.clear();
 
     char code;
     uint32_t length;

@@ -1,0 +1,114 @@
+"""Measure every figure that README and docs state, with the project's own commands; write benchmarks/bars.json.
+
+    python benchmarks/bars.py [--no-route]
+
+Each row names the command that printed it. `--no-route` leaves place and route (some minutes) out and keeps its last figures.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+TRITAPE = str(Path(sys.executable).parent / "tritape")
+REFERENCE = "tests/data/mmfreelm-tiny"
+DEFAULT = "model/data/austen-128x4"
+SHAPES = [(40, 65, 1, 97), (64, 256, 2, 256), (128, 512, 4, 512), (320, 800, 1, 1000), (1024, 2816, 1, 2048)]
+
+Measure = Callable[[dict[str, Any]], Any]
+
+
+def run(*arguments: str) -> dict[str, Any]:
+    """The JSON of one tritape command, run in the project's folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out.json"
+        subprocess.run([TRITAPE, *arguments, "--json", str(out)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        return json.loads(out.read_text())
+
+
+def main() -> None:
+    """Run all measurements, print the table, write the file; exit status 1 if a bar is missed."""
+    route = "--no-route" not in sys.argv
+    path = HERE / "bars.json"
+    rows: list[dict[str, Any]] = []
+    previous = json.loads(path.read_text()) if path.exists() else []
+
+    def bars(kind: str, arguments: list[str], wanted: list[tuple[str, str, Measure, Callable[[Any], bool]]]) -> None:
+        command = "tritape " + " ".join(arguments)
+        if kind == "routed" and not route:
+            rows.extend(row for row in previous if row["command"] == command)
+            return
+        result = run(*arguments)
+        for name, bar, measure, good in wanted:
+            value = measure(result)
+            rows.append(
+                {"bar": name, "must_be": bar, "value": value, "met": good(value), "kind": kind, "command": command}
+            )
+            Console(stderr=True).print(f"{name}: {value} ({bar})")
+
+    expected = f"{REFERENCE}/expected.npz"
+    bars("simulated", ["check", REFERENCE, "--against", expected, "--rtl", "--tokens", "16"], [
+        ("hardware against integer model, reference, 64 tokens", "bit-exact", lambda r: r["rtl_bit_exact"], bool),
+    ])  # fmt: skip
+    bars("measured", ["check", REFERENCE, "--against", expected], [
+        ("float model, largest error over largest logit", "<= 1e-5", lambda r: r["float_max_rel"], lambda v: v <= 1e-5),
+        ("integer model, rms", "<= 3 %", lambda r: r["int_rel_rms"], lambda v: v <= 0.03),
+        ("integer model, top-1", ">= 93 %", lambda r: r["int_top1"], lambda v: v >= 0.93),
+    ])  # fmt: skip
+    bars("measured", ["perplexity", DEFAULT, f"{DEFAULT}/heldout.txt", "--tokens", "20000"], [
+        ("integer perplexity against float, held-out text", "within 0.5 %", lambda r: r["change"], lambda v: abs(v) <= 0.005),
+    ])  # fmt: skip
+    bars("simulated", ["generate", "Emma was", "--tokens", "160", "--temperature", "0.7", "--groups", "16"], [
+        ("hardware against integer model, default model, 161 tokens", "bit-exact", lambda r: r["bit_exact"], bool),
+        ("simulation speed, check included, tokens/s", ">= 40", lambda r: r["simulated_tokens_per_second"], lambda v: v >= 40),
+        ("default model, cycles a token", "-", lambda r: r["cycles_per_token"], lambda v: True),
+    ])  # fmt: skip
+    for hidden, intermediate, layers, vocab in SHAPES:
+        arguments = ["perf", "--hidden", str(hidden), "--layers", str(layers), "--vocab", str(vocab)]
+        arguments += ["--intermediate", str(intermediate), "--groups", "16"]
+        wanted: list[tuple[str, str, Measure, Callable[[Any], bool]]] = [
+            (
+                f"estimate against RTL, hidden {hidden}",
+                "within 1 %",
+                lambda r: r["estimate_error"],
+                lambda v: abs(v) <= 0.01,
+            ),
+            (f"bit-exact, hidden {hidden}", "bit-exact", lambda r: r["bit_exact"], bool),
+        ]
+        if hidden == 1024:
+            wanted.append(
+                ("roofline fraction, hidden 1024", ">= 0.95", lambda r: r["roofline_fraction"], lambda v: v >= 0.95)
+            )
+        bars("simulated", arguments, wanted)
+    bars("routed", ["area", "engine", "--groups", "16", "--route"], [
+        ("engine, LUT4 equivalents a ternary MAC", "<= 10", lambda r: r["luts_per_mac"], lambda v: v <= 10),
+        ("engine, Fmax, MHz", ">= 125", lambda r: r["fmax_mhz"], lambda v: v >= 125),
+        ("engine, DSPs", "0", lambda r: r["dsps"], lambda v: v == 0),
+    ])  # fmt: skip
+    bars("routed", ["area", "accelerator", "--groups", "16", "--route"], [
+        ("accelerator on ECP5-85F, LUT4 equivalents", "<= 83,640", lambda r: r["luts"], lambda v: v <= 83640),
+        ("accelerator on ECP5-85F, block RAMs", "<= 208", lambda r: r["brams"], lambda v: v <= 208),
+        ("accelerator on ECP5-85F, Fmax, MHz", ">= 80", lambda r: r["fmax_mhz"], lambda v: v >= 80),
+    ])  # fmt: skip
+
+    path.write_text(json.dumps(rows, indent=1) + "\n")
+    table = Table("", "must be", "value", "", "kind")
+    for row in rows:
+        value = f"{row['value']:.4g}" if isinstance(row["value"], float) else str(row["value"])
+        table.add_row(row["bar"], row["must_be"], value, "met" if row["met"] else "[red]missed[/red]", row["kind"])
+    Console(width=130).print(table)
+    sys.exit(0 if all(row["met"] for row in rows) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,7 @@ import numpy as np
 
 from tritape.host import protocol
 from tritape.host.device import Device
-from tritape.hw.accelerator import PROBES, Accelerator
+from tritape.hw.accelerator import PROBES
 from tritape.hw.config import Config
 from tritape.model import arith
 from tritape.model.arith import Ints
@@ -23,10 +23,9 @@ from tritape.model.golden import IntegerModel, Trace
 from tritape.model.quantised import QuantisedModel
 from tritape.model.tape.assembler import image
 from tritape.model.tape.layout import ideal_cycles
-from tritape.rtl_gen.verilog_text import verilog_text
 from tritape.sim.fast.build import build_model
 from tritape.sim.fast.runner import Process
-from tritape.sim.fast.top import FreeRunning
+from tritape.sim.fast.top import verilog
 
 MAIN = Path(__file__).parent / "fast" / "main.cpp"
 
@@ -40,8 +39,7 @@ class Simulation:
     def __init__(
         self, config: Config, trace: Path | None = None, progress: Callable[[str], None] | None = None
     ) -> None:
-        verilog = verilog_text(FreeRunning(Accelerator(config)), "top")
-        program = build_model(verilog, "top", MAIN, trace=trace is not None, progress=progress)
+        program = build_model(verilog(config), "top", MAIN, trace=trace is not None, progress=progress)
         self._process = Process([program, trace] if trace else program)
         self._outgoing = b""
         self.cycle = 0

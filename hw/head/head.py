@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from amaranth import Module, Signal, signed, unsigned
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.hw.head.argmax import Argmax
 from tritape.hw.head.sampler import Sampler
+from tritape.hw.tape.commands import HeadCommand as Command
 from tritape.model.arith import XORSHIFT_DEFAULT
 from tritape.model.errors import TritapeError
-
-Command = data.StructLayout({"rows": unsigned(17)})
 
 
 class Head(wiring.Component):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Signal, signed, unsigned
-from amaranth.lib import data, stream, wiring
+from amaranth import Module, Signal, signed
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.hw.mixer.activation import Activation
 from tritape.hw.norm.rescale import Rescale
-
-Command = data.StructLayout({"pairs": unsigned(15), "shift": unsigned(6)})
+from tritape.hw.tape.commands import MixerCommand as Command
 
 
 class ChannelMixer(wiring.Component):

@@ -13,6 +13,7 @@ from tritape.hw.mixer.state_memory import StateMemory
 from tritape.hw.norm.gain_memory import GainMemory
 from tritape.hw.norm.rescale import Rescale
 from tritape.hw.norm.skid import Skid
+from tritape.hw.tape.commands import MlgruCommand as Command
 from tritape.model.arith import SIGMA_ONE
 from tritape.model.errors import TritapeError
 
@@ -23,11 +24,6 @@ class Mode(enum.Enum, shape=unsigned(2)):  # type: ignore[call-arg]
     CANDIDATE = 0  # I
     FORGET = 1  # F
     OUTPUT = 2  # G
-
-
-Command = data.StructLayout(
-    {"mode": Mode, "length": unsigned(15), "base": unsigned(20), "shift": unsigned(6), "fresh": unsigned(1)}
-)
 
 
 class MLGRU(wiring.Component):

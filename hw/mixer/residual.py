@@ -6,10 +6,11 @@ from enum import IntEnum
 from itertools import pairwise
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.hw.norm.skid import Skid
+from tritape.hw.tape.commands import ResidualCommand
 from tritape.model.errors import TritapeError
 
 VALUE_MAX = 131071
@@ -21,9 +22,6 @@ class ResidualMode(IntEnum):
     READ = 0
     STORE = 1
     ACCUMULATE = 2
-
-
-ResidualCommand = data.StructLayout({"mode": 2, "region": 1, "length": 15})
 
 
 class Residual(wiring.Component):

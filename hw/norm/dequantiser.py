@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 from tritape.hw.norm.rescale import Rescale
 from tritape.hw.norm.scalar import Scale
 from tritape.hw.norm.skid import Skid
+from tritape.hw.tape.commands import DequantiserCommand
 
 
 class DequantiserPattern(IntEnum):
@@ -21,7 +22,6 @@ class DequantiserPattern(IntEnum):
     SCALE_EVEN = 2
 
 
-DequantiserCommand = data.StructLayout({"rows": 16, "pattern": 2, "take": 1, "destination": 2})
 DequantiserValue = data.StructLayout({"value": signed(18), "destination": 2})
 
 

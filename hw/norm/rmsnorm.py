@@ -13,8 +13,7 @@ from tritape.hw.norm.quantiser import Activation, Quantiser
 from tritape.hw.norm.scalar import Scalar, Scale
 from tritape.hw.norm.skid import Skid
 from tritape.hw.norm.statistics import Statistics
-
-NormCommand = data.StructLayout({"length": 15, "slot": 1, "keep": 1, "eps": 48, "mantissa": 16, "exponent": signed(8)})
+from tritape.hw.tape.commands import NormCommand
 
 _SCALES = 4  # scales that wait for the dequantiser
 

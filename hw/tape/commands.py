@@ -1,4 +1,4 @@
-"""Payloads of the streams that leave the sequencer (docs/contract.md, "Streams between units")."""
+"""Payloads of the streams from the sequencer to the units (docs/contract.md, "Streams between units"): their one definition."""
 
 from __future__ import annotations
 

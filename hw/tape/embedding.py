@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from amaranth import Cat, Module, Mux, Signal, signed, unsigned
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw.tape.commands import EmbeddingCommand as Command
 from tritape.model.errors import TritapeError
-
-Command = data.StructLayout({"length": unsigned(15), "multiplier": unsigned(16)})
 
 
 class Embedding(wiring.Component):

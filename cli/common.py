@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +16,7 @@ from rich.table import Table
 from tritape.model.checkpoint import Checkpoint, load_checkpoint
 from tritape.model.data import default_model_path
 from tritape.model.errors import TritapeError
+from tritape.model.files import replacing
 
 console = Console(stderr=True)
 """Progress and remarks go to stderr; results go to stdout."""
@@ -83,16 +82,8 @@ def output_file(path: Path | None) -> Path | None:
 def write_json(path: Path, result: Any) -> None:
     """Write JSON through a temporary file beside it. Raises TritapeError as `output_file`."""
     output_file(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "w") as stream:
-            json.dump(result, stream, indent=2)
-            stream.write("\n")
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as stream:
+        stream.write(json.dumps(result, indent=2).encode() + b"\n")
 
 
 def _show(value: Any) -> str:

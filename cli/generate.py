@@ -12,6 +12,7 @@ from tritape.cli import app
 from tritape.cli.common import build_progress, load_model, out, output_file, report, write_json
 from tritape.cli.model import Groups, JsonFile, quantise
 from tritape.host.protocol import inverse_temperature
+from tritape.hw.config import Config
 from tritape.model.errors import TritapeError
 from tritape.model.quantised import QuantisedModel
 from tritape.model.tape.layout import read_tape
@@ -57,7 +58,7 @@ def generate(
     ids = tokenizer.encode(prompt)
     if not ids:
         raise TritapeError("prompt must have at least one token, not none; give some text")
-    config = simulated.config_for(quantised, groups)
+    config = Config.for_model(quantised.config, groups)
     stream = tokenizer.stream()
     with build_progress("building simulator") as tell:
         simulation = simulated.Simulation(config, trace, tell)

@@ -64,24 +64,12 @@ def estimate(
         known = ", ".join(PUBLISHED)
         raise TritapeError(f"model must be a checkpoint folder or a shape, not {model!r}; shapes are {known}")
     shape = PUBLISHED.get(model) or ModelConfig.from_file(Path(model) / "config.json")
-    config = _config_for(shape, groups, tables_per_filler)
+    config = Config.for_model(shape, groups, tables_per_filler)
     if not clock > 0 or (bandwidth is not None and not bandwidth > 0):
         raise TritapeError(
             f"clock and bandwidth must be positive, not {clock!r} and {bandwidth!r}; give Hz and bytes a second"
         )
     report(estimate_tokens(shape, config, clock, bandwidth), json_file, f"{model} (cycle model; rates are projected)")
-
-
-def _config_for(shape: ModelConfig, groups: int, tables_per_filler: int) -> Config:
-    """The default limits, raised where a shape needs more. Raises TritapeError when it is more than there can be."""
-    return Config(
-        groups=groups,
-        tables_per_filler=tables_per_filler,
-        max_hidden=max(DEFAULT.max_hidden, shape.hidden_size),
-        max_intermediate=max(DEFAULT.max_intermediate, shape.intermediate_size),
-        max_layers=max(DEFAULT.max_layers, shape.num_hidden_layers),
-        max_vocab=max(DEFAULT.max_vocab, shape.vocab_size),
-    )
 
 
 @app.command()
@@ -97,7 +85,7 @@ def perf(
 ) -> None:
     """Run a random model of a shape through the RTL with an ideal memory; compare with golden and cycle model."""
     from tritape.model.formats import quantise_model
-    from tritape.sim.generate import Generator, Simulation, config_for
+    from tritape.sim.generate import Generator, Simulation
 
     if tokens < 2:
         raise TritapeError(f"tokens must be at least 2, not {tokens}; the first only fills the pipeline")
@@ -107,12 +95,11 @@ def perf(
         if size < 1:
             raise TritapeError(f"{name} must be at least 1, not {size}; choose another")
     shape = ModelConfig(vocab, hidden, layers, intermediate)
-    _config_for(shape, groups, tables_per_filler)
+    config = Config.for_model(shape, groups, tables_per_filler)
     require_compiler()
     ids = np.random.default_rng(0).integers(0, vocab, tokens).tolist()
     with progress("making a random model") as update:
         quantised = quantise_model(random_checkpoint(shape, seed=0), ids=[*ids, *range(min(6, vocab))], progress=update)
-    config = config_for(quantised, groups, tables_per_filler)
     with build_progress("building simulator") as tell:
         simulation = Simulation(config, progress=tell)
     with simulation, progress("simulating") as update:

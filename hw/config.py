@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from tritape.model.errors import TritapeError
+
+if TYPE_CHECKING:
+    from tritape.model.checkpoint import ModelConfig
 
 TRITS = 5  # ternary digits of a weight byte, so activations of one table
 _FIELD_MAX = (1 << 16) - 1  # tiles and rows travel in 16-bit fields of the tape
@@ -43,6 +47,18 @@ class Config:
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
                 raise TritapeError(f"{name} must be an integer in {low}..{high}, not {value!r}")
+
+    @classmethod
+    def for_model(cls, shape: ModelConfig, groups: int, tables_per_filler: int = 1) -> Config:
+        """The default limits, raised where a model needs more. Raises TritapeError when it needs more than there can be."""
+        return cls(
+            groups=groups,
+            tables_per_filler=tables_per_filler,
+            max_hidden=max(cls.max_hidden, shape.hidden_size),
+            max_intermediate=max(cls.max_intermediate, shape.intermediate_size),
+            max_layers=max(cls.max_layers, shape.num_hidden_layers),
+            max_vocab=max(cls.max_vocab, shape.vocab_size),
+        )
 
     @property
     def tile(self) -> int:

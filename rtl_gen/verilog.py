@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from tritape.hw.accelerator import COUNTERS, Accelerator
 from tritape.hw.config import Config
 from tritape.hw.link.host_link import PROTOCOL_VERSION, Command
 from tritape.model.errors import TritapeError
+from tritape.model.files import replacing
 from tritape.rtl_gen.verilog_text import verilog_text
 
 TOP = "tritape"
@@ -61,10 +60,15 @@ def write_verilog(folder: Path, config: Config, source: str) -> dict[str, Any]:
     component = Accelerator(config)
     text = verilog_text(component, TOP)
     description = describe(component, config, source)
-    replace_file(folder / f"{TOP}.v", text)
-    replace_file(folder / f"{TOP}.json", json.dumps(description, indent=2) + "\n")
-    replace_file(folder / f"{TOP}.md", markdown(description))
-    replace_file(folder / f"{TOP}.vlt", waivers())
+    files = {
+        f"{TOP}.v": text,
+        f"{TOP}.json": json.dumps(description, indent=2) + "\n",
+        f"{TOP}.md": markdown(description),
+        f"{TOP}.vlt": waivers(),
+    }
+    for name, content in files.items():
+        with replacing(folder / name) as stream:
+            stream.write(content.encode())
     return description
 
 
@@ -128,16 +132,3 @@ def waivers() -> str:
     for (rule, pattern), reason in WAIVERS.items():
         lines += [f"// {reason}", f'lint_off -rule {rule} -file "*{TOP}.v" -match "{pattern}"']
     return "\n".join(lines) + "\n"
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write a text through a temporary file beside it."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "w") as stream:
-            stream.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -208,25 +208,11 @@ def _run(generator: Generator, prompt: Sequence[int], tokens: int) -> Iterator[T
         yield generator.continue_()
 
 
-def config_for(model: QuantisedModel, groups: int, tables_per_filler: int = Config.tables_per_filler) -> Config:
-    """The default limits at `groups`, raised where a model needs more."""
-    config = model.config
-    default = Config(groups=groups, tables_per_filler=tables_per_filler)
-    return Config(
-        groups=groups,
-        tables_per_filler=tables_per_filler,
-        max_hidden=max(default.max_hidden, config.hidden_size),
-        max_intermediate=max(default.max_intermediate, config.intermediate_size),
-        max_layers=max(default.max_layers, config.num_hidden_layers),
-        max_vocab=max(default.max_vocab, config.vocab_size),
-    )
-
-
 def check_tokens(
     model: QuantisedModel, sequences: Sequence[Sequence[int]], groups: int, progress: Callable[[int, int], None]
 ) -> dict[str, Any]:
     """Run sequences through the RTL against the golden model: `rtl_bit_exact`, `rtl_tokens` and `rtl_difference`."""
-    config = config_for(model, groups)
+    config = Config.for_model(model.config, groups)
     total, done = sum(map(len, sequences)), 0
     with Simulation(config) as simulation:
         generator = Generator(simulation, model, groups, max_rows=config.max_rows)

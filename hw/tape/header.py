@@ -5,34 +5,20 @@ from __future__ import annotations
 from amaranth.hdl import signed
 from amaranth.lib import data, enum
 
-MAGIC = int.from_bytes(b"TTAP", "little")
-VERSION = 1
-SECTION_BYTES = 32
-"""Bytes of a section header, before padding to words."""
-PAYLOAD_BYTES = 64
-"""Bytes of the payload of the HEADER section, before padding to words."""
+from tritape.model.tape.layout import HEADER_BYTES, HEADER_PAYLOAD_BYTES, MAGIC, VERSION, MatvecMode, Opcode
 
-
-class Opcode(enum.IntEnum):
-    """First byte of a section."""
-
-    HEADER = 1
-    LOAD = 2
-    PREP = 3
-    EMBED = 4
-    MATVEC = 5
-    END = 6
-
-
-class Mode(enum.IntEnum):
-    """Second byte of a MATVEC: where its rows go."""
-
-    I = 0
-    F = 1
-    G = 2
-    GATE_UP = 3
-    RESIDUAL = 4
-    LOGITS = 5
+__all__ = [
+    "HEADER_BYTES",
+    "HEADER_PAYLOAD_BYTES",
+    "MAGIC",
+    "VERSION",
+    "Fault",
+    "MatvecMode",
+    "Opcode",
+    "SectionHeader",
+    "TapeHeader",
+    "words",
+]
 
 
 class Fault(enum.IntEnum):

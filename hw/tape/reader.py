@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.hw.memory.signature import Request
-from tritape.hw.tape.header import PAYLOAD_BYTES, SECTION_BYTES, words
+from tritape.hw.tape.header import HEADER_BYTES, HEADER_PAYLOAD_BYTES, words
 from tritape.model.errors import TritapeError
 
 TokenRequest = data.StructLayout({"token": 16, "fresh": 1})
@@ -56,7 +56,7 @@ class TapeReader(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        header_words = words(SECTION_BYTES, self.groups) + words(PAYLOAD_BYTES, self.groups) + 1
+        header_words = words(HEADER_BYTES, self.groups) + words(HEADER_PAYLOAD_BYTES, self.groups) + 1
         token, size, offset = Signal(16), Signal(16), Signal(32)
         body = Signal()  # the body's request is next, else the prologue's
         busy = Signal()  # a token is under way

@@ -11,12 +11,12 @@ from tritape.hw.tape import commands
 from tritape.hw.tape.buffer import StreamBuffer
 from tritape.hw.tape.crc import Crc32
 from tritape.hw.tape.header import (
+    HEADER_BYTES,
+    HEADER_PAYLOAD_BYTES,
     MAGIC,
-    PAYLOAD_BYTES,
-    SECTION_BYTES,
     VERSION,
     Fault,
-    Mode,
+    MatvecMode,
     Opcode,
     SectionHeader,
     TapeHeader,
@@ -38,8 +38,8 @@ REGISTERS = {
 }
 """Registers of the loaded tape: name -> bits."""
 
-_PATTERN = {Mode.G: 1, Mode.GATE_UP: 2}  # of the dequantiser; 0 for the others
-_DESTINATION = {Mode.GATE_UP: 1, Mode.RESIDUAL: 2, Mode.LOGITS: 3}
+_PATTERN = {MatvecMode.G: 1, MatvecMode.GATE_UP: 2}  # of the dequantiser; 0 for the others
+_DESTINATION = {MatvecMode.GATE_UP: 1, MatvecMode.RESIDUAL: 2, MatvecMode.LOGITS: 3}
 
 
 class Sequencer(wiring.Component):
@@ -105,7 +105,7 @@ class Sequencer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         groups = self.config.groups
-        header_words, tape_words = words(SECTION_BYTES, groups), words(PAYLOAD_BYTES, groups)
+        header_words, tape_words = words(HEADER_BYTES, groups), words(HEADER_PAYLOAD_BYTES, groups)
         m.submodules.crc = crc = Crc32(groups)
         m.submodules.buffer = buffer = StreamBuffer(8 * groups)
         wiring.connect(m, wiring.flipped(self.words), buffer.sender)
@@ -115,7 +115,7 @@ class Sequencer(wiring.Component):
         number = Signal(range(max(header_words, tape_words) + 1))  # of the word in a header or in HEADER's payload
         left, closing = Signal(32), Signal()  # words until the CRC; the next word is the CRC
         # the opcode of the section under way, decoded (Amaranth's enumerations have no types)
-        opcode = {code: Signal(name=f"is_{code.name.lower()}") for code in Opcode}  # type: ignore[attr-defined]
+        opcode = {code: Signal(name=f"is_{code.name.lower()}") for code in Opcode}
         pending = self._commands(m, header)
         begin = Signal(init=1)  # the next word begins a section
         m.d.comb += [
@@ -304,7 +304,7 @@ class Sequencer(wiring.Component):
             self.engine_commands: (matvec, {"tiles": header.tiles, "rows": header.rows, "release": release}),
             self.dequantiser_commands: (matvec, {"rows": header.rows, "take": first, **by_mode}),
             self.mlgru_commands: (
-                matvec & first & (mode <= Mode.G),
+                matvec & first & (mode <= MatvecMode.G),
                 {
                     "mode": mode[:2],
                     "length": header.length,
@@ -314,10 +314,10 @@ class Sequencer(wiring.Component):
                 },
             ),
             self.mixer_commands: (
-                matvec & first & (mode == Mode.GATE_UP),
+                matvec & first & (mode == MatvecMode.GATE_UP),
                 {"pairs": header.length >> 1, "shift": header.shift},
             ),
-            self.head_commands: (matvec & first & (mode == Mode.LOGITS), {"rows": header.length}),
+            self.head_commands: (matvec & first & (mode == MatvecMode.LOGITS), {"rows": header.length}),
             self.embedding_commands: (
                 header.opcode == Opcode.EMBED,
                 {"length": header.length, "multiplier": header.mantissa},

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import enum
 import json
-import os
 import struct
-import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,6 +16,7 @@ from typing import Any
 
 from tritape.model.checkpoint import ModelConfig
 from tritape.model.errors import TritapeError
+from tritape.model.files import replacing
 
 VERSION = 1
 MAGIC = 0x50415454  # "TTAP" little-endian
@@ -302,25 +301,15 @@ def write_tape(
     """Write a tape file through a temporary file beside it, so that an interrupt leaves nothing half-written."""
     text = json.dumps(metadata, sort_keys=True).encode()
     crc = zlib.crc32(text + tokenizer)
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise TritapeError(f"{path}: folder must exist, not be missing; create {path.parent}")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(_CONTAINER.pack(_CONTAINER_MAGIC, len(text), len(tokenizer), image_bytes, crc))
-            stream.write(text + tokenizer)
-            written = 0
-            for piece in image:
-                stream.write(piece)
-                written += len(piece)
+    with replacing(path) as stream:
+        stream.write(_CONTAINER.pack(_CONTAINER_MAGIC, len(text), len(tokenizer), image_bytes, crc))
+        stream.write(text + tokenizer)
+        written = 0
+        for piece in image:
+            stream.write(piece)
+            written += len(piece)
         if written != image_bytes:
             raise AssertionError(f"image has {written} bytes, planned {image_bytes}")
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def read_tape(path: Path) -> TapeFile:

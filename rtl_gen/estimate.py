@@ -1,7 +1,7 @@
 """The cycle model: when each section of a tape is read, each table filled and each vector ready, without simulating.
 
 It follows the hardware's dependencies at the grain of tiles and vectors, with the latencies that the units state. Tested
-against RTL at several shapes (tests/test_rtl_gen_estimate.py). Source: docs/architecture.md and the units' docstrings.
+against RTL at several shapes (tests/test_sim_generate.py). Source: docs/architecture.md and the units' docstrings.
 """
 
 from __future__ import annotations
@@ -215,9 +215,9 @@ def block_rams(config: Config) -> int:
 
 
 def luts(config: Config) -> int:
-    """LUT4 equivalents of the accelerator on an ECP5, from a line through synthesised points (`tritape area accelerator`)."""
+    """LUT4 equivalents of the accelerator on an ECP5: a line through G = 16 (`tritape area accelerator`), a rough figure elsewhere."""
     return LUTS_BASE + LUTS_PER_GROUP * config.groups
 
 
-LUTS_BASE = 5000
+LUTS_BASE = 7000
 LUTS_PER_GROUP = 110

@@ -1,0 +1,38 @@
+"""Estimate: quick, consistent, and within what synthesis and RTL gave (cycles against RTL: tests/test_sim_generate.py)."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tritape.hw.config import Config
+from tritape.rtl_gen.estimate import PUBLISHED, block_rams, estimate_tokens
+
+
+@pytest.mark.parametrize("shape", PUBLISHED)
+def test_published_shapes(shape: str):
+    """A second is enough; parts add up to the whole; no part of the roofline is exceeded."""
+    started = time.perf_counter()
+    config = Config.for_model(PUBLISHED[shape], 16)
+    result = estimate_tokens(PUBLISHED[shape], config, 100e6, None)
+    assert time.perf_counter() - started < 1.0
+    assert 0.9 < result["roofline_fraction"] < 1
+    assert sum(result["cycles"].values()) == pytest.approx(result["cycles_per_token"], rel=1e-3)
+    assert result["tokens_per_second"] == pytest.approx(100e6 / result["cycles_per_token"], rel=1e-6)
+    assert result["tape_bytes"] > result["ternary_weights"] / 5
+
+
+def test_slow_memory_is_what_limits():
+    """Half the bytes a cycle: about half the rate, and the memory is named."""
+    config = Config.for_model(PUBLISHED["370m"], 16)
+    full = estimate_tokens(PUBLISHED["370m"], config, 100e6, None)
+    half = estimate_tokens(PUBLISHED["370m"], config, 100e6, 0.8e9)
+    assert half["limited_by"] == "memory"
+    assert half["tokens_per_second"] == pytest.approx(full["tokens_per_second"] / 2, rel=0.05)
+    assert half["roofline_fraction"] > full["roofline_fraction"]
+
+
+def test_block_rams_of_the_default():
+    """What Yosys and nextpnr place for the default configuration (`tritape area accelerator --groups 16`)."""
+    assert block_rams(Config()) == 88

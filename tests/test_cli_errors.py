@@ -202,7 +202,10 @@ def test_model_too_large_for_any_bitstream(refused, here):
     message = "width of a BitLinear must be at most 16384, not 16640; such a model is not supported"
     assert refused("pack", "model", "-o", "new.tape") == message
     assert refused("generate", "A", "--model", "model") == message
-    assert refused("estimate", "model") == "max_intermediate must be an integer in 1..16384, not 16640"
+    assert (
+        refused("estimate", "model")
+        == "max_intermediate must be an integer in 1..16384, not 16640; keep within that range"
+    )
 
 
 class FaultyTransport:
@@ -268,7 +271,10 @@ def test_token_outside_the_vocabulary(refused, here):
         (["A", "--seed", "-1"], "seed must be from 0 to 4294967295, not -1; choose another"),
         (["A", "--tokens", "0"], "tokens must be at least 1, not 0; ask for more"),
         (["A", "--clock", "0"], "clock must be at least 1 Hz, not 0; give the frequency in Hz"),
-        (["A", "--groups", "3", "--model", "model"], "groups must be an integer in 4..1024, not 3"),
+        (
+            ["A", "--groups", "3", "--model", "model"],
+            "groups must be an integer in 4..255, not 3; keep within that range",
+        ),
         (["A", "--trace", "out.vcd"], "out.vcd: name of a trace must end in .fst, not '.vcd'; rename it"),
         (["A", "--trace", "no/out.fst"], "no/out.fst: folder must exist, not be missing; create no"),
         (["A", "--json", "no/out.json"], "no/out.json: folder must exist, not be missing; create no"),
@@ -290,16 +296,19 @@ def test_generate(refused, arguments, message):
         (["pack", "model", "--rows", "65536"], "rows a block must be from 2 to 65535, not 65536; try 1024"),
         (["estimate", "371m"], "model must be a checkpoint folder or a shape, not '371m'; shapes are 370m"),
         (["estimate", "370m", "--clock", "0"], "clock and bandwidth must be positive, not 0.0 and None; give Hz"),
-        (["estimate", "370m", "--groups", "3"], "groups must be an integer in 4..1024, not 3"),
+        (["estimate", "370m", "--groups", "3"], "groups must be an integer in 4..255, not 3; keep within that range"),
         (["estimate", "370m", "--json", "no/x.json"], "no/x.json: folder must exist, not be missing; create no"),
         (["perf", "--hidden", "0"], "hidden must be at least 1, not 0; choose another"),
-        (["perf", "--hidden", "16385"], "max_hidden must be an integer in 1..16384, not 16385"),
-        (["perf", "--vocab", "70000"], "max_vocab must be an integer in 1..65536, not 70000"),
+        (["perf", "--hidden", "16385"], "max_hidden must be an integer in 1..16384, not 16385; keep within that range"),
+        (["perf", "--vocab", "70000"], "max_vocab must be an integer in 1..65536, not 70000; keep within that range"),
         (["perf", "--tokens", "1"], "tokens must be at least 2, not 1; "),
         (["verilog", "-o", "model.tape"], "model.tape: output must be a folder, not a file; choose another with -o"),
         (["verilog", "-o", "model.tape/out"], "model.tape"),
-        (["verilog", "--groups", "3"], "groups must be an integer in 4..1024, not 3"),
-        (["verilog", "--tables-per-filler", "17"], "tables_per_filler must be an integer in 1..16, not 17"),
+        (["verilog", "--groups", "3"], "groups must be an integer in 4..255, not 3; keep within that range"),
+        (
+            ["verilog", "--tables-per-filler", "17"],
+            "tables_per_filler must be an integer in 1..16, not 17; keep within that range",
+        ),
         (["area", "adder"], "unit must be one of ['engine', 'accelerator'], not 'adder'"),
         (["perplexity", "model", "no.txt"], "no.txt: text must be a file, not missing; give its path"),
         (["perplexity", "model", "model"], "model: text must be a file, not a folder; give its path"),
@@ -324,7 +333,7 @@ def test_generate(refused, arguments, message):
         (["check", "model", "--against", "shape.npz", "--tokens", "-1"], "tokens must be at least 1, not -1; "),
         (
             ["check", "model", "--against", "shape.npz", "--rtl", "--groups", "3"],
-            "groups must be an integer in 4..1024, not 3",
+            "groups must be an integer in 4..255, not 3; keep within that range",
         ),
     ],
 )

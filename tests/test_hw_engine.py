@@ -193,9 +193,11 @@ def test_vectors_arrive_while_blocks_stream(simulator: str) -> None:
 
 
 def test_config_refuses_what_cannot_be_built() -> None:
-    with pytest.raises(TritapeError, match=r"^groups must be an integer in 4\.\.1024, not 3$"):
+    with pytest.raises(TritapeError, match=r"^groups must be an integer in 4\.\.255, not 3; keep within that range$"):
         Config(groups=3)
-    with pytest.raises(TritapeError, match=r"^tables_per_filler must be an integer in 1\.\.16, not 17$"):
+    with pytest.raises(
+        TritapeError, match=r"^tables_per_filler must be an integer in 1\.\.16, not 17; keep within that range$"
+    ):
         Config(tables_per_filler=17)
     config = Config()
     assert (config.tile, config.max_length, config.max_tiles, config.state_elements) == (80, 4096, 52, 24576)

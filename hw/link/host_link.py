@@ -56,8 +56,8 @@ class HostLink(wiring.Component):
     - `counters`: `counter_count` values of 32 bits, low first; `running`: high from a token's start to its result.
 
     Stream rules: a reply is sent whole before the next command is read; one byte a cycle either way. No command
-    changes anything once it has answered with an error. Cost: about 500 LUT4 on ECP5, no memory, no multiplier.
-    Tested: every command and error, random stalls, G = 4, 13, 16 (tests/test_hw_host_link.py). Source: docs/protocol.md.
+    changes anything once it has answered with an error. Cost: about 980 LUT4 on ECP5, no memory, no multiplier.
+    Tested: every command and error, random stalls, G = 4, 13 (tests/test_hw_host_link.py). Source: docs/protocol.md.
     """
 
     def __init__(self, config: Config, *, memory_words: int, counter_count: int) -> None:

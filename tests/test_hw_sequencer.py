@@ -430,5 +430,5 @@ def test_wait_counters() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(TritapeError, match=r"^groups must be an integer in 4..1024, not 3$"):
+    with pytest.raises(TritapeError, match=r"^groups must be an integer in 4\.\.255, not 3; keep within that range$"):
         Sequencer(Config(groups=3))

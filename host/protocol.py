@@ -103,5 +103,5 @@ def inverse_temperature(temperature: float, logit_fraction: int) -> int:
     value = round(2.0 ** (23 - logit_fraction) / temperature) if temperature > 0 else -1
     if not 1 <= value < 1 << 17:
         least = 2.0 ** (23 - logit_fraction) / ((1 << 17) - 1)
-        raise TritapeError(f"temperature must be 0 or from {least:.3g} to 1000, not {temperature!r}")
+        raise TritapeError(f"temperature must be 0 or from {least:.3g} to 1000, not {temperature!r}; try 0.7")
     return value

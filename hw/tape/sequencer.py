@@ -23,19 +23,11 @@ from tritape.hw.tape.header import (
     words,
 )
 
-REGISTERS = {
-    "prologue_address": 32,
-    "prologue_words": 32,
-    "body_address": 32,
-    "body_words": 32,
-    "embedding_address": 32,
-    "row_words": 32,
-    "vocabulary": 32,
-    "hidden": 16,
-    "intermediate": 16,
-    "layers": 16,
-    "logit_fraction": 8,
-}
+_NAMES = (
+    *("prologue_address", "prologue_words", "body_address", "body_words", "embedding_address", "row_words"),
+    *("vocabulary", "hidden", "intermediate", "layers", "logit_fraction"),
+)
+REGISTERS = {name: TapeHeader[name].width for name in _NAMES}
 """Registers of the loaded tape: name -> bits."""
 
 _PATTERN = {MatvecMode.G: 1, MatvecMode.GATE_UP: 2}  # of the dequantiser; 0 for the others

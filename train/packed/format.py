@@ -1,0 +1,99 @@
+"""Ternary matrices at 1.6 bits a weight: five to a byte.
+
+A row of K weights becomes J bytes, J = 16 * ceil(K / 80). Byte j holds the weights at columns j, j + J, .., j + 4 J (zero past
+the end), most significant first: with digits t = weight + 1,
+
+    v = sum over d of t[d * J + j] * 3^(4 - d),    byte = ceil(256 * v / 243)
+
+so that a digit is read by one multiplication: p = 3 * byte; t = p >> 8; byte = p & 255; and so on for the next.
+Each digit of a run of bytes thus faces a contiguous run of the input, and rows start at multiples of 16 bytes.
+
+Why five a byte and not four: at 2 bits the matrices alone weigh exactly an eighth of float16, which leaves no room for
+an embedding; a batch-1 token reads every byte once, so a fifth fewer bytes is also a fifth less time where memory is
+the limit, and four digits at a time are decoded in seven integer instructions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tritape.model.checkpoint import MIN_WEIGHT_SCALE
+
+TRITS = 5
+ALIGN = 16
+ROWS = 4096
+
+
+@dataclass(frozen=True)
+class PackedMatrix:
+    """data: uint8 [rows, row_bytes(columns)]; scale: the magnitude of +1, of no dimension."""
+
+    data: Tensor
+    scale: Tensor
+    columns: int
+
+
+def row_bytes(columns: int) -> int:
+    """Bytes of a packed row."""
+    return ALIGN * -(-columns // (ALIGN * TRITS))
+
+
+def weight_scale(weight: Tensor) -> Tensor:
+    """max(mean|W|, 1e-5), a tensor of no dimension, in W's dtype but not below float32."""
+    return weight_scales([weight])[0]
+
+
+def weight_scales(weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """`weight_scale` of each matrix."""
+    dtype = torch.float64 if weights[0].dtype == torch.float64 else torch.float32
+    norms = torch._foreach_norm([weight.detach() for weight in weights], 1, dtype=dtype)
+    means = torch._foreach_div(norms, [float(weight.numel()) for weight in weights])
+    return torch._foreach_clamp_min(means, MIN_WEIGHT_SCALE)
+
+
+def pack(weight: Tensor, scale: Tensor) -> Tensor:
+    """Bytes [R, J] of clip(round(weight / scale), -1, 1), weight [R, K]."""
+    if weight.is_cuda:
+        from tritape.train.packed.kernels import pack as kernel
+
+        return kernel(weight, scale)
+    rows, columns = weight.shape
+    digits = torch.ones(rows, TRITS * row_bytes(columns), dtype=torch.int32, device=weight.device)
+    digits[:, :columns] = (weight.detach() / scale).round().clamp(-1, 1).int() + 1
+    value = torch.zeros_like(digits[:, : row_bytes(columns)])
+    for plane in digits.view(rows, TRITS, -1).unbind(1):
+        value = 3 * value + plane
+    return ((256 * value + 242) // 243).to(torch.uint8)
+
+
+def unpack(data: Tensor, columns: int, dtype: torch.dtype) -> Tensor:
+    """The weights -1, 0, +1 [R, columns] of packed bytes, in `dtype`."""
+    if data.is_cuda:
+        from tritape.train.packed.kernels import unpack as kernel
+
+        return kernel(data, columns, dtype)
+    value = data.to(torch.int16)
+    planes = []
+    for _ in range(TRITS):
+        value = value * 3
+        planes.append((value >> 8).to(torch.int8) - 1)
+        value = value & 255
+    return torch.cat(planes, dim=1)[:, :columns].to(dtype)
+
+
+def product(q: Tensor, worth: Tensor, matrix: PackedMatrix) -> Tensor:
+    """(q @ weights^T) * scale * worth: q int8 [N, K] and what its ones are worth [N] -> [N, R] in worth's dtype.
+
+    The sums of integers are exact (K < 132,000). Without a GPU the matrix is expanded `ROWS` rows at a time.
+    """
+    if q.is_cuda:
+        from tritape.train.packed.kernels import product as kernel
+
+        return kernel(q, worth, matrix)
+    wide = q.float()
+    parts = [wide @ unpack(part, matrix.columns, torch.float32).T for part in matrix.data.split(ROWS)]
+    return torch.cat(parts, dim=1).to(worth) * (matrix.scale * worth)[:, None]

@@ -1,9 +1,14 @@
-"""`tritape pack`, `inspect`, `check`, `perplexity`: everything about a model that needs no hardware but `check --rtl`."""
+"""`tritape random-checkpoint`, `pack`, `inspect`, `golden`, `check`, `perplexity`: everything about a model that needs no
+hardware but `check --rtl`."""
 
 from __future__ import annotations
 
+import resource
+import sys
+import time
 import zipfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,11 +18,12 @@ import typer
 from tritape.cli import app
 from tritape.cli.common import load_model, out, output_file, progress, report
 from tritape.hw.config import Config
-from tritape.model.checkpoint import Checkpoint
+from tritape.model.checkpoint import Checkpoint, ModelConfig
 from tritape.model.errors import TritapeError
-from tritape.model.formats import quantise_model
+from tritape.model.formats import CALIBRATION_TOKENS, quantise_model
 from tritape.model.golden import IntegerModel
 from tritape.model.quantised import QuantisedModel
+from tritape.model.random_checkpoint import DTYPES, write_random_checkpoint
 from tritape.model.reference import FloatModel
 from tritape.model.reference import perplexity as measure_perplexity
 from tritape.model.tape.assembler import DEFAULT_ROWS
@@ -25,6 +31,7 @@ from tritape.model.tape.assembler import pack as pack_tape
 from tritape.model.tape.layout import Geometry, ideal_cycles, read_tape, ternary_weights
 from tritape.model.tape.reader import read_header, read_model, sections
 from tritape.model.tokenizer import load_tokenizer
+from tritape.rtl_gen.estimate import PUBLISHED
 from tritape.sim.toolchain import require_compiler
 
 JsonFile = Annotated[
@@ -39,6 +46,27 @@ def quantise(checkpoint: Checkpoint) -> QuantisedModel:
         return quantise_model(checkpoint, progress=update)
 
 
+@app.command("random-checkpoint")
+def random_checkpoint(
+    shape: Annotated[str, typer.Option(help=f"{', '.join(PUBLISHED)}, or a config.json.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")],
+    layers: Annotated[int | None, typer.Option(help="Only so many layers (default: all of the shape).")] = None,
+    dtype: Annotated[str, typer.Option(help=f"Of the matrices: {' or '.join(DTYPES)}.")] = "float16",
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal bytes.")] = 0,
+) -> None:
+    """Write a checkpoint of a shape with random weights: to try sizes and speed, not to write text."""
+    if shape not in PUBLISHED and not Path(shape).is_file():
+        known = ", ".join(PUBLISHED)
+        raise TritapeError(f"shape must be a config.json or one of {known}, not {shape!r}; choose one of them")
+    config = PUBLISHED.get(shape) or ModelConfig.from_file(shape)
+    _at_least("layers", layers, 1)
+    if layers is not None:
+        config = replace(config, num_hidden_layers=layers)
+    with progress("drawing") as update:
+        size = write_random_checkpoint(config, output, seed, dtype, update)
+    out.print(f"{output}: {size:,} bytes of random weights, {config.num_hidden_layers} layers, seed {seed}")
+
+
 @app.command()
 def pack(
     checkpoint: Annotated[Path, typer.Argument(help="Hugging Face folder of an hgrn_bit model.")],
@@ -47,15 +75,67 @@ def pack(
     ] = Path("model.tape"),
     groups: Groups = 16,
     rows: Annotated[int, typer.Option(help="Rows a block: the bitstream's row accumulator.")] = DEFAULT_ROWS,
+    text: Annotated[
+        Path | None,
+        typer.Option(help=f"UTF-8 text whose first {CALIBRATION_TOKENS} tokens calibrate (default: the model's own)."),
+    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
-    """Calibrate a checkpoint and lay it out as a tape."""
+    """Calibrate a checkpoint and lay it out as a tape. A large model is streamed, layer by layer."""
+    started = time.perf_counter()
     Geometry(groups)
+    characters = None if text is None else _read_text(text)
     model = load_model(checkpoint)
     tokenizer = b"" if model.tokenizer_path is None else model.tokenizer_path.read_bytes()
-    quantised = quantise(model)
+    ids = None
+    if characters is not None:
+        ids = load_tokenizer(model).encode(characters)[:CALIBRATION_TOKENS]
+        if not ids:
+            raise TritapeError(f"{text}: text must have at least one token, not none; give a longer one")
+    with progress("calibrating") as update:
+        quantised = quantise_model(model, ids, update)
     with progress("packing") as update:
         metadata = pack_tape(quantised, output, groups, rows, tokenizer, checkpoint.resolve().name, update)
-    out.print(f"{output}: {metadata['image_bytes']:,} bytes of tape for engines of G = {groups}")
+    result = {
+        "image_bytes": metadata["image_bytes"],
+        "groups": groups,
+        "ternary_weights": ternary_weights(model.config),
+        "residual_fraction": quantised.residual_fraction,
+        "logit_fraction": quantised.logit_fraction,
+        "seconds": time.perf_counter() - started,
+        "cpu_seconds": time.process_time(),
+        "peak_memory_bytes": peak_memory(),
+    }
+    report(result, json_file, f"{output} (time and memory measured)")
+
+
+@app.command()
+def golden(
+    tape: Annotated[Path, typer.Argument(help="A tape file.")],
+    token: Annotated[list[int] | None, typer.Option(help="Token to feed first; repeat it (default 0).")] = None,
+    tokens: Annotated[int, typer.Option(help="Tokens to choose after them, greedily.")] = 1,
+    json_file: JsonFile = None,
+) -> None:
+    """Run tokens in integers from a tape's bytes. A large model is decoded layer by layer, for every token again."""
+    _at_least("tokens", tokens, 1)
+    started = time.perf_counter()
+    model = IntegerModel(read_model(read_tape(tape), str(tape)))
+    opened = time.perf_counter()
+    fed = list(token or [0])
+    chosen = [int(np.argmax(model.run_integer(fed)[-1]))]
+    with progress("running") as update:
+        while len(chosen) < tokens:
+            update(len(chosen), tokens)
+            chosen.append(int(np.argmax(model.step(chosen[-1]))))
+    result: dict[str, Any] = {
+        "fed": fed,
+        "chosen": chosen,
+        "saturations": model.saturations,
+        "seconds_to_check": opened - started,
+        "seconds_to_run": time.perf_counter() - opened,
+        "peak_memory_bytes": peak_memory(),
+    }
+    report(result, json_file, f"{tape} in the integer golden model (time and memory measured)")
 
 
 @app.command()
@@ -66,11 +146,11 @@ def inspect(
     """Check every CRC of a tape and say what is on it."""
     file = read_tape(tape)
     groups = file.metadata["groups"]
-    header = read_header(file.image, groups, str(tape))
-    geometry = Geometry(groups)
+    geometry = Geometry(groups, file.metadata["engines"])
+    header = read_header(file.image, geometry, str(tape))
     words: Counter[str] = Counter()
     count: Counter[str] = Counter()
-    for section, _, _ in sections(file.image, groups, str(tape)):
+    for section, _, _ in sections(file.image, geometry, str(tape)):
         words[section.opcode.name] += geometry.section_words(section)
         count[section.opcode.name] += 1
     model = read_model(file, str(tape))
@@ -146,17 +226,8 @@ def perplexity(
 ) -> None:
     """Perplexity of a text under the float model and under the integer model."""
     _at_least("tokens", tokens, 1)
-    if not text.is_file():
-        raise TritapeError(
-            f"{text}: text must be a file, not {'a folder' if text.exists() else 'missing'}; give its path"
-        )
+    characters = _read_text(text)
     model = load_model(checkpoint)
-    try:
-        characters = text.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise TritapeError(
-            f"{text}: text must be UTF-8, not have byte {error.object[error.start]:#04x}; convert it"
-        ) from None
     ids = load_tokenizer(model).encode(characters)
     if tokens is not None:
         ids = ids[: tokens + 1]
@@ -167,6 +238,28 @@ def perplexity(
     result["change"] = result["integer_perplexity"] / result["float_perplexity"] - 1
     result["tokens"] = len(ids) - 1
     report(result, json_file, f"{checkpoint} on {text}")
+
+
+def peak_memory() -> int:
+    """Bytes of memory that this process had at most, files mapped at the time included."""
+    status = Path("/proc/self/status")  # Linux; getrusage there also counts the process that started this one
+    if status.is_file():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _read_text(path: Path) -> str:
+    if not path.is_file():
+        raise TritapeError(
+            f"{path}: text must be a file, not {'a folder' if path.exists() else 'missing'}; give its path"
+        )
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise TritapeError(
+            f"{path}: text must be UTF-8, not have byte {error.object[error.start]:#04x}; convert it"
+        ) from None
 
 
 def _at_least(name: str, value: int | None, least: int) -> None:

@@ -39,7 +39,9 @@ def round_shift(products: Ints, shift: int | Ints) -> Ints:
 
 def encode_trits(trits: NDArray[np.int8]) -> NDArray[np.uint8]:
     """Trits [..., 5] in {-1, 0, 1} to weight bytes [...]: bit 7 sign, bits 6..0 |sum trit_k 3^k|; zero is byte 0."""
-    value = trits.astype(np.int16) @ np.array([1, 3, 9, 27, 81], dtype=np.int16)
+    value = trits[..., 4].astype(np.int16)
+    for k in (3, 2, 1, 0):
+        value = value * 3 + trits[..., k]
     return (np.abs(value) + np.where(value < 0, 128, 0)).astype(np.uint8)
 
 

@@ -1,7 +1,8 @@
 """Checkpoints of the `hgrn_bit` architecture, read lazily from safetensors and validated as a whole.
 
 Nothing here needs torch and nothing is unpickled: a safetensors file is an eight-byte length, a JSON header and raw
-little-endian tensors. The tensors stay memory-mapped; each is converted when it is asked for.
+little-endian tensors. The tensors stay memory-mapped; each is converted when it is asked for, a million elements at a time, and
+its pages are given back afterwards: the memory that a checkpoint takes is that of what its user keeps.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import mmap
 import os
 import re
 import shutil
@@ -21,9 +23,11 @@ from typing import Any
 import numpy as np
 
 from tritape.model.errors import TritapeError
+from tritape.model.files import map_file, release
 
 # safetensors name -> NumPy type of the stored bits (BF16 is widened to float32 by `_as_float`)
 _STORED = {"BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8"}
+_INFINITY = {"BF16": 0x7F80, "F16": 0x7C00}  # codes of 16 bits are ordered by magnitude up to it
 _DTYPE_NAMES = {"float16": "F16", "float32": "F32", "float64": "F64"}
 _MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format
 _CHUNK = 1 << 20  # elements converted at a time by whole-tensor passes
@@ -167,11 +171,21 @@ class TernaryLinear:
 
 @dataclass(frozen=True, eq=False)
 class _Stored:
-    """A tensor as it lies in a file: `bits` has the tensor's shape and the NumPy type of `_STORED[dtype]`."""
+    """A tensor as it lies in a file: `bits` has the tensor's shape and the NumPy type of `_STORED[dtype]`.
+
+    pages: the mapping that `bits` is a view of, None in memory; offset: where in it.
+    """
 
     dtype: str
     bits: np.ndarray
     file: str
+    pages: mmap.mmap | None = None
+    offset: int = 0
+
+    def release(self) -> None:
+        """Let the pages of a mapped tensor go; they come back from the file, or its cache, when touched again."""
+        if self.pages is not None and self.bits.nbytes:
+            release(self.pages, self.offset, self.bits.nbytes)
 
 
 class Checkpoint:
@@ -192,6 +206,7 @@ class Checkpoint:
         self.path = path
         self._tensors = tensors
         self._files = files
+        self._scales: dict[str, float] = {}
         self._validate()
 
     @classmethod
@@ -234,22 +249,60 @@ class Checkpoint:
 
     def tensor(self, name: str) -> np.ndarray:
         """One tensor as a new array: float64 when stored as F64, else float32. Raises TritapeError when missing."""
-        return _as_float(self._stored(name))
+        stored = self._stored(name)
+        values = _as_float(stored)
+        stored.release()
+        return values
+
+    def row_blocks(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
+        """(first row, rows) of one tensor, as `tensor` gives them, about a million elements at a time."""
+        stored = self._stored(name)
+        yield from _row_blocks(stored)
+        stored.release()
 
     def bitlinear(self, prefix: str) -> TernaryLinear:
         """Quantise the BitLinear called `prefix`, such as `model.layers.0.attn.i_proj` or `lm_head`.
 
         scale = max(mean|W|, 1e-5), weights = clip(round(W / scale), -1, 1), both in float64, half away from zero.
         """
+        return TernaryLinear(self.ternary(prefix), self.scale(prefix), self.gain(prefix))
+
+    def scale(self, prefix: str) -> float:
+        """The scale of the BitLinear called `prefix`; worked out once."""
+        if prefix not in self._scales:
+            stored = self._stored(f"{prefix}.weight")
+            total = sum(float(np.abs(part, dtype=np.float64).sum()) for _, part in _row_blocks(stored))
+            stored.release()
+            self._scales[prefix] = max(total / stored.bits.size, MIN_WEIGHT_SCALE)
+        return self._scales[prefix]
+
+    def gain(self, prefix: str) -> np.ndarray:
+        """The gain of the BitLinear's own norm, float64 [in]."""
+        return self.tensor(f"{prefix}.norm.weight").astype(np.float64)
+
+    def ternary(self, prefix: str) -> np.ndarray:
+        """The weights of the BitLinear called `prefix`, int8 [out, in]."""
         stored = self._stored(f"{prefix}.weight")
-        rows = stored.bits.shape[0]
-        total = sum(float(np.abs(part, dtype=np.float64).sum()) for _, part in _row_blocks(stored))
-        scale = max(total / stored.bits.size, MIN_WEIGHT_SCALE)
-        weights = np.empty((rows, stored.bits.shape[1]), np.int8)
-        for start, part in _row_blocks(stored):
-            ratio = part.astype(np.float64) / scale
-            weights[start : start + len(part)] = np.sign(ratio) * (np.abs(ratio) >= 0.5)
-        return TernaryLinear(weights, scale, self.tensor(f"{prefix}.norm.weight").astype(np.float64))
+        scale = self.scale(prefix)
+        weights = np.empty(stored.bits.shape, np.int8)
+        if stored.dtype in _INFINITY:
+            # Magnitudes are ordered as their codes are, so one comparison of codes decides as the division would.
+            codes = _as_float(
+                _Stored(
+                    stored.dtype, np.arange(_INFINITY[stored.dtype] + 1, dtype="<u2").view(_STORED[stored.dtype]), ""
+                )
+            )
+            least = int(np.argmax(codes.astype(np.float64) / scale >= 0.5))
+            for start, bits in _bit_blocks(stored):
+                code = bits.view("<u2")
+                sign = 1 - 2 * (code >> 15).astype(np.int8)
+                np.multiply((code & 0x7FFF) >= least, sign, out=weights[start : start + len(bits)])
+        else:
+            for start, part in _row_blocks(stored):
+                ratio = part.astype(np.float64) / scale
+                weights[start : start + len(part)] = np.sign(ratio) * (np.abs(ratio) >= 0.5)
+        stored.release()
+        return weights
 
     def lower_bounds(self) -> np.ndarray:
         """Forget-gate bounds, float64 [layers, hidden]: cumsum(softmax) - softmax[0]; zeros without use_lower_bound.
@@ -294,6 +347,7 @@ class Checkpoint:
                         f"{stored.file}: values of tensor {name} must be finite, not {part[~finite][0]}; "
                         "take an undamaged checkpoint"
                     )
+            stored.release()
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -359,8 +413,8 @@ def _is_number_below(value: object, limit: float) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < limit
 
 
-def _as_float(stored: _Stored, rows: slice = slice(None)) -> np.ndarray:
-    bits = stored.bits[rows]
+def _as_float(stored: _Stored) -> np.ndarray:
+    bits = stored.bits
     if stored.dtype == "BF16":
         return (bits.astype(np.uint32) << 16).view(np.float32)
     return bits.astype(np.float64 if stored.dtype == "F64" else np.float32)
@@ -368,10 +422,15 @@ def _as_float(stored: _Stored, rows: slice = slice(None)) -> np.ndarray:
 
 def _row_blocks(stored: _Stored) -> Iterator[tuple[int, np.ndarray]]:
     """The tensor as float blocks of about `_CHUNK` elements, each with its first row, so that big ones stay lazy."""
+    for start, bits in _bit_blocks(stored):
+        yield start, _as_float(_Stored(stored.dtype, bits, stored.file))
+
+
+def _bit_blocks(stored: _Stored) -> Iterator[tuple[int, np.ndarray]]:
     rows = len(stored.bits)
     step = max(1, _CHUNK * rows // stored.bits.size)
     for start in range(0, rows, step):
-        yield start, _as_float(stored, slice(start, start + step))
+        yield start, stored.bits[start : start + step]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -424,9 +483,10 @@ def _read_safetensors(path: Path) -> dict[str, _Stored]:
     if size < 8:
         raise refuse(f"file must be at least 8 bytes, not {size}")
     try:
-        data = np.memmap(path, np.uint8, "r")
+        pages = map_file(path)
     except OSError as error:
         raise TritapeError(f"{path}: file must be readable, not {error.strerror}; check its permissions") from None
+    data = np.frombuffer(pages, np.uint8)
     length = int.from_bytes(data[:8].tobytes(), "little")
     if length > min(size - 8, _MAX_HEADER):
         raise refuse(f"header must be at most {min(size - 8, _MAX_HEADER)} bytes, not {length}")
@@ -460,7 +520,7 @@ def _read_safetensors(path: Path) -> dict[str, _Stored]:
         if end - begin != wanted:
             raise refuse(f"data of tensor {name} must be {wanted} bytes, not {end - begin}")
         bits = np.frombuffer(body[begin:end], _STORED[dtype]).reshape(shape) if wanted else np.empty(0, _STORED[dtype])
-        tensors[name] = _Stored(dtype, bits, str(path))
+        tensors[name] = _Stored(dtype, bits, str(path), pages, 8 + length + begin)
     return tensors
 
 
@@ -477,7 +537,10 @@ def _serialise(tensors: Mapping[str, _Stored]) -> Iterator[bytes]:
     text += b" " * (-len(text) % 8)
     yield len(text).to_bytes(8, "little") + text
     for stored in kept.values():
-        yield stored.bits.tobytes()
+        flat = stored.bits.reshape(-1)
+        for start in range(0, len(flat), _CHUNK):
+            yield flat[start : start + _CHUNK].tobytes()
+        stored.release()
 
 
 def _write(path: Path, pieces: Iterator[bytes]) -> None:

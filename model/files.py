@@ -1,7 +1,8 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and mapped files that take no memory."""
 
 from __future__ import annotations
 
+import mmap
 import os
 import tempfile
 from collections.abc import Iterator
@@ -30,3 +31,17 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def map_file(path: Path) -> mmap.mmap:
+    """A file, not empty, as memory that is read when touched."""
+    with path.open("rb") as stream:
+        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def release(pages: mmap.mmap, start: int = 0, length: int | None = None) -> None:
+    """Let the pages of a part of a mapped file go (default all); they come back when touched again."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        end = len(pages) if length is None else start + length
+        start -= start % mmap.PAGESIZE
+        pages.madvise(mmap.MADV_DONTNEED, start, end - start)

@@ -1,7 +1,9 @@
 """Calibration: a float checkpoint becomes the integers of the tape, with fixed-point formats picked from real activations.
 
 Per model: fraction bits of residual and logits. Per layer: the shifts of the two gated products and the epsilons, from a
-calibration run of the integer model itself, layer by layer. Source: docs/contract.md.
+calibration run of the integer model itself, layer by layer. A model too large to hold is streamed: one pass over the
+checkpoint for the float model, one for the integer model, each with the weights of one layer at a time; its weights are made
+again when the tape is written. Source: docs/contract.md.
 """
 
 from __future__ import annotations
@@ -9,16 +11,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tritape.model import arith
 from tritape.model.arith import Ints
-from tritape.model.checkpoint import Checkpoint, TernaryLinear
+from tritape.model.checkpoint import Checkpoint, ModelConfig, TernaryLinear
 from tritape.model.errors import TritapeError
 from tritape.model.golden import IntegerModel
-from tritape.model.quantised import PROJECTIONS, Layer, Projection, QuantisedModel
+from tritape.model.quantised import (
+    PROJECTIONS,
+    RESIDENT_WEIGHTS,
+    Layer,
+    Projection,
+    QuantisedModel,
+    StreamedLayers,
+    without_weights,
+)
 from tritape.model.reference import BITLINEAR_EPS, FloatModel, Recorder
+from tritape.model.tape.layout import ternary_weights
 
 MARGIN = 2.0
 """Room above the largest value that calibration saw, in every format."""
@@ -26,12 +39,20 @@ MAX_RESIDUAL_FRACTION = 16
 MAX_LOGIT_FRACTION = 13
 GAIN_MAX = 32767
 EPS_MAX = (1 << 48) - 1
+CALIBRATION_TOKENS = 192
+EMBEDDINGS = "model.embeddings.weight"
 
 
-def calibration_ids(checkpoint: Checkpoint, tokens: int = 192, seed: int = 1) -> list[int]:
-    """Token ids [tokens] to calibrate on: a third uniformly random, then the float model's own samples."""
+def calibration_ids(checkpoint: Checkpoint, tokens: int = CALIBRATION_TOKENS, seed: int = 1) -> list[int]:
+    """Token ids [tokens] to calibrate on: a third uniformly random, then the float model's own samples.
+
+    A streamed model would be read once for every sample, so its ids are all random; text of its own (`tritape pack
+    --text`) is better.
+    """
     vocab = checkpoint.config.vocab_size
     rng = np.random.default_rng(seed)
+    if is_streamed(checkpoint.config):
+        return rng.integers(0, vocab, tokens).tolist()
     model = FloatModel(checkpoint)
     ids = rng.integers(0, vocab, max(tokens // 3, 1)).tolist()
     logits = model.run(ids)[-1]
@@ -42,28 +63,39 @@ def calibration_ids(checkpoint: Checkpoint, tokens: int = 192, seed: int = 1) ->
     return ids
 
 
+def is_streamed(config: ModelConfig) -> bool:
+    """Whether a model of this shape is too large to be held whole."""
+    return ternary_weights(config) > RESIDENT_WEIGHTS
+
+
 def quantise_model(
     checkpoint: Checkpoint,
     ids: Sequence[int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> QuantisedModel:
-    """Integers of a checkpoint, calibrated on `ids` (default `calibration_ids`); `progress(layers done, layers)`.
+    """Integers of a checkpoint, calibrated on `ids` (default `calibration_ids`); `progress(layers done, layers)`, each
+    layer counted twice when streamed: in the float and in the integer model.
 
     Raises TritapeError where a width or a scale has no fixed-point form within the contract's limits.
     """
     config = checkpoint.config
+    streamed = is_streamed(config)
+    count = config.num_hidden_layers
+    tell = progress or (lambda done, total: None)
     ids = calibration_ids(checkpoint) if ids is None else list(ids)
     record = Recorder()
-    FloatModel(checkpoint).run(ids, record)
+    first_pass = (lambda done: tell(done, 2 * count)) if streamed else None
+    FloatModel(checkpoint, streamed=streamed).run(ids, record, first_pass)
     largest = max(v for name, v in record.max_abs.items() if name == "embedding" or ".x_" in name)
-    embedding = checkpoint.tensor("model.embeddings.weight").astype(np.float64)
-    span = max(float(np.abs(embedding).max()), 1e-30)
+    span = max(max(float(np.abs(part).max()) for _, part in checkpoint.row_blocks(EMBEDDINGS)), 1e-30)
     fraction = min(
         _fraction(largest, MAX_RESIDUAL_FRACTION, f"{checkpoint.name}: residual"),
         math.floor(math.log2(65535 * 127 / 256 / span)),
     )
     logit_fraction = _fraction(record.max_abs["logits"], MAX_LOGIT_FRACTION, f"{checkpoint.name}: logits")
-    codes = np.clip(np.round(embedding / span * 127), -127, 127).astype(np.int8)
+    codes = np.empty((config.vocab_size, config.hidden_size), np.int8)
+    for start, part in checkpoint.row_blocks(EMBEDDINGS):
+        codes[start : start + len(part)] = np.clip(np.round(part.astype(np.float64) / span * 127), -127, 127)
     multiplier = round(span / 127 * 2.0 ** (fraction + 8))
     x = arith.embed(codes[np.asarray(ids)].astype(np.int64), multiplier)
 
@@ -73,16 +105,31 @@ def quantise_model(
         config, codes, multiplier, layers, _placeholder(), fraction, logit_fraction, checkpoint.sha256
     )
     runner = IntegerModel(model)
-    for index in range(config.num_hidden_layers):
+    for index in range(count):
         layer, x = _calibrate_layer(checkpoint, index, bounds[index], x, fraction, runner)
-        layers.append(layer)
-        if progress is not None:
-            progress(index + 1, config.num_hidden_layers)
+        layers.append(without_weights(layer) if streamed else layer)
+        tell(index + 1 + count * streamed, count + count * streamed)
+    del runner, layer
     first = checkpoint.tensor("model.norm.weight").astype(np.float64)
     head = _projection(
         checkpoint.bitlinear("lm_head"), first, logit_fraction, _block_eps(x, first, fraction, config.rms_norm_eps)
     )
-    return replace(model, head=head)
+    weights = partial(_layer_weights, checkpoint)
+    return replace(model, head=head, layers=StreamedLayers(layers, weights) if streamed else layers)
+
+
+def _layer_weights(checkpoint: Checkpoint, index: int, name: str) -> NDArray[np.int8]:
+    """Weights of one projection of a layer in tape row order: gate and up rows alternate."""
+    weights = checkpoint.ternary(_prefix(index, name))
+    if name != "gate":
+        return weights
+    rows = np.empty_like(weights)
+    rows[0::2], rows[1::2] = np.split(weights, 2)
+    return rows
+
+
+def _prefix(index: int, name: str) -> str:
+    return f"model.layers.{index}.{'mlp' if name in ('gate', 'down') else 'attn'}.{name}_proj"
 
 
 def _calibrate_layer(
@@ -91,14 +138,11 @@ def _calibrate_layer(
     """The layer's integers, and the residual [n, hidden] after it."""
     prefix = f"model.layers.{index}"
     eps = checkpoint.config.rms_norm_eps
-    linear = {
-        name: checkpoint.bitlinear(f"{prefix}.{'mlp' if name in ('gate', 'down') else 'attn'}.{name}_proj")
-        for name in PROJECTIONS
-    }
-    gate = linear["gate"]
-    rows = np.empty_like(gate.weights)
-    rows[0::2], rows[1::2] = np.split(gate.weights, 2)
-    linear["gate"] = replace(gate, weights=rows)
+    linear = {}
+    for name in PROJECTIONS:
+        source = _prefix(index, name)
+        weights = _layer_weights(checkpoint, index, name)
+        linear[name] = TernaryLinear(weights, checkpoint.scale(source), checkpoint.gain(source))
     attn, g_norm, mlp = (
         checkpoint.tensor(f"{prefix}.{name}.weight").astype(np.float64)
         for name in ("attn_norm", "attn.g_norm", "mlp_norm")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tritape.model import arith
 from tritape.model.arith import Ints
-from tritape.model.quantised import Layer, Projection, QuantisedModel
+from tritape.model.quantised import RESIDENT_WEIGHTS, Layer, Projection, QuantisedModel
 from tritape.model.reference import check_ids
 
 UNITS = ("activation", "row", "value", "vector", "logit")
@@ -37,18 +37,20 @@ class Trace:
         parts = [values for name, _, values in self.entries if name == unit]
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
-    def first_difference(self, seen: Mapping[str, Ints]) -> str | None:
-        """What the earliest differing operation is, given what each unit of `seen` really put out; None when equal.
-
-        Reads like `row layers.0.i[17] must be -312, not -311`.
+    def first_difference(self, seen: Mapping[str, Ints], engines: int = 1) -> str | None:
+        """What the earliest differing operation is, given what each unit of `seen` really put out, slice by slice of
+        `engines` lanes; None when equal. Reads like `row layers.0.i[17] must be -312, not -311`.
         """
         position = dict.fromkeys(seen, 0)
         for unit, label, values in self.entries:
             if unit not in seen:
                 continue
+            lanes = 1 if unit == "logit" else engines
+            places = _tape_order(len(values), lanes, label.endswith(".gate") and unit in ("row", "value"))
             start = position[unit]
-            position[unit] += len(values)
-            found = np.asarray(seen[unit][start : start + len(values)])
+            position[unit] += -(-(int(places.max()) + 1) // lanes) * lanes
+            found = np.asarray(seen[unit][start : position[unit]])
+            found = found[places[places < len(found)]]
             differing = np.flatnonzero(values[: len(found)] != found)
             if len(differing):
                 at = int(differing[0])
@@ -59,6 +61,16 @@ class Trace:
             if len(seen[unit]) > end:
                 return f"{unit} must have {end} elements, not {len(seen[unit])}"
         return None
+
+
+def _tape_order(count: int, engines: int, pairs: bool) -> Ints:
+    """Where each of `count` elements comes in the fabric's order: slices of `engines` elements; gates and ups, which
+    alternate in the model, come in alternating slices."""
+    places = np.arange(count)
+    if not pairs:
+        return places
+    pair, up = places // 2, places % 2
+    return pair // engines * 2 * engines + up * engines + pair % engines
 
 
 @dataclass
@@ -182,9 +194,14 @@ class IntegerModel:
         return raw
 
     def _matrix(self, weights: NDArray[np.int8]) -> NDArray[np.float32]:
-        """The weights as float32, made once; the int8 array is kept beside it so that its id stays its own."""
+        """The weights as float32, made once while `RESIDENT_WEIGHTS` suffice; the int8 array is kept beside it so that its
+        id stays its own. The oldest go first: a streamed model's weights never come back."""
         entry = self._matrices.get(id(weights))
         if entry is None:
+            held = sum(kept.size for kept, _ in self._matrices.values())
+            while self._matrices and held + weights.size > RESIDENT_WEIGHTS:
+                oldest = next(iter(self._matrices))
+                held -= self._matrices.pop(oldest)[0].size
             entry = self._matrices[id(weights)] = (weights, weights.astype(np.float32))
         return entry[1]
 

@@ -5,7 +5,10 @@ Made by `tritape.model.formats.quantise_model`, or read back from a tape by `tri
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +16,9 @@ from numpy.typing import NDArray
 from tritape.model.arith import Ints
 from tritape.model.checkpoint import ModelConfig
 
+RESIDENT_WEIGHTS = 1 << 27
+"""Ternary weights of the largest model that is held whole; a larger one is streamed from its checkpoint or tape, layer by
+layer, in every pass."""
 PROJECTIONS = ("i", "f", "g", "o", "gate", "down")
 """The BitLinears of a layer in tape order. `gate` has 2 * intermediate rows, gate and up rows alternating."""
 
@@ -43,18 +49,63 @@ class Layer:
     m_shift: int
 
 
+def without_weights(layer: Layer) -> Layer:
+    """The layer's constants alone; its weights are of shape [0, K]."""
+    return replace(
+        layer, projections={name: replace(p, weights=p.weights[:0].copy()) for name, p in layer.projections.items()}
+    )
+
+
+class StreamedLayers(Sequence[Layer]):
+    """Layers of a model too large to hold: their weights are made when a layer is asked for, and kept for two layers.
+
+    constants: the layers with everything but their weights; weights(layer, projection): int8 [rows, K] of one
+    projection, in tape row order. Two, because a tape carries the constants of a layer inside the layer before.
+    """
+
+    KEPT = 2
+
+    def __init__(self, constants: Sequence[Layer], weights: Callable[[int, str], NDArray[np.int8]]) -> None:
+        self._constants = constants
+        self._weights = weights
+        self._kept: OrderedDict[int, Layer] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._constants)
+
+    @overload
+    def __getitem__(self, index: int) -> Layer: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Layer]: ...
+
+    def __getitem__(self, index: int | slice) -> Layer | list[Layer]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        if index not in self._kept:
+            while len(self._kept) >= self.KEPT:
+                self._kept.popitem(last=False)
+            plain = self._constants[index]
+            whole = {name: replace(p, weights=self._weights(index, name)) for name, p in plain.projections.items()}
+            self._kept[index] = replace(plain, projections=whole)
+        self._kept.move_to_end(index)
+        return self._kept[index]
+
+
 @dataclass(frozen=True, eq=False)
 class QuantisedModel:
     """A whole model in integers.
 
-    embedding: int8 [vocab, hidden] with one unsigned 16-bit `multiplier`; residual_fraction and logit_fraction: the
-    fraction bits of residual and logits, chosen by calibration. sha256: of the checkpoint it came from.
+    layers: a list, or `StreamedLayers` for a large model. embedding: int8 [vocab, hidden] with one unsigned 16-bit
+    `multiplier`; residual_fraction and logit_fraction: the fraction bits of residual and logits, chosen by calibration.
+    sha256: of the checkpoint it came from.
     """
 
     config: ModelConfig
     embedding: NDArray[np.int8]
     multiplier: int
-    layers: list[Layer]
+    layers: Sequence[Layer]
     head: Projection
     residual_fraction: int
     logit_fraction: int

@@ -17,7 +17,7 @@ Source: the released implementation of arXiv 2406.02528; its outputs are in test
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -65,17 +65,25 @@ class FloatModel:
     """The float model of a checkpoint, with its recurrent state: float64, integer sums exact.
 
     `state` is float64 [layers, hidden], zero after `reset`. Ternary matrices are kept in float32 where the sums
-    stay below 2^24 (127 * fan-in), which is exact and twice as fast, else in float64.
+    stay below 2^24 (127 * fan-in), which is exact and twice as fast, else in float64. `streamed`: every run reads the
+    layers from the checkpoint one after the other and drops them, so that the memory is that of one layer.
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, streamed: bool = False) -> None:
         self.config = checkpoint.config
+        self._checkpoint = checkpoint
         self._embeddings = checkpoint.tensor("model.embeddings.weight")
         self._norm = checkpoint.tensor("model.norm.weight").astype(np.float64)
-        self._head = _BitLinear(checkpoint.bitlinear("lm_head"))
-        bounds = checkpoint.lower_bounds()
-        self._layers = [_Layer(checkpoint, index, bounds[index]) for index in range(self.config.num_hidden_layers)]
+        self._held = None if streamed else (list(self._layers()), self._head())
         self.reset()
+
+    def _layers(self) -> Iterator[_Layer]:
+        bounds = self._checkpoint.lower_bounds()
+        for index in range(self.config.num_hidden_layers):
+            yield _Layer(self._checkpoint, index, bounds[index])
+
+    def _head(self) -> _BitLinear:
+        return _BitLinear(self._checkpoint.bitlinear("lm_head"))
 
     def reset(self) -> None:
         """Zero the recurrent state: the next token starts a sequence."""
@@ -85,10 +93,12 @@ class FloatModel:
         """Logits after one more token, float64 [vocab]."""
         return self.run([token])[0]
 
-    def run(self, ids: Ids, record: Recorder | None = None) -> np.ndarray:
+    def run(
+        self, ids: Ids, record: Recorder | None = None, progress: Callable[[int], None] | None = None
+    ) -> np.ndarray:
         """Logits after each of n more tokens, float64 [n, vocab]; continues from, and updates, the state.
 
-        Raises TritapeError for a token outside the vocabulary.
+        `progress(layers done)`. Raises TritapeError for a token outside the vocabulary.
         """
         tokens = check_ids(ids, self.config.vocab_size)
         if not len(tokens):
@@ -96,11 +106,13 @@ class FloatModel:
         add = _ignore if record is None else record.add
         x = self._embeddings[tokens].astype(np.float64)
         add("embedding", x)
-        for index, layer in enumerate(self._layers):
+        for index, layer in enumerate(self._layers() if self._held is None else self._held[0]):
             x = layer.run(x, self.state[index], add)
+            if progress is not None:
+                progress(index + 1)
         x = rms(x, self._norm, self.config.rms_norm_eps)
         add("norm", x)
-        logits = self._head(x)
+        logits = (self._head() if self._held is None else self._held[1])(x)
         add("logits", logits)
         return logits
 

@@ -381,3 +381,33 @@ def test_random_checkpoints_repeat() -> None:
 def test_unknown_tensor_names_are_refused() -> None:
     with pytest.raises(TritapeError, match=r"in memory: tensor model\.nothing must be in the checkpoint, not missing"):
         random_checkpoint(SMALL, 1).tensor("model.nothing")
+
+
+@pytest.mark.parametrize("dtype", ["F16", "BF16"])
+@pytest.mark.parametrize("spread", [1e-7, 1e-3, 1.0, 300.0])
+def test_codes_of_16_bits_decide_as_the_division_would(folder: Path, dtype: str, spread: float) -> None:
+    """Every finite code from tiny to many times the scale, and the codes around half the scale, against the formula."""
+    config = replace(SMALL, vocab_size=64, hidden_size=32, num_hidden_layers=1)
+    values = np.random.default_rng(0).standard_normal((64, 32)).astype(np.float32) * np.float32(spread)
+    values[0, :4] = 0.0, -0.0, values[1, 0], -values[1, 0]
+    tensors = arrays(random_checkpoint(config, 1))
+    stored = {name: ("F32", array.astype("<f4")) for name, array in tensors.items()}
+    half = np.abs(values).mean() / 2
+    steps = np.arange(-8, 8)
+    if dtype == "F16":
+        bits = values.astype("<f2")
+        around = (bits.dtype.type(half).view("<u2") + steps).clip(0).astype("<u2").view("<f2")
+        bits[2, :16], bits[3, :16] = around, -around
+        exact = bits.astype(np.float64)
+    else:
+        bits = (values.view("<u4") >> 16).astype("<u2")
+        around = ((np.float32(half).view("<u4") >> 16) + steps).clip(0).astype("<u2")
+        bits[2, :16], bits[3, :16] = around, around | 0x8000
+        exact = (bits.astype("<u4") << 16).view("<f4").astype(np.float64)
+    stored["lm_head.weight"] = (dtype, bits)
+    store(folder, stored)
+    (folder / "config.json").write_text(json.dumps(config.to_dict()))
+    linear = load_checkpoint(folder).bitlinear("lm_head")
+    ratio = exact / linear.scale
+    assert linear.scale == pytest.approx(max(np.abs(exact).mean(), 1e-5), rel=1e-12)
+    np.testing.assert_array_equal(linear.weights, np.sign(ratio) * (np.abs(ratio) >= 0.5))

@@ -84,14 +84,20 @@ def test_interrupt_leaves_nothing(odd_model: QuantisedModel, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@given(st.integers(1, 40), st.integers(1, 200), st.sampled_from([4, 5, 13, 16]), st.integers(0, 2**31))
-@settings(max_examples=40, deadline=None)
-def test_blocks_and_vectors_round_trip(rows: int, k: int, groups: int, seed: int):
+GEOMETRIES = [Geometry(4), Geometry(5), Geometry(13), Geometry(16), Geometry(4, 2), Geometry(9, 3), Geometry(16, 4)]
+
+
+@given(st.integers(1, 40), st.integers(1, 200), st.sampled_from(GEOMETRIES), st.integers(0, 2**31))
+@settings(max_examples=60, deadline=None)
+def test_blocks_and_vectors_round_trip(rows: int, k: int, geometry: Geometry, seed: int):
     rng = np.random.default_rng(seed)
     weights = rng.integers(-1, 2, (rows, k)).astype(np.int8)
-    assert np.array_equal(decode_block(encode_block(weights, groups), groups, rows, k), weights)
+    whole = geometry.lane(rows) * geometry.engines
+    decoded = decode_block(encode_block(weights, geometry), geometry, whole, k)
+    assert np.array_equal(decoded[:rows], weights)
+    assert not decoded[rows:].any()
     values = rng.integers(-32767, 32768, k)
-    assert np.array_equal(decode_vector(encode_vector(values, groups), groups, k, signed=True), values)
+    assert np.array_equal(decode_vector(encode_vector(values, geometry), geometry, k, signed=True), values)
 
 
 def test_bytes_are_balanced_ternary():
@@ -105,7 +111,7 @@ def test_bytes_are_balanced_ternary():
 def test_sections_follow_the_program(odd_model: QuantisedModel):
     data = image(odd_model, 16, 32)
     prologue, body = program(odd_model.config, 16, 32)
-    found = [section for section, _, _ in sections(data, 16)]
+    found = [section for section, _, _ in sections(data, Geometry(16))]
     assert [s.opcode for s in found] == [s.opcode for s in prologue + body]
     assert [s.index for s in found] == list(range(1, len(found) + 1))
     assert found[-1].opcode == Opcode.END

@@ -32,28 +32,32 @@ DEFAULT_ROWS = 1024
 
 
 def assemble(
-    model: QuantisedModel, groups: int, max_rows: int = DEFAULT_ROWS, progress: Callable[[int, int], None] | None = None
+    model: QuantisedModel,
+    groups: int,
+    max_rows: int = DEFAULT_ROWS,
+    progress: Callable[[int, int], None] | None = None,
+    engines: int = 1,
 ) -> Iterator[bytes]:
-    """The memory image in pieces, whole words of `groups` bytes; `progress(sections done, sections)`.
+    """The memory image in pieces, whole words of E G bytes; `progress(sections done, sections)`.
 
     Raises TritapeError for groups or rows out of range.
     """
-    geometry = Geometry(groups)
-    prologue, body = program(model.config, groups, max_rows)
+    geometry = Geometry(groups, engines)
+    prologue, body = program(model.config, groups, max_rows, engines)
     yield _header(model, geometry, max_rows, prologue, body)
     for done, section in enumerate(prologue + body, 1):
         section, payload = _fill(model, geometry, section)
-        assert len(payload) == section.payload * groups
+        assert len(payload) == section.payload * geometry.word_bytes
         yield geometry.close(geometry.pad(section.encode()) + payload)
         if progress is not None:
             progress(done, len(prologue) + len(body))
     for row in model.embedding:
-        yield geometry.close(geometry.pad(row.tobytes()))
+        yield geometry.close(encode_row(row, geometry))
 
 
-def image(model: QuantisedModel, groups: int, max_rows: int = DEFAULT_ROWS) -> bytes:
+def image(model: QuantisedModel, groups: int, max_rows: int = DEFAULT_ROWS, engines: int = 1) -> bytes:
     """The whole memory image at once."""
-    return b"".join(assemble(model, groups, max_rows))
+    return b"".join(assemble(model, groups, max_rows, engines=engines))
 
 
 def pack(
@@ -64,44 +68,68 @@ def pack(
     tokenizer: bytes = b"",
     name: str = "",
     progress: Callable[[int, int], None] | None = None,
+    engines: int = 1,
 ) -> dict[str, Any]:
     """Write a tape file and return its metadata. Errors as `assemble` and `write_tape`."""
-    size = image_words(model.config, groups, max_rows) * groups
+    size = image_words(model.config, groups, max_rows, engines) * groups * engines
     metadata = {
         "name": name,
         "checkpoint_sha256": model.sha256,
         "config": model.config.to_dict(),
         "groups": groups,
+        "engines": engines,
         "rows": max_rows,
         "image_bytes": size,
         "residual_fraction": model.residual_fraction,
         "logit_fraction": model.logit_fraction,
         "tokenizer_sha256": hashlib.sha256(tokenizer).hexdigest() if tokenizer else None,
     }
-    write_tape(path, metadata, tokenizer, assemble(model, groups, max_rows, progress), size)
+    write_tape(path, metadata, tokenizer, assemble(model, groups, max_rows, progress, engines), size)
     return metadata
 
 
-def encode_block(weights: NDArray[np.int8], groups: int) -> bytes:
-    """Weight bytes of one block [rows, K]: for tile, for row, one word; trits past K are 0."""
+def encode_block(weights: NDArray[np.int8], geometry: Geometry) -> bytes:
+    """Weight bytes of one block [rows, K], rows in tape order: for tile, for slice of E rows, one word. Trits past K and rows
+    past the block are 0."""
     rows, k = weights.shape
-    geometry = Geometry(groups)
-    tiles = geometry.tiles(k)
-    padded = np.zeros((rows, tiles * geometry.tile), dtype=np.int8)
-    padded[:, :k] = weights
-    codes = arith.encode_trits(padded.reshape(rows, tiles, groups, 5))
-    return np.ascontiguousarray(codes.transpose(1, 0, 2)).tobytes()
+    tiles, lanes = geometry.tiles(k), geometry.engines
+    padded = np.zeros((geometry.lane(rows) * lanes, tiles * geometry.lane_tile, lanes), dtype=np.int8)
+    padded.reshape(len(padded), -1)[:rows, :k] = weights
+    # [row, tile, element of the lane, lane] -> [tile, row, lane, element]: each lane has its own tables
+    tiled = padded.reshape(len(padded), tiles, geometry.lane_tile, lanes).transpose(1, 0, 3, 2)
+    return arith.encode_trits(tiled.reshape(tiles, len(padded), geometry.groups, 5)).tobytes()
 
 
-def encode_vector(values: arith.Ints, groups: int) -> bytes:
-    """A vector of 16-bit elements, signed or unsigned, G // 2 a word."""
-    per_word = groups // 2
-    words = -(-len(values) // per_word)
-    padded = np.zeros(words * per_word, dtype=np.int64)
-    padded[: len(values)] = values
-    block = np.zeros((words, groups), dtype=np.uint8)
-    block[:, : 2 * per_word] = (padded & 0xFFFF).astype("<u2").view(np.uint8).reshape(words, 2 * per_word)
+def encode_vector(values: arith.Ints, geometry: Geometry) -> bytes:
+    """A vector of 16-bit elements, signed or unsigned: in every word, each lane has G bytes for G // 2 of its elements."""
+    per_word, words = geometry.groups // 2, geometry.vector_words(len(values))
+    padded = np.zeros((words * per_word, geometry.engines), dtype=np.int64)
+    padded.reshape(-1)[: len(values)] = values
+    block = np.zeros((words, geometry.engines, geometry.groups), dtype=np.uint8)
+    lanes = (padded & 0xFFFF).astype("<u2").reshape(words, per_word, -1).transpose(0, 2, 1)
+    block[:, :, : 2 * per_word] = np.ascontiguousarray(lanes).view(np.uint8)
     return block.tobytes()
+
+
+def encode_row(row: NDArray[np.int8], geometry: Geometry) -> bytes:
+    """An embedding row: in every word, each lane has G of its elements."""
+    words = geometry.row_words(len(row)) - 1
+    padded = np.zeros((words * geometry.groups, geometry.engines), dtype=np.int8)
+    padded.reshape(-1)[: len(row)] = row
+    return padded.reshape(words, geometry.groups, -1).transpose(0, 2, 1).tobytes()
+
+
+def slice_rows(weights: NDArray[np.int8], section: Section, geometry: Geometry) -> NDArray[np.int8]:
+    """Rows of a block in tape order, out of a projection's [rows, K]. Rows of gate_proj and up_proj alternate in the
+    projection; on the tape a slice of gates alternates with a slice of ups."""
+    lanes = geometry.engines
+    first, count = section.row0 * lanes, section.rows * lanes
+    if lanes == 1 or section.mode != MatvecMode.GATE_UP:
+        return weights[first : first + count]
+    pairs = weights[first : first + count].reshape(-1, 2, weights.shape[1])
+    whole = np.zeros((section.rows // 2 * lanes, *pairs.shape[1:]), dtype=np.int8)
+    whole[: len(pairs)] = pairs
+    return whole.reshape(-1, lanes, 2, weights.shape[1]).transpose(0, 2, 1, 3).reshape(count, -1)
 
 
 def projection(model: QuantisedModel, what: str) -> Projection:
@@ -120,6 +148,7 @@ def _header(
     prologue_address = geometry.boot_words
     payload = HeaderPayload(
         groups=geometry.groups,
+        engines=geometry.engines,
         hidden=config.hidden_size,
         intermediate=config.intermediate_size,
         layers=config.num_hidden_layers,
@@ -139,7 +168,6 @@ def _header(
 
 def _fill(model: QuantisedModel, geometry: Geometry, section: Section) -> tuple[Section, bytes]:
     """A section of the program with its constants, and its payload."""
-    groups = geometry.groups
     if section.opcode == Opcode.LOAD:
         what, _, vector = section.what.rpartition(".")
         if vector == "lower_bound":
@@ -150,17 +178,17 @@ def _fill(model: QuantisedModel, geometry: Geometry, section: Section) -> tuple[
             values = first
         else:
             values = projection(model, what).gain_product
-        return section, encode_vector(values, groups)
+        return section, encode_vector(values, geometry)
     if section.opcode == Opcode.PREP:
         p = projection(model, section.what)
         return replace(section, eps=p.eps, mantissa=p.mantissa, exponent=p.exponent), b""
     if section.opcode == Opcode.EMBED:
         return replace(section, mantissa=model.multiplier), b""
     if section.opcode == Opcode.MATVEC:
-        weights = projection(model, section.what).weights[section.row0 : section.row0 + section.rows]
+        weights = slice_rows(projection(model, section.what).weights, section, geometry)
         shift = 0
         if section.mode in (MatvecMode.G, MatvecMode.GATE_UP):
             layer = model.layers[int(section.what.split(".")[1])]
             shift = layer.o_shift if section.mode == MatvecMode.G else layer.m_shift
-        return replace(section, shift=shift), encode_block(weights, groups)
+        return replace(section, shift=shift), encode_block(weights, geometry)
     return section, b""

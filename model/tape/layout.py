@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import json
+import mmap
 import struct
 import zlib
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import Any
 
 from tritape.model.checkpoint import ModelConfig
 from tritape.model.errors import TritapeError
-from tritape.model.files import replacing
+from tritape.model.files import map_file, release, replacing
 
 VERSION = 1
 MAGIC = 0x50415454  # "TTAP" little-endian
@@ -24,6 +25,7 @@ HEADER_BYTES = 32
 HEADER_PAYLOAD_BYTES = 64
 MIN_GROUPS = 4
 MAX_GROUPS = 255
+MAX_ENGINES = 255
 MAX_ROWS = 0xFFFF  # of a block: a 16-bit field
 
 _HEADER = struct.Struct("<BBBBHHIIHHI6sbx")
@@ -73,7 +75,7 @@ class MatvecMode(enum.IntEnum):
 @dataclass(frozen=True)
 class Section:
     """Header of a section, plus what the assembler needs to fill it: `what` names the projection or vector, such as
-    `layers.0.i`; `row0` is the first row of a MATVEC block. Field meanings and units: docs/tape.md."""
+    `layers.0.i`; `row0` is the first slice of a MATVEC block. Field meanings and units: docs/tape.md."""
 
     opcode: Opcode
     mode: int = 0
@@ -99,7 +101,7 @@ class Section:
         )  # fmt: skip
 
     @classmethod
-    def decode(cls, data: bytes) -> Section:
+    def decode(cls, data: bytes | memoryview) -> Section:
         """Parse 32 header bytes. Raises TritapeError for an opcode that does not exist."""
         op, mode, flags, shift, index, tiles, payload, length, rows, mantissa, base, eps, exponent = _HEADER.unpack(
             data
@@ -129,33 +131,55 @@ class HeaderPayload:
     embedding_address: int
     row_words: int
     logit_fraction: int
+    engines: int = 1
     magic: int = MAGIC
     version: int = VERSION
 
     def encode(self) -> bytes:
         """The 64 payload bytes."""
         return _PAYLOAD.pack(
-            self.magic, self.version, self.groups, self.hidden, self.intermediate, self.layers, self.rows, self.vocab,
+            self.magic, self.version, self.groups | self.engines - 1 << 8, self.hidden, self.intermediate, self.layers, self.rows, self.vocab,
             self.prologue_address, self.prologue_words, self.body_address, self.body_words, self.embedding_address,
             self.row_words, self.logit_fraction,
         )  # fmt: skip
 
+    @property
+    def geometry(self) -> Geometry:
+        """Groups and engines."""
+        return Geometry(self.groups, self.engines)
+
     @classmethod
-    def decode(cls, data: bytes) -> HeaderPayload:
+    def decode(cls, data: bytes | memoryview) -> HeaderPayload:
         """Parse 64 payload bytes; magic and version are not judged here."""
         fields = _PAYLOAD.unpack(data)
-        return cls(*fields[2:], *fields[:2])  # magic and version come first in the bytes
+        width, engines = fields[2] & 0xFF, (fields[2] >> 8) + 1
+        return cls(width, *fields[3:], engines, *fields[:2])  # magic and version come first in the bytes
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Word arithmetic of a tape with `groups` bytes a word."""
+    """Arithmetic of a tape for `engines` engines of `groups` tables: words of E G bytes, of which each lane has G.
+
+    Element j of every vector is element j // E of lane j mod E; lanes are padded to equal length, ceil(size / E).
+    """
 
     groups: int
+    engines: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.groups, int) or not MIN_GROUPS <= self.groups <= MAX_GROUPS:
             raise TritapeError(f"groups must be from {MIN_GROUPS} to {MAX_GROUPS}, not {self.groups!r}; try 16")
+        if not isinstance(self.engines, int) or not 1 <= self.engines <= MAX_ENGINES:
+            raise TritapeError(f"engines must be from 1 to {MAX_ENGINES}, not {self.engines!r}; try 1")
+        if self.groups % self.engines:
+            raise TritapeError(
+                f"groups must be a multiple of the {self.engines} engines, not {self.groups}; try more groups"
+            )
+
+    @property
+    def word_bytes(self) -> int:
+        """Bytes of a word: E G."""
+        return self.engines * self.groups
 
     @property
     def tile(self) -> int:
@@ -174,19 +198,28 @@ class Geometry:
 
     def words(self, data_bytes: int) -> int:
         """Words that hold so many bytes."""
-        return -(-data_bytes // self.groups)
+        return -(-data_bytes // self.word_bytes)
 
     def tiles(self, length: int) -> int:
-        """Tiles that cover K = length."""
-        return -(-length // self.tile)
+        """Tiles that cover K = length (of all lanes)."""
+        return -(-self.lane(length) // self.lane_tile)
 
     def vector_words(self, length: int) -> int:
-        """Words of a vector of 16-bit elements."""
-        return -(-length // (self.groups // 2))
+        """Words of a vector of `length` 16-bit elements (of all lanes)."""
+        return -(-self.lane(length) // (self.groups // 2))
 
     def row_words(self, hidden: int) -> int:
         """Words of one embedding row, CRC included."""
-        return self.words(hidden) + 1
+        return -(-self.lane(hidden) // self.groups) + 1
+
+    def lane(self, size: int) -> int:
+        """Elements of one lane of a vector of `size` elements, or slices of so many rows: ceil(size / E)."""
+        return -(-size // self.engines)
+
+    @property
+    def lane_tile(self) -> int:
+        """Activations of one lane in a tile: 5 G / E."""
+        return self.tile // self.engines
 
     def section_words(self, section: Section) -> int:
         """Words of a whole section: header, payload, CRC."""
@@ -194,28 +227,32 @@ class Geometry:
 
     def pad(self, data: bytes) -> bytes:
         """`data` padded with zeros to whole words."""
-        return data + bytes(-len(data) % self.groups)
+        return data + bytes(-len(data) % self.word_bytes)
 
     def close(self, header_and_payload: bytes) -> bytes:
         """A section's bytes with its CRC word behind them."""
         return header_and_payload + self.pad(struct.pack("<I", zlib.crc32(header_and_payload)))
 
 
-def program(config: ModelConfig, groups: int, max_rows: int) -> tuple[list[Section], list[Section]]:
+def program(config: ModelConfig, groups: int, max_rows: int, engines: int = 1) -> tuple[list[Section], list[Section]]:
     """(prologue, body) of a shape: every section in tape order, with sizes and flags but without constants.
 
     max_rows: rows a block may have, 2 to 65535. Raises TritapeError for groups or rows out of range.
     """
     if not 2 <= max_rows <= MAX_ROWS:
         raise TritapeError(f"rows a block must be from 2 to {MAX_ROWS}, not {max_rows!r}; try 1024")
-    builder = _Builder(Geometry(groups), max_rows - max_rows % 2)
+    pair = 2 * engines  # a block has whole slices, and gate with up
+    if max_rows < pair:
+        raise TritapeError(f"rows a block must be at least {pair} for {engines} engines, not {max_rows!r}; try 1024")
+    geometry = Geometry(groups, engines)
+    builder = _Builder(geometry, max_rows // pair * 2)
     hidden, inner = config.hidden_size, config.intermediate_size
     builder.prepare("layers.0.i", hidden, PrepMode.STORE, 0)
-    builder.add(Section(Opcode.EMBED, length=hidden, what="embedding"))
+    builder.add(Section(Opcode.EMBED, length=geometry.lane(hidden), what="embedding"))
     prologue = builder.take()
     for layer in range(config.num_hidden_layers):
         name = f"layers.{layer}"
-        base = layer * hidden
+        base = layer * geometry.lane(hidden)
         builder.prepare(f"{name}.f", hidden, PrepMode.READ, 0, keep=True)
         builder.matvec(f"{name}.i", MatvecMode.I, hidden, hidden)
         builder.prepare(f"{name}.g", hidden, PrepMode.READ, 0, keep=True)
@@ -238,9 +275,9 @@ def program(config: ModelConfig, groups: int, max_rows: int) -> tuple[list[Secti
 class _Builder:
     """Collects sections, alternating gain slots and numbering as it goes."""
 
-    def __init__(self, geometry: Geometry, max_rows: int) -> None:
+    def __init__(self, geometry: Geometry, max_slices: int) -> None:
         self.geometry = geometry
-        self.max_rows = max_rows
+        self.max_slices = max_slices
         self.sections: list[Section] = []
         self.index = 1  # 0 is HEADER
         self.slot = 0
@@ -255,21 +292,24 @@ class _Builder:
 
     def load(self, what: str, target: Target, length: int, slot: int = 0) -> None:
         words = self.geometry.vector_words(length)
-        self.add(Section(Opcode.LOAD, mode=target, flags=slot, payload=words, length=length, what=what))
+        self.add(
+            Section(Opcode.LOAD, mode=target, flags=slot, payload=words, length=self.geometry.lane(length), what=what)
+        )
 
     def prepare(self, what: str, length: int, mode: PrepMode, region: int, keep: bool = False) -> None:
         if not keep:
             self.load(f"{what}.gain_first", Target.GAIN_FIRST, length, self.slot)
         self.load(f"{what}.gain_product", Target.GAIN_PRODUCT, length, self.slot)
         flags = self.slot | region << 1 | keep << 2
-        self.add(Section(Opcode.PREP, mode=mode, flags=flags, length=length, what=what))
+        self.add(Section(Opcode.PREP, mode=mode, flags=flags, length=self.geometry.lane(length), what=what))
         self.slot ^= 1
 
     def matvec(self, what: str, mode: MatvecMode, rows: int, k: int, base: int = 0) -> None:
         tiles = self.geometry.tiles(k)
-        for row0 in range(0, rows, self.max_rows):
-            block = min(self.max_rows, rows - row0)
-            flags = (row0 == 0) | (row0 + block == rows) << 1
+        slices = self.geometry.lane(rows // 2) * 2 if mode == MatvecMode.GATE_UP else self.geometry.lane(rows)
+        for row0 in range(0, slices, self.max_slices):
+            block = min(self.max_slices, slices - row0)
+            flags = (row0 == 0) | (row0 + block == slices) << 1
             self.add(
                 Section(
                     Opcode.MATVEC,
@@ -277,7 +317,7 @@ class _Builder:
                     flags=flags,
                     tiles=tiles,
                     payload=tiles * block,
-                    length=rows,
+                    length=rows if mode == MatvecMode.LOGITS else slices,
                     rows=block,
                     base=base,
                     what=what,
@@ -288,11 +328,25 @@ class _Builder:
 
 @dataclass(frozen=True)
 class TapeFile:
-    """A tape as it lies on disk: metadata (JSON object), tokenizer.json bytes (may be empty), memory image."""
+    """A tape as it lies on disk: metadata (JSON object), tokenizer.json bytes (may be empty), memory image.
+
+    pages: the mapped file that `image` is a view of, None for a tape in memory.
+    """
 
     metadata: dict[str, Any]
     tokenizer: bytes
-    image: bytes
+    image: bytes | memoryview
+    pages: mmap.mmap | None = None
+
+    @property
+    def geometry(self) -> Geometry:
+        """Groups and engines that it is packed for."""
+        return Geometry(self.metadata["groups"], self.metadata["engines"])
+
+    def release(self) -> None:
+        """Give the memory of a mapped image back until it is read again."""
+        if self.pages is not None:
+            release(self.pages)
 
 
 def write_tape(
@@ -313,17 +367,22 @@ def write_tape(
 
 
 def read_tape(path: Path) -> TapeFile:
-    """Read a tape file whole. Raises TritapeError for a file that is not a tape, is cut short or is damaged."""
+    """Map a tape file; its image is read when touched.
+
+    Raises TritapeError for a file that is not a tape, is cut short or is damaged.
+    """
     path = Path(path)
     if not path.is_file():
         raise TritapeError(f"{path}: tape must be a file, not missing; make one with `tritape pack`")
-    data = path.read_bytes()
-    if len(data) < _CONTAINER.size or not data.startswith(_CONTAINER_MAGIC):
+    with path.open("rb") as stream:
+        first = stream.read(_CONTAINER.size)
+    if len(first) < _CONTAINER.size or not first.startswith(_CONTAINER_MAGIC):
         raise TritapeError(
-            f"{path}: file must start with {_CONTAINER_MAGIC!r}, not {data[:8]!r}; "
+            f"{path}: file must start with {_CONTAINER_MAGIC!r}, not {first[:8]!r}; "
             "it is not a tape, or another version: pack it again"
         )
-    _, metadata_bytes, tokenizer_bytes, image_bytes, crc = _CONTAINER.unpack_from(data)
+    data = map_file(path)
+    _, metadata_bytes, tokenizer_bytes, image_bytes, crc = _CONTAINER.unpack(first)
     start = _CONTAINER.size + metadata_bytes + tokenizer_bytes
     if len(data) != start + image_bytes:
         raise TritapeError(
@@ -335,12 +394,12 @@ def read_tape(path: Path) -> TapeFile:
             f"{path}: CRC-32 of the metadata must be {crc:#010x}, not {zlib.crc32(head):#010x}; "
             "the file is damaged: pack it again"
         )
-    return TapeFile(json.loads(head[:metadata_bytes]), head[metadata_bytes:], data[start:])
+    return TapeFile(json.loads(head[:metadata_bytes]), head[metadata_bytes:], memoryview(data)[start:], data)
 
 
-def ideal_cycles(config: ModelConfig, groups: int) -> float:
-    """Cycles of the roofline: ternary weights / 5 bytes, G bytes a cycle. Source: the definition in docs/architecture.md."""
-    return ternary_weights(config) / 5 / groups
+def ideal_cycles(config: ModelConfig, word_bytes: int) -> float:
+    """Cycles of the roofline: ternary weights / 5 bytes, a word a cycle. Source: the definition in docs/architecture.md."""
+    return ternary_weights(config) / 5 / word_bytes
 
 
 def ternary_weights(config: ModelConfig) -> int:
@@ -349,9 +408,9 @@ def ternary_weights(config: ModelConfig) -> int:
     return config.num_hidden_layers * (4 * hidden * hidden + 3 * hidden * inner) + config.vocab_size * hidden
 
 
-def image_words(config: ModelConfig, groups: int, max_rows: int) -> int:
+def image_words(config: ModelConfig, groups: int, max_rows: int, engines: int = 1) -> int:
     """Words of the whole memory image."""
-    geometry = Geometry(groups)
-    prologue, body = program(config, groups, max_rows)
+    geometry = Geometry(groups, engines)
+    prologue, body = program(config, groups, max_rows, engines)
     words = geometry.boot_words + sum(geometry.section_words(s) for s in prologue + body)
     return words + config.vocab_size * geometry.row_words(config.hidden_size)

@@ -1,6 +1,7 @@
 """Reader: a tape's memory image back into the integers of the model, checking every CRC on the way.
 
-The golden model can so be run from the very bytes that the hardware streams.
+The golden model can so be run from the very bytes that the hardware streams. A model too large to hold is checked as a whole,
+then decoded layer by layer whenever its layers are asked for.
 """
 
 from __future__ import annotations
@@ -16,7 +17,14 @@ from numpy.typing import NDArray
 from tritape.model import arith
 from tritape.model.checkpoint import ModelConfig
 from tritape.model.errors import TritapeError
-from tritape.model.quantised import PROJECTIONS, Layer, Projection, QuantisedModel
+from tritape.model.quantised import (
+    PROJECTIONS,
+    RESIDENT_WEIGHTS,
+    Layer,
+    Projection,
+    QuantisedModel,
+    StreamedLayers,
+)
 from tritape.model.tape.layout import (
     HEADER_BYTES,
     HEADER_PAYLOAD_BYTES,
@@ -29,15 +37,22 @@ from tritape.model.tape.layout import (
     Section,
     TapeFile,
     program,
+    ternary_weights,
 )
 
+_TRITS = arith.decode_trits(np.arange(256, dtype=np.uint8))
 
-def read_header(image: bytes, groups: int, source: str = "tape") -> HeaderPayload:
-    """The HEADER section of an image with words of `groups` bytes. Raises TritapeError for a wrong magic, version or CRC."""
-    geometry = Geometry(groups)
+
+def read_header(image: bytes | memoryview, geometry: Geometry, source: str = "tape") -> HeaderPayload:
+    """The HEADER section of an image with words of `geometry`. Raises TritapeError for a wrong magic, version or CRC."""
     _, payload = _section(image, geometry, 0, source)
     header = HeaderPayload.decode(payload[:HEADER_PAYLOAD_BYTES])
-    for field, wanted in (("magic", MAGIC), ("version", VERSION), ("groups", groups)):
+    for field, wanted in (
+        ("magic", MAGIC),
+        ("version", VERSION),
+        ("groups", geometry.groups),
+        ("engines", geometry.engines),
+    ):
         value = getattr(header, field)
         if value != wanted:
             raise TritapeError(
@@ -46,10 +61,11 @@ def read_header(image: bytes, groups: int, source: str = "tape") -> HeaderPayloa
     return header
 
 
-def sections(image: bytes, groups: int, source: str = "tape") -> Iterator[tuple[Section, int, bytes]]:
+def sections(
+    image: bytes | memoryview, geometry: Geometry, source: str = "tape"
+) -> Iterator[tuple[Section, int, bytes | memoryview]]:
     """(section, word address, payload) of prologue and body in order. Raises TritapeError at the first wrong CRC."""
-    geometry = Geometry(groups)
-    header = read_header(image, groups, source)
+    header = read_header(image, geometry, source)
     address, end = header.prologue_address, header.body_address + header.body_words
     while address < end:
         section, payload = _section(image, geometry, address, source)
@@ -57,50 +73,75 @@ def sections(image: bytes, groups: int, source: str = "tape") -> Iterator[tuple[
         address += geometry.section_words(section)
 
 
-def decode_block(payload: bytes, groups: int, rows: int, k: int) -> NDArray[np.int8]:
-    """Weights [rows, K] of one MATVEC payload."""
-    geometry = Geometry(groups)
-    codes = np.frombuffer(payload, np.uint8).reshape(geometry.tiles(k), rows, groups)
-    return arith.decode_trits(codes).transpose(1, 0, 2, 3).reshape(rows, -1)[:, :k]
+def decode_block(payload: bytes | memoryview, geometry: Geometry, rows: int, k: int) -> NDArray[np.int8]:
+    """Weights [rows, K] of one MATVEC payload, in tape order; `rows` counts those that pad the last slice too."""
+    codes = np.frombuffer(payload, np.uint8).reshape(geometry.tiles(k), rows, geometry.groups)
+    trits = _TRITS[codes].reshape(geometry.tiles(k), rows, geometry.engines, geometry.lane_tile)
+    return trits.transpose(1, 0, 3, 2).reshape(rows, -1)[:, :k]
 
 
-def decode_vector(payload: bytes, groups: int, length: int, signed: bool) -> arith.Ints:
+def matrix_rows(rows: NDArray[np.int8], section: Section, geometry: Geometry) -> NDArray[np.int8]:
+    """Rows of a block from tape order to matrix order: the inverse of `slice_rows`, padding included."""
+    if section.mode != MatvecMode.GATE_UP:
+        return rows
+    return rows.reshape(-1, 2, geometry.engines, rows.shape[1]).transpose(0, 2, 1, 3).reshape(rows.shape)
+
+
+def decode_vector(payload: bytes | memoryview, geometry: Geometry, length: int, signed: bool) -> arith.Ints:
     """A vector of `length` 16-bit elements."""
-    per_word = groups // 2
-    words = np.frombuffer(payload, np.uint8).reshape(-1, groups)[:, : 2 * per_word]
-    return np.ascontiguousarray(words).view("<i2" if signed else "<u2").reshape(-1)[:length].astype(np.int64)
+    lanes = np.frombuffer(payload, np.uint8).reshape(-1, geometry.engines, geometry.groups)
+    elements = np.ascontiguousarray(lanes[:, :, : geometry.groups // 2 * 2]).view("<i2" if signed else "<u2")
+    return elements.transpose(0, 2, 1).reshape(-1)[:length].astype(np.int64)
 
 
 def read_model(tape: TapeFile, source: str = "tape") -> QuantisedModel:
     """The model of a tape. Raises TritapeError for damage, or sections that are not those of its shape."""
     config = ModelConfig.from_dict(tape.metadata["config"], source)
-    groups, image = tape.metadata["groups"], tape.image
-    header = read_header(image, groups, source)
-    expected = [section for part in program(config, groups, header.rows) for section in part]
+    geometry, image = tape.geometry, tape.image
+    header = read_header(image, geometry, source)
+    parts = program(config, geometry.groups, header.rows, geometry.engines)
+    expected = [section for part in parts for section in part]
     vectors: dict[str, arith.Ints] = {}
     preps: dict[str, Section] = {}
     shifts: dict[str, int] = {}
-    blocks: dict[str, list[NDArray[np.int8]]] = {}
+    blocks: dict[str, list[tuple[int, Section]]] = {}  # of each projection: first byte of the payload, section
     multiplier = 0
-    for wanted, (section, address, payload) in zip(expected, sections(image, groups, source), strict=True):
+    header_bytes = geometry.header_words * geometry.word_bytes
+    for wanted, (section, address, payload) in zip(expected, sections(image, geometry, source), strict=True):
         _same(wanted, section, address, source)
         if section.opcode == Opcode.LOAD:
             signed = not wanted.what.endswith("lower_bound")
-            vectors[wanted.what] = decode_vector(payload, groups, section.length, signed)
+            vectors[wanted.what] = decode_vector(payload, geometry, vector_length(wanted.what, config), signed)
         elif section.opcode == Opcode.PREP:
             preps[wanted.what] = section
         elif section.opcode == Opcode.EMBED:
             multiplier = section.mantissa
         elif section.opcode == Opcode.MATVEC:
-            k = config.intermediate_size if wanted.what.endswith(".down") else config.hidden_size
-            blocks.setdefault(wanted.what, []).append(decode_block(payload, groups, section.rows, k))
+            blocks.setdefault(wanted.what, []).append((address * geometry.word_bytes + header_bytes, section))
             if section.mode in (MatvecMode.G, MatvecMode.GATE_UP):
                 shifts[wanted.what] = section.shift
+                tape.release()
 
-    def projection(what: str) -> Projection:
+    def width(what: str) -> int:
+        return config.intermediate_size if what.endswith(".down") else config.hidden_size
+
+    def weights(what: str) -> NDArray[np.int8]:
+        k = width(what)
+        slice_bytes = geometry.tiles(k) * geometry.word_bytes
+        matrix = np.empty((sum(section.rows for _, section in blocks[what]) * geometry.engines, k), np.int8)
+        row0 = 0
+        for start, section in blocks[what]:
+            rows = section.rows * geometry.engines
+            decoded = decode_block(image[start : start + section.rows * slice_bytes], geometry, rows, k)
+            matrix[row0 : row0 + rows] = matrix_rows(decoded, section, geometry)
+            row0 += rows
+        tape.release()
+        return matrix[: row_count(what, config)]
+
+    def constants(what: str) -> Projection:
         prep = preps[what]
         return Projection(
-            np.concatenate(blocks[what]),
+            np.empty((0, width(what)), np.int8),
             vectors.get(f"{what}.gain_first"),
             vectors[f"{what}.gain_product"],
             prep.eps,
@@ -108,51 +149,67 @@ def read_model(tape: TapeFile, source: str = "tape") -> QuantisedModel:
             prep.exponent,
         )
 
-    layers = []
+    plain = []
     for index in range(config.num_hidden_layers):
         name = f"layers.{index}"
-        layers.append(
+        plain.append(
             Layer(
-                {p: projection(f"{name}.{p}") for p in PROJECTIONS},
+                {p: constants(f"{name}.{p}") for p in PROJECTIONS},
                 vectors[f"{name}.lower_bound"],
                 shifts[f"{name}.g"],
                 shifts[f"{name}.gate"],
             )
         )
+    layers = StreamedLayers(plain, lambda index, name: weights(f"layers.{index}.{name}"))
     return QuantisedModel(
         config,
-        _embedding(image, groups, header, source),
+        _embedding(image, geometry, header, source),
         multiplier,
-        layers,
-        projection("head"),
+        layers if ternary_weights(config) > RESIDENT_WEIGHTS else list(layers),
+        replace(constants("head"), weights=weights("head")),
         tape.metadata["residual_fraction"],
         header.logit_fraction,
         tape.metadata["checkpoint_sha256"],
     )
 
 
-def _embedding(image: bytes, groups: int, header: HeaderPayload, source: str) -> NDArray[np.int8]:
-    start = header.embedding_address * groups
-    data = np.frombuffer(image, np.uint8, offset=start).reshape(header.vocab, header.row_words * groups)
-    rows = np.ascontiguousarray(data[:, :-groups])
-    crcs = np.ascontiguousarray(data[:, -groups:][:, :4]).view("<u4").reshape(-1)
+def row_count(what: str, config: ModelConfig) -> int:
+    """Rows of the projection called `what`; gate and up together are `layers.L.gate`."""
+    if what == "head":
+        return config.vocab_size
+    return 2 * config.intermediate_size if what.endswith(".gate") else config.hidden_size
+
+
+def vector_length(what: str, config: ModelConfig) -> int:
+    """Elements of the vector of a LOAD called `what`."""
+    return config.intermediate_size if ".down." in what else config.hidden_size
+
+
+def _embedding(image: bytes | memoryview, geometry: Geometry, header: HeaderPayload, source: str) -> NDArray[np.int8]:
+    start, step = header.embedding_address * geometry.word_bytes, geometry.word_bytes
+    data = np.frombuffer(image, np.uint8, offset=start).reshape(header.vocab, header.row_words * step)
+    rows = np.ascontiguousarray(data[:, :-step])
+    crcs = np.ascontiguousarray(data[:, -step:][:, :4]).view("<u4").reshape(-1)
     for token, (row, crc) in enumerate(zip(rows, crcs, strict=True)):
         if zlib.crc32(row.tobytes()) != crc:
             raise TritapeError(
                 f"{source}: CRC-32 of embedding row {token} must be {crc:#010x}, not {zlib.crc32(row.tobytes()):#010x}; "
                 "pack the tape again"
             )
-    return rows[:, : header.hidden].view(np.int8)
+    lanes = rows.reshape(header.vocab, -1, geometry.engines, geometry.groups).transpose(0, 1, 3, 2)
+    return lanes.reshape(header.vocab, -1)[:, : header.hidden].view(np.int8)
 
 
-def _section(image: bytes, geometry: Geometry, address: int, source: str) -> tuple[Section, bytes]:
-    start = address * geometry.groups
+def _section(
+    image: bytes | memoryview, geometry: Geometry, address: int, source: str
+) -> tuple[Section, bytes | memoryview]:
+    start = address * geometry.word_bytes
     if start + HEADER_BYTES > len(image):
         raise TritapeError(
             f"{source}: image must have more than {start + HEADER_BYTES} bytes, not {len(image)}; pack the tape again"
         )
     section = Section.decode(image[start : start + HEADER_BYTES])
-    end = start + (geometry.header_words + section.payload) * geometry.groups
+    end = start + (geometry.header_words + section.payload) * geometry.word_bytes
     if end + 4 > len(image):
         raise TritapeError(
             f"{source}: section at word {address} must end within {len(image)} bytes, not at {end + 4}; pack the tape again"
@@ -164,7 +221,7 @@ def _section(image: bytes, geometry: Geometry, address: int, source: str) -> tup
             f"{source}: CRC-32 of section {section.index} at word {address} must be {crc:#010x}, not {found:#010x}; "
             "pack the tape again"
         )
-    return section, image[start + geometry.header_words * geometry.groups : end]
+    return section, image[start + geometry.header_words * geometry.word_bytes : end]
 
 
 def _same(wanted: Section, found: Section, address: int, source: str) -> None:

@@ -1,0 +1,114 @@
+"""Memory behind 1..N AXI4 ports: Zynq and Kria HP ports, HBM channels, LiteDRAM."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, ResetInserter, Signal
+from amaranth.lib import fifo, wiring
+from amaranth.lib.wiring import In, Out
+
+from tritape.hw.memory.axi_bus import ADDRESS_BITS, AXISignature, join
+from tritape.hw.memory.axi_reader import AXIReader
+from tritape.hw.memory.axi_writer import AXIWriter
+from tritape.hw.memory.gearbox import Gearbox
+from tritape.hw.memory.planner import Planner
+from tritape.hw.memory.signature import MemorySignature
+from tritape.hw.memory.word_bytes import WordBytes
+from tritape.model.errors import TritapeError
+
+
+class AXIMemory(wiring.Component):
+    """Words of G bytes from `ports` AXI4 ports of W = port_bits / 8 bytes each, read ahead across requests and tokens.
+
+    Striping: byte a of the image is byte a mod W of line floor(a / (W ports)) of port floor(a / W) mod ports; line i of
+    port p is at base[p] + i W. So one line of every port is W * ports consecutive bytes of the image, and all ports read
+    the same line numbers. With one port the image lies unchanged at base[0].
+
+    Ports
+        requests, words, write: `MemorySignature`. Requests wait while words are being written.
+        restart: In u1: forget all requests; what is under way is dropped as it comes. Writes go on.
+        base: `ports` times In u40, multiples of 4096; constant while in use.
+        errors: Out u16: lines read or written with an error response, stopping at 65535; the data are passed on (a tape
+        has a CRC).
+        axi: `ports` times `AXISignature`, from the manager.
+
+    Streams: `words` and `write.ready` are registers.
+    Rate: min(G, W ports) bytes a cycle on long requests (measured: `python -m tritape.sim.memory.measure axi`).
+    Latency: `latency` cycles and the memory's, from a request to its first word.
+    Cost: about 700 LUT4, 1,300 flip-flops and 4 block RAMs of an ECP5 for G = 16 and one port of 128 bits.
+    Tested: 1 to 4 ports of 16 to 512 bits, G = 5 to 64, with random latency, back-pressure, error responses and restarts
+    (tests/test_hw_axi.py), whole tokens (tests/test_hw_axi_tokens.py).
+    Errors: `TritapeError` for ports that is no power of two, and those of the parts.
+    """
+
+    def __init__(
+        self, groups: int, ports: int = 1, port_bits: int = 128, burst: int | None = None, fifo_lines: int = 512
+    ) -> None:
+        if ports < 1 or ports & (ports - 1):
+            raise TritapeError(f"ports must be a power of two, not {ports!r}")
+        self.groups, self.port_bits = groups, port_bits
+        self._readers = [AXIReader(port_bits, burst, fifo_lines) for _ in range(ports)]
+        line_bytes = port_bits // 8 * ports
+        self._planner, self._gearbox = Planner(line_bytes, groups, ports), Gearbox(line_bytes, groups)
+        self._writer = AXIWriter(port_bits, ports)
+        self.latency = (
+            Planner.LATENCY + AXIReader.LATENCY + AXIReader.BUFFER_LATENCY + Gearbox.latency(line_bytes, groups)
+        )
+        super().__init__(
+            {
+                **MemorySignature(groups).members,
+                "restart": In(1),
+                "base": In(ADDRESS_BITS).array(ports),
+                "errors": Out(16),
+                "axi": Out(AXISignature(port_bits)).array(ports),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        reset = ResetInserter(self.restart)
+        planner, gearbox, readers, writer = self._planner, self._gearbox, self._readers, self._writer
+        runs = fifo.SyncFIFO(width=len(Cat(planner.runs.payload)), depth=4)  # of requests that the readers are ahead
+        m.submodules.planner, m.submodules.gearbox, m.submodules.runs = reset(planner), reset(gearbox), reset(runs)
+        m.submodules.bytes = words_in = WordBytes(self.groups)
+        m.submodules.writer = writer
+        wiring.connect(m, words_in.bytes, writer.bytes)
+        wiring.connect(m, wiring.flipped(self.write), words_in.write)
+
+        open_ = writer.idle & ~self.write.valid
+        m.d.comb += [
+            planner.requests.payload.eq(self.requests.payload),
+            planner.requests.valid.eq(self.requests.valid & open_),
+            self.requests.ready.eq(planner.requests.ready & open_),
+            runs.w_data.eq(planner.runs.payload),
+            runs.w_en.eq(planner.runs.valid),
+            planner.runs.ready.eq(runs.w_rdy),
+            Cat(gearbox.runs.payload).eq(runs.r_data),
+            gearbox.runs.valid.eq(runs.r_rdy),
+            runs.r_en.eq(gearbox.runs.ready),
+        ]
+        whole = Cat(reader.lines.valid for reader in readers).all()  # every port's part of a line is there
+        m.d.comb += [
+            gearbox.lines.payload.eq(Cat(reader.lines.payload for reader in readers)),
+            gearbox.lines.valid.eq(whole),
+        ]
+        wiring.connect(m, gearbox.words, wiring.flipped(self.words))
+        for number, (reader, axi) in enumerate(zip(readers, self.axi)):
+            m.submodules[f"reader{number}"] = reader
+            wiring.connect(m, planner.fetches[number], reader.fetches)
+            m.d.comb += [
+                reader.restart.eq(self.restart),
+                reader.base.eq(self.base[number]),
+                writer.base[number].eq(self.base[number]),
+                reader.lines.ready.eq(gearbox.lines.ready & whole),
+            ]
+            join(m, reader.axi, axi)
+            join(m, writer.axi[number], axi)
+
+        failed = Signal(range(len(readers) + 2))
+        m.d.sync += failed.eq(sum(reader.error for reader in readers) + writer.error)
+        total = self.errors + failed
+        with m.If(total[16:].any()):
+            m.d.sync += self.errors.eq(0xFFFF)
+        with m.Else():
+            m.d.sync += self.errors.eq(total)
+        return m

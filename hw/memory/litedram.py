@@ -1,0 +1,100 @@
+"""SDRAM and DDR3 behind a controller that LiteDRAM's generator has written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, IOPort, Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from tritape.hw.memory.axi import AXIMemory
+from tritape.hw.memory.signature import MemorySignature
+from tritape.hw.memory.wishbone_script import WishboneScript
+
+if TYPE_CHECKING:
+    from tritape.rtl_gen.litedram import Core
+
+
+class LiteDRAMMemory(wiring.Component):
+    """Words of G bytes from the memory of a `Core` (`tritape.rtl_gen.litedram`), through an AXI4 port as wide as its own.
+
+    The core's text, `core.verilog`, must be given to the tools beside the Verilog of the design. A controller is started by
+    `WishboneScript`, without a processor: enough for SDR SDRAM and for the model of any memory; the pins of DDR3 need read
+    levelling too, which is not done here.
+
+    Ports
+        requests, words, write, restart, errors: those of `AXIMemory`. Requests wait until the memory is started.
+        ready: Out u1: it is started.
+        clk_in, rst_in: In u1: for DDR3 the board's oscillator, from which the core's PLL makes its clocks; for SDR, which has no
+        PLL, the controller's clock itself (the chips' own clock pin is the board's to drive); unused by a core with a model.
+        user_clk, user_rst: Out u1: the controller's clock and reset, from which the board makes domain `sync`.
+
+    `pads`: the core's pins by name (`sdram_a` ...), as `IOPort`; none for a core with a model. `hurry` divides the waiting times
+    of the start, for simulation.
+    Rate: measured with refresh by `python -m tritape.sim.memory.measure sdr` and `ddr3`.
+    Latency and cost: those of `AXIMemory` and the core. Tested: both cores with LiteDRAM's model (tests/test_hw_litedram.py).
+    """
+
+    def __init__(self, groups: int, core: Core, *, pads: Mapping[str, IOPort] | None = None, hurry: int = 1) -> None:
+        self.core, self.verilog, self._pads = core, core.verilog, dict(pads or {})
+        self._memory = AXIMemory(groups, 1, core.port_bits)
+        self._start = WishboneScript([(address, value, wait // hurry) for address, value, wait in core.script])
+        super().__init__(
+            {
+                **MemorySignature(groups).members,
+                "restart": In(1),
+                "errors": Out(16),
+                "ready": Out(1),
+                "clk_in": In(1),
+                "rst_in": In(1),
+                "user_clk": Out(1),
+                "user_rst": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.memory, m.submodules.start = memory, start = self._memory, self._start
+        for name in ("requests", "words", "write"):
+            wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(memory, name))
+        m.d.comb += [
+            memory.restart.eq(self.restart),
+            self.errors.eq(memory.errors),
+            self.ready.eq(start.done),
+        ]
+        axi, bits = memory.axi[0], self.core.address_bits
+        ports: dict[str, Any] = {}
+        for name, member in axi.signature.members.items():
+            if name.endswith(("cache", "prot")):
+                continue  # the core has none
+            value = getattr(axi, name)
+            if name.endswith("addr"):
+                value = value[:bits]
+            elif name.endswith("size"):
+                value = Cat(value, Const(0, 1))  # the core's has a bit more
+            ports[("o" if member.flow == In else "i") + f"_user_port_axi_{name}"] = value
+        m.submodules.core = Instance(
+            "litedram_core",
+            **ports,
+            i_wb_ctrl_adr=start.adr,
+            i_wb_ctrl_dat_w=start.dat_w,
+            i_wb_ctrl_cyc=start.cyc,
+            i_wb_ctrl_stb=start.stb,
+            i_wb_ctrl_we=start.we,
+            i_wb_ctrl_sel=Const(0xF, 4),
+            i_wb_ctrl_cti=Const(0, 3),
+            i_wb_ctrl_bte=Const(0, 2),
+            o_wb_ctrl_ack=start.ack,
+            o_user_clk=self.user_clk,
+            o_user_rst=self.user_rst,
+            **self._outside(),
+        )
+        return m
+
+    def _outside(self) -> dict[str, Any]:
+        """Clock, reset and pins: of the board, or for a core with a model only the design's own clock."""
+        if self.core.has_model:
+            return {"i_clk": ClockSignal(), "i_sim_trace": Const(0)}
+        return {"i_clk": self.clk_in, "i_rst": self.rst_in, **{f"io_{name}": pad for name, pad in self._pads.items()}}

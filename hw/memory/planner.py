@@ -1,0 +1,83 @@
+"""Requests in words of G bytes become lines to fetch and runs to cut out of them."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from tritape.hw.memory.gearbox import grain, run_layout
+from tritape.hw.memory.signature import Request
+from tritape.hw.memory.times import times
+from tritape.model.errors import TritapeError
+
+Fetch = data.StructLayout({"line": 32, "count": 32})
+"""Consecutive lines to read, at least 1; both count lines of the memory."""
+
+
+class Planner(wiring.Component):
+    """For words [address, address + length): the lines that hold them, for every port, and their run for `Gearbox`.
+
+        line = floor(address G / W), count = ceil((address G mod W + length G) / W), skip = (address G mod W) / unit
+
+    Ports
+        requests: In stream, {address u32, length u32} in words of G bytes; length 0 gives nothing.
+        fetches: `ports` Out streams, {line u32, count u32} in lines of W bytes, the same to each.
+        runs: Out stream, {skip u16, words u32}.
+
+    Streams: outputs are registers. A request is taken when all outputs of the one before are.
+    Latency: `LATENCY` = 2 cycles. Cost: two constant multiplications in adders, about 200 flip-flops.
+    Tested: W = 2..64, G = 4..64. Errors: those of `grain`; `TritapeError` for ports below 1.
+    """
+
+    LATENCY = 2
+
+    def __init__(self, line_bytes: int, groups: int, ports: int = 1) -> None:
+        if ports < 1:
+            raise TritapeError(f"ports must be at least 1, not {ports!r}")
+        self._grain = grain(line_bytes, groups)
+        super().__init__(
+            {
+                "requests": In(stream.Signature(Request)),
+                "fetches": Out(stream.Signature(Fetch)).array(ports),
+                "runs": Out(stream.Signature(run_layout())),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        word, line = self._grain.word, self._grain.line
+        bits = line.bit_length() - 1  # units of a line: a power of two
+        request, outputs = self.requests.payload, [*self.fetches, self.runs]
+        start, size, length = Signal(32 + word.bit_length()), Signal(32 + word.bit_length()), Signal(32)
+        skip = start[:bits]
+        first, count = Signal(32), Signal(32)
+        stage = Signal(2)  # 0: idle, 1: products are there, 2: waiting for the outputs
+
+        m.d.comb += self.requests.ready.eq(stage == 0)
+        for fetch in self.fetches:
+            m.d.comb += [fetch.payload.line.eq(first), fetch.payload.count.eq(count)]
+        for output in outputs:
+            with m.If(output.valid & output.ready):
+                m.d.sync += output.valid.eq(0)
+        with m.Switch(stage):
+            with m.Case(0):
+                m.d.sync += [
+                    start.eq(times(request.address, word)),
+                    size.eq(times(request.length, word)),
+                    length.eq(request.length),
+                ]
+                with m.If(self.requests.valid & (request.length != 0)):
+                    m.d.sync += stage.eq(1)
+            with m.Case(1):
+                m.d.sync += [
+                    first.eq(start >> bits),
+                    count.eq((size + skip + (line - 1)) >> bits),
+                    self.runs.payload.skip.eq(skip),
+                    self.runs.payload.words.eq(length),
+                    *(output.valid.eq(1) for output in outputs),
+                    stage.eq(2),
+                ]
+            with m.Default(), m.If(~Cat(output.valid & ~output.ready for output in outputs).any()):
+                m.d.sync += stage.eq(0)
+        return m

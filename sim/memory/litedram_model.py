@@ -1,0 +1,49 @@
+"""Contents for LiteDRAM's model of the chips, so that a measurement need not write them first."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from tritape.model.errors import TritapeError
+from tritape.rtl_gen.litedram import Core
+from tritape.sim.memory.pattern import _A, _B
+
+MODEL_ROWS = 2048  # of a bank, fewer than the chips have; the model needs 11 address lines
+
+_BANK = re.compile(r"^reg \[\d+:0\] (mem(?:_\d+)?)\[0:\d+\];$", re.MULTILINE)
+
+
+def with_pattern(core: Core, size: int) -> Core:
+    """The same core, its model's first `size` bytes those of `pattern.contents`.
+
+    Addresses count columns first, then banks, then rows, as the controller maps them. `TritapeError` for a core without a
+    model, or a size above the model's.
+    """
+    if not core.has_model:
+        raise TritapeError("core must have a model of the chips, not pins; generate it with model=True")
+    if size > core.size:
+        raise TritapeError(f"size must be at most the model's {core.size} bytes, not {size!r}")
+    chunks = core.port_bits // 16
+    columns = chunks * 2 * core.rows * core.columns * core.banks // core.size  # of the chips, in one line of the port
+    step = columns if columns == 1 else 4  # of them in one entry of the model
+    banks = _BANK.findall(core.verilog)
+    assert len(banks) == core.banks, f"model with {len(banks)} banks of {core.banks}"
+    value = ", ".join(f"tritape_chunk(n * {chunks} + {number})" for number in reversed(range(chunks)))
+    position = (
+        f"(n * {columns} / {core.columns * core.banks} * {core.columns} + n * {columns} % {core.columns}) / {step}"
+    )
+    lines = [
+        "function [15:0] tritape_chunk(input [31:0] index);",
+        f"  tritape_chunk = index * {_A} + (index >> 16) * {_B} + (index >> 5);",
+        "endfunction",
+        "integer n;",
+        "initial",
+        f"  for (n = 0; n < {-(-size // (2 * chunks))}; n = n + 1)",
+        f"    case (n * {columns} / {core.columns} % {core.banks})",
+        *(f"      {number}: {bank}[{position}] = {{{value}}};" for number, bank in enumerate(banks)),
+        "    endcase",
+        "",
+    ]
+    at = core.verilog.rindex("endmodule")
+    return dataclasses.replace(core, verilog=core.verilog[:at] + "\n".join(lines) + core.verilog[at:])

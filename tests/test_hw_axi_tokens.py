@@ -1,0 +1,70 @@
+"""Whole tokens through AXI4 ports with a latency: the tape written over the link, two boots, every element compared."""
+
+from __future__ import annotations
+
+import pytest
+from amaranth.hdl import Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+from link_script import Script
+from test_hw_accelerator import Probed, extend, odd
+
+from tritape.hw.accelerator import Accelerator, ProbeSignature
+from tritape.hw.config import Config
+from tritape.hw.memory.attach import add_memory
+from tritape.hw.memory.axi import AXIMemory
+from tritape.hw.memory.axi_bus import join
+from tritape.model.tape.assembler import image
+from tritape.sim.bench import check_streams
+from tritape.sim.memory.axi_model import AXIRAM
+
+pytestmark = pytest.mark.slow
+
+
+class AXIAccelerator(wiring.Component):
+    """An accelerator with its tape in memories behind AXI4 ports."""
+
+    def __init__(self, config: Config, ports: int, port_bits: int, lines: int, latency: int) -> None:
+        self._accelerator, self._memory = Accelerator(config), AXIMemory(config.groups, ports, port_bits)
+        self._rams = [AXIRAM(port_bits, lines, latency, jitter=15, seed=seed) for seed in range(1, ports + 1)]
+        super().__init__(
+            {
+                "rx": In(stream.Signature(8)),
+                "tx": Out(stream.Signature(8)),
+                "probe": Out(ProbeSignature()),
+                "errors": Out(16),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.accelerator = accelerator = self._accelerator
+        add_memory(m, self._memory, accelerator.memory, accelerator.restart)
+        wiring.connect(m, wiring.flipped(self.rx), accelerator.rx)
+        wiring.connect(m, accelerator.tx, wiring.flipped(self.tx))
+        wiring.connect(m, accelerator.probe, wiring.flipped(self.probe))
+        m.d.comb += self.errors.eq(self._memory.errors)
+        for number, (ram, axi) in enumerate(zip(self._rams, self._memory.axi)):
+            m.submodules[f"ram{number}"] = ram
+            join(m, ram.axi, axi)
+        return m
+
+
+@pytest.mark.parametrize(("groups", "ports", "port_bits"), [(5, 2, 32), (16, 1, 128)])
+def test_tape_loaded_over_the_link(groups: int, ports: int, port_bits: int) -> None:
+    model = odd()
+    data = image(model, groups, 1024)
+    lines = -(-len(data) // (port_bits // 8 * ports))
+    config = Config(groups=groups, max_hidden=64, max_intermediate=128, max_layers=1, max_vocab=128)
+    link = Script()
+    link.write(0, data, groups)
+    probes, _ = extend(link, model, [3, 50], 1, 0)
+    extend(link, model, [3, 50], 1, 0, position=3)
+    check_streams(
+        Probed(AXIAccelerator(config, ports, port_bits, lines, latency=40), groups),
+        inputs={"rx": list(link.rx)},
+        expected={"tx": list(link.tx), **{name: values * 2 for name, values in probes.items()}},
+        after={"rx": link.gates},
+        input_stall=0.0,
+        output_stall=0.1,
+    )

@@ -2,99 +2,428 @@
 
 from __future__ import annotations
 
+import random
 import struct
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
 
 from tritape.host import protocol
+from tritape.host.limits import check_geometry
+from tritape.host.link import RETRY_S, Link
+from tritape.host.protocol import DATA_BYTES, Command, Reply
+from tritape.host.transport import Transport
 from tritape.hw.accelerator import COUNTERS
-from tritape.hw.link.host_link import Command
+from tritape.hw.link.token_runner import WINDOW
+from tritape.model.arith import Ints
 from tritape.model.errors import TritapeError
+from tritape.model.tape.layout import HeaderPayload, read_tape
+from tritape.model.tape.reader import read_header
+from tritape.model.tokenizer import TextCodec, Tokenizer, load_tokenizer
 
-WRITE_BYTES = 4096
-"""Memory is written in pieces of about this size."""
+Progress = Callable[[int, int], None]
 
-
-class Transport(Protocol):
-    """Moves bytes to and from a device."""
-
-    def write(self, data: bytes) -> None:
-        """Send all of `data`."""
-
-    def read(self, count: int) -> bytes:
-        """Receive exactly `count` bytes; TritapeError when the device stays silent."""
+FEED_TOKENS = DATA_BYTES // 2
+"""Most tokens of one command."""
+_ELEMENT = 3  # bytes of a logit or an element of the state
+_CHECK_BYTES = 1 << 16  # memory that one CHECK covers
+_STATE_MAGIC = b"TRITSTAT"
+_STATE = struct.Struct(
+    "<8sIHHHBBI"
+)  # magic, CRC of the tape, hidden, layers, last token, flags, tokens, CRC of the rest
+_FRESH, _TOKEN = 1, 2  # flags: nothing was fed yet; the last token is known
 
 
 class Device:
     """A tritape accelerator behind a transport.
 
-    Commands raise TritapeError when the device refuses, with the cure. `identity` is read at once.
+        with Device.open("/dev/ttyUSB0", model="model.tape") as device:
+            for piece in device.generate("Once upon a time", 100):
+                print(piece, end="")
+
+    One command is under way at a time; an answer that is lost or damaged is asked for again (`Link`). Whoever opens a device
+    ends what an earlier host left running; the tape and the recurrent state stay. Methods raise TritapeError when the device
+    refuses, with the cure, or when it or its port is gone.
+
+    Attributes: `identity` (`protocol.Identity`); `header`: shape of the tape that this object loaded, else None; `booted`:
+    whether a tape runs; `link`: the repetitions it took.
     """
 
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-        self.identity = protocol.Identity.decode(
-            self._command(Command.IDENTIFY, protocol.plain(Command.IDENTIFY), protocol.IDENTITY.size)
-        )
+    def __init__(self, transport: Transport, *, retry_s: float = RETRY_S) -> None:
+        self.link = Link(transport, retry_s)
+        self.header: HeaderPayload | None = None
+        self.tokenizer: TextCodec | None = None
+        self._fresh = True
+        self._chosen: int | None = None  # what the head chose last, if all that it chose has been read
+        self._restored: int | None = None  # the same of a restored state, which the device does not know
+        self._at = 0  # position in the sequence, modulo 256 in the ring, of the next token to be read or loaded
+        self._limit = 0  # up to where the device may run
+        self._ahead: list[int] = []  # read, and not yet given to anyone
+        self._tape_crc = 0
+        self._piece = DATA_BYTES  # bytes of memory that one command carries
+        reply = self.link.open()
+        self.identity = protocol.Identity.decode(reply.data)
+        self.booted = reply.booted
 
-    def load(self, image: bytes, groups: int, progress: Callable[[int, int], None] | None = None) -> None:
-        """Write a tape's memory image and boot it; `progress(bytes done, bytes)`."""
-        identity = self.identity
-        if groups != identity.groups:
-            raise TritapeError(
-                f"groups of the tape must be {identity.groups}, not {groups}; pack it with --groups {identity.groups}"
+    @classmethod
+    def open(
+        cls, port: str, *, baud: int | None = None, model: str | Path | None = None, retry_s: float | None = None
+    ) -> Device:
+        """A device on a serial port. With `model`, a tape file or a checkpoint folder, its tape is loaded, unless it is there
+        already, and its tokenizer attached."""
+        from tritape.host.transport.serial import DEFAULT_BAUD, SerialTransport
+
+        baud = baud or DEFAULT_BAUD
+        transport = SerialTransport(port, baud)
+        try:
+            device = cls(
+                transport, retry_s=retry_s or RETRY_S + 5000 / baud
+            )  # a command and its answer take 5,000 bits
+            if model is not None:
+                device.load_model(model)
+        except BaseException:
+            transport.close()
+            raise
+        return device
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the transport. The device keeps its tape and state."""
+        self.link.close()
+
+    # The tape.
+
+    def load_model(self, model: str | Path, progress: Progress | None = None) -> None:
+        """`load_tape` of a tape file, or of a checkpoint folder packed for this device; attaches the tokenizer."""
+        path = Path(model)
+        if path.is_dir():
+            from tritape.model.checkpoint import load_checkpoint
+            from tritape.model.formats import quantise_model
+            from tritape.model.tape.assembler import image
+
+            checkpoint = load_checkpoint(path)
+            identity = self.identity
+            self.load_tape(
+                image(quantise_model(checkpoint), identity.groups, identity.max_rows, identity.engines), progress
             )
-        if len(image) > identity.memory_words * groups:
+            self.tokenizer = load_tokenizer(checkpoint)
+        else:
+            self.load_tape(path, progress)
+
+    def load_tape(self, tape: bytes | Path, progress: Progress | None = None, *, verify: bool = True) -> None:
+        """Write a tape and boot it; `progress(bytes done, bytes)`.
+
+        `tape` is a tape file, or a memory image with the device's G. With `verify`, what is in memory already is left there,
+        and what was written is checked.
+        """
+        groups = self.identity.geometry.word_bytes
+        if isinstance(tape, Path):
+            file = read_tape(tape)
+            check_geometry(self.identity, file.geometry, str(tape))
+            data, source = bytes(file.image), str(tape)
+            if file.tokenizer:
+                self.tokenizer = Tokenizer.from_bytes(file.tokenizer, source)
+        else:
+            data, source = tape, "tape"
+        room = self.identity.memory_words * groups
+        if len(data) > room:
             raise TritapeError(
-                f"tape must have at most {identity.memory_words * groups} bytes, not {len(image)}; "
+                f"{source}: image must have at most {room} bytes, not {len(data)}; "
                 "choose a smaller model or a board with more memory"
             )
-        piece = WRITE_BYTES // groups * groups
-        for start in range(0, len(image), piece):
-            data = image[start : start + piece]
-            self._command(Command.WRITE, protocol.write(start // groups, data, groups))
+        self.header = read_header(data, self.identity.geometry, source)
+        self._tape_crc = zlib.crc32(data)
+        piece = max(_CHECK_BYTES // groups, 1) * groups
+        for start in range(0, len(data), piece):
+            part = data[start : start + piece]
+            if not (verify and self._same(start // groups, part)):
+                self.write_memory(start // groups, part)
+                if verify and not self._same(start // groups, part):
+                    raise TritapeError(
+                        f"memory must keep what is written, not change it (words {start // groups} to "
+                        f"{(start + len(part)) // groups - 1}); lower the clock or try another board"
+                    )
             if progress is not None:
-                progress(start + len(data), len(image))
+                progress(start + len(part), len(data))
         self.boot()
 
     def boot(self) -> None:
         """Read the tape's header from memory; TritapeError when the bitstream cannot run it."""
-        (fault,) = self._command(Command.BOOT, protocol.plain(Command.BOOT), 1)
-        if fault:
-            raise TritapeError(f"{protocol.FAULTS.get(fault, 'fault code must be known')} (fault {fault})")
+        words = self.identity.geometry.boot_words
+        try:
+            self.header = read_header(self.read_memory(0, words), self.identity.geometry)
+        except TritapeError:
+            self.header = None  # BOOT says what is wrong with it
+        reply = self.link.call(Command.BOOT)
+        if reply.fault:
+            raise TritapeError(f"{protocol.FAULTS.get(reply.fault, 'fault code must be known')} (fault {reply.fault})")
+        self.booted = reply.booted
+        self.reset()
 
-    def settings(self, inv_temperature: int, seed: int) -> None:
-        """Set the sampler: see `protocol.inverse_temperature`; seed u32."""
-        self._command(Command.SETTINGS, protocol.settings(inv_temperature, seed))
+    # Memory. Every access ends the booted tape: boot it again afterwards.
+
+    def write_memory(self, address: int, data: bytes) -> None:
+        """Write whole words from a word address on."""
+        groups = self.identity.geometry.word_bytes
+        self.booted = False
+        done = 0
+        while done < len(data):
+            size = max(self._piece // groups, 1) * groups
+            part = data[done : done + size]
+            resent = self.link.resent
+            self.link.call(Command.WRITE, address + done // groups, len(part) // groups, part)
+            done += len(part)
+            # On a bad wire short frames get through more often; on a good one long ones are faster.
+            if self.link.resent > resent + 1:
+                self._piece = max(self._piece // 2, 32)
+            elif self.link.resent == resent:
+                self._piece = min(self._piece + 4, DATA_BYTES)
+
+    def read_memory(self, address: int, words: int) -> bytes:
+        """Read words from a word address on."""
+        groups = self.identity.geometry.word_bytes
+        self.booted = False
+        out = b""
+        while words:
+            count = min(words, max(self._piece // groups, 1))
+            out += self.link.call(Command.READ, address, count).data
+            address, words = address + count, words - count
+        return out
+
+    def check_memory(self, address: int, words: int) -> int:
+        """CRC-32 of words, computed in the device."""
+        self.booted = False
+        return self.link.call(Command.CHECK, address, words).argument
+
+    def _same(self, address: int, data: bytes) -> bool:
+        return self.check_memory(address, len(data) // self.identity.geometry.word_bytes) == zlib.crc32(data)
+
+    # Tokens.
+
+    def settings(self, temperature: float = 0.0, seed: int = 0) -> None:
+        """Set the sampler: temperature 0 is greedy; seed u32 (0: its default). Needs a booted tape."""
+        if self.header is None:
+            raise TritapeError("a tape must be loaded before the temperature is set, not none; load one first")
+        if not 0 <= seed < 1 << 32:
+            raise TritapeError(f"seed must be from 0 to 4294967295, not {seed!r}; choose another")
+        inverse = protocol.inverse_temperature(temperature, self.header.logit_fraction)
+        self.link.call(Command.TEMPERATURE, inverse)
+        self.link.call(Command.SEED, seed)
 
     def reset(self) -> None:
         """The next token starts a sequence."""
-        self._command(Command.RESET, protocol.plain(Command.RESET))
+        self._fresh, self._chosen, self._restored, self._ahead = True, None, None, []
 
     def feed(self, tokens: Sequence[int]) -> int:
-        """Run tokens; the token that the head chooses after the last."""
-        return int(struct.unpack("<H", self._command(Command.FEED, protocol.feed(tokens), 2))[0])
+        """Run tokens, at least one; the token that the head chooses after the last."""
+        (token,) = self._run(tokens, 1)
+        return token
 
-    def generate(self, count: int) -> Iterator[int]:
-        """`count` more tokens, each fed back in the fabric; yields them as they come."""
-        if count:
-            self._transport.write(protocol.generate(count))
-        for _ in range(count):
-            yield int(struct.unpack("<H", self._reply(Command.GENERATE, 2))[0])
+    def generate_tokens(self, prompt: Sequence[int], count: int) -> Iterator[int]:
+        """Run a prompt, then generate; yields `count` tokens as they come. An empty prompt goes on from the token before.
+
+        Leaving the iterator early stops the device. What it had run ahead by then, at most `WINDOW` tokens, comes first when
+        generation goes on; a prompt or `reset` drops it.
+        """
+        return self._run(prompt, count)
+
+    def generate(self, text: str, count: int, temperature: float = 0.0, seed: int | None = None) -> Iterator[str]:
+        """Start a sequence with `text` and yield the pieces of the text that follows, of `count` tokens. Needs a tokenizer."""
+        if self.tokenizer is None:
+            raise TritapeError("device must have a tokenizer to take text, not none; open it with model=...")
+        prompt = self.tokenizer.encode(text)
+        if not prompt:
+            raise TritapeError("prompt must have at least one token, not none; give some text")
+        self.settings(temperature, random.getrandbits(32) if seed is None else seed)
+        self.reset()
+        pieces = self.tokenizer.stream()
+        for token in self.generate_tokens(prompt, count):
+            if piece := pieces.push(token):
+                yield piece
+        if piece := pieces.finish():
+            yield piece
+
+    def logits(self, tokens: Sequence[int]) -> Ints:
+        """Run tokens, at least one; the logits after the last, as integers of 2^-(logit fraction) each."""
+        if len(tokens) > 1:
+            self.feed(tokens[:-1])
+        self._load(tokens[-1:], logits=True)
+        self._limit += 1
+        reply, out = self._poll(0), b""
+        while reply.running:
+            reply = self.link.call(Command.LOGITS, 0, DATA_BYTES // _ELEMENT)
+            out += reply.data
+        for _ in self._results(1):
+            pass
+        return _elements(out)
+
+    def stop(self) -> None:
+        """End what runs, after the token under way."""
+        self.link.call(Command.STOP)
+
+    def _load(self, tokens: Sequence[int], *, logits: bool = False) -> None:
+        """Put at most FEED_TOKENS tokens into the ring, to be run by the next POLL."""
+        vocabulary = self.header.vocab if self.header else 1 << 16
+        if any(not 0 <= token < vocabulary for token in tokens):
+            raise TritapeError(
+                "token must be within the tape's vocabulary, not outside; use the tokenizer of this tape"
+            )
+        argument = self._at & 0xFF | self._fresh << 16 | logits << 17
+        self.link.call(Command.LOAD, argument, len(tokens), struct.pack(f"<{len(tokens)}H", *tokens))
+        self._at += len(tokens)
+        self._limit, self._ahead = self._at, []
+        self._fresh, self._chosen, self._restored = False, None, None
+
+    def _run(self, tokens: Sequence[int], results: int) -> Iterator[int]:
+        if results < 1:
+            return
+        if not tokens:
+            if self._fresh:
+                raise TritapeError("a sequence must begin with a token, not with none; feed a prompt first")
+            while self._ahead and results:
+                results -= 1
+                yield self._ahead.pop(0)
+            if results and self._restored is not None:
+                tokens = [self._restored]
+        while len(tokens) > FEED_TOKENS:
+            self._load(tokens[:FEED_TOKENS])
+            for _ in self._results(1):
+                self._at -= 1  # the next prompt token takes its place
+            tokens = tokens[FEED_TOKENS:]
+        if tokens:
+            self._load(tokens)
+        yield from self._results(results)
+
+    def _poll(self, count: int) -> Reply:
+        """Let the device run so many tokens further; those that it has, at least one unless it stops. 0: no waiting."""
+        self._limit = max(self._limit, self._at + min(count, WINDOW))
+        argument = self._at & 0xFF | (self._limit & 0xFF) << 8
+        return self.link.call(Command.POLL, argument, min(count, DATA_BYTES // 2))
+
+    def _results(self, count: int) -> Iterator[int]:
+        """`count` tokens as they come."""
+        done = False
+        try:
+            while count:
+                reply = self._poll(count)
+                if not reply.data and not reply.running:
+                    raise TritapeError(
+                        "device must go on to the last token, not stop; was it reset? load the tape again"
+                    )
+                for (token,) in struct.iter_unpack("<H", reply.data):
+                    self._at, self._chosen, count = self._at + 1, token, count - 1
+                    done = count == 0
+                    yield token
+            done = True
+        except TritapeError:
+            done = True  # it has stopped, or is gone
+            raise
+        finally:
+            if not done:
+                self.stop()
+
+    # Everything else.
 
     def counters(self) -> dict[str, int]:
         """The fabric's counters by name (`tritape.hw.accelerator.COUNTERS`)."""
-        data = self._command(Command.COUNTERS, protocol.plain(Command.COUNTERS), 1 + 4 * len(COUNTERS))
-        return dict(zip(COUNTERS, struct.unpack(f"<{data[0]}I", data[1:]), strict=True))
+        data = self.link.call(Command.COUNTERS, 0, len(COUNTERS)).data
+        return dict(zip(COUNTERS, struct.unpack(f"<{len(COUNTERS)}I", data), strict=True))
 
-    def _command(self, command: Command, data: bytes, reply: int = 0) -> bytes:
-        self._transport.write(data)
-        return self._reply(command, reply)
+    def save_state(self) -> bytes:
+        """The recurrent state of the sequence, a few kilobytes: everything that the model knows of the text so far."""
+        header = self._loaded()
+        while (
+            self._at < self._limit
+        ):  # what the device ran ahead, or was to run, is read first, for the state is behind it
+            self._ahead += self._results(self._limit - self._at)
+        total = self._state_elements(header.hidden, header.layers)
+        elements = b""
+        while len(elements) < total * _ELEMENT:
+            at = len(elements) // _ELEMENT
+            elements += self.link.call(Command.READ_STATE, at, min(total - at, DATA_BYTES // _ELEMENT)).data
+        last = self._restored if self._chosen is None else self._chosen
+        flags = self._fresh * _FRESH | (last is not None) * _TOKEN
+        body = elements + struct.pack(f"<{len(self._ahead)}H", *self._ahead)
+        shape = (header.hidden, header.layers)
+        return (
+            _STATE.pack(_STATE_MAGIC, self._tape_crc, *shape, last or 0, flags, len(self._ahead), zlib.crc32(body))
+            + body
+        )
 
-    def _reply(self, command: Command, count: int) -> bytes:
-        (first,) = self._transport.read(1)
-        if protocol.is_error(first):
-            (code,) = self._transport.read(1)
-            raise TritapeError(protocol.ERRORS.get(code, f"error code of the device must be known, not {code}"))
-        protocol.check_reply(command, first)
-        return self._transport.read(count) if count else b""
+    def restore_state(self, state: bytes) -> None:
+        """Go on from a saved state. Raises TritapeError for bytes that are not one, are damaged, or are another model's."""
+        header = self._loaded()
+        if len(state) < _STATE.size or not state.startswith(_STATE_MAGIC):
+            raise TritapeError("state must be what save_state gave, not other bytes; save it again")
+        _, tape, hidden, layers, last, flags, ahead, crc = _STATE.unpack_from(state)
+        body = state[_STATE.size :]
+        size = self._state_elements(hidden, layers) * _ELEMENT
+        elements = body[:size]
+        if (hidden, layers) != (header.hidden, header.layers) or (tape and self._tape_crc and tape != self._tape_crc):
+            raise TritapeError("state must be of the tape that is loaded, not of another; load that tape")
+        if len(body) != size + 2 * ahead or zlib.crc32(body) != crc:
+            raise TritapeError("state must be whole, not cut or damaged; save it again")
+        piece = DATA_BYTES // _ELEMENT * _ELEMENT
+        for start in range(0, len(elements), piece):
+            part = elements[start : start + piece]
+            self.link.call(Command.WRITE_STATE, start // _ELEMENT, len(part) // _ELEMENT, part)
+        self._fresh, self._chosen, self._limit = bool(flags & _FRESH), None, self._at
+        self._ahead = list(struct.unpack(f"<{ahead}H", body[size:]))
+        self._restored = last if flags & _TOKEN else None
+
+    def self_test(self) -> dict[str, Any]:
+        """Try the link and the last of the memory's first 65,536 words: what was found. Boots the tape again, if one ran.
+
+        Raises TritapeError at the first thing that is wrong.
+        """
+        booted, groups = self.booted, self.identity.geometry.word_bytes
+        reply = self.link.open()
+        if protocol.Identity.decode(reply.data) != self.identity:
+            raise TritapeError("identity of the device must stay the same, not change; check the cable and its power")
+        end = min(self.identity.memory_words, 1 << 16)
+        words = min(end, 64)
+        address = end - words
+        kept = self.read_memory(address, words)
+        patterns = (bytes(len(kept)), b"\xff" * len(kept), b"\x55\xaa" * len(kept), random.randbytes(len(kept)))
+        for pattern in patterns:
+            pattern = pattern[: len(kept)]
+            self.write_memory(address, pattern)
+            got = self.read_memory(address, words)
+            if got != pattern:
+                at = next(i for i, (a, b) in enumerate(zip(got, pattern, strict=True)) if a != b)
+                raise TritapeError(
+                    f"byte {at % groups} of memory word {address + at // groups} must be {pattern[at]}, not {got[at]}; "
+                    "lower the clock or try another board"
+                )
+            if not self._same(address, pattern):
+                raise TritapeError("CRC-32 in the device must be the host's, not another; program the board again")
+        self.write_memory(address, kept)
+        if booted:
+            self.boot()
+        return {"identity": True, "memory_words_tested": words, "memory": True, "repetitions": self.link.resent}
+
+    def _state_elements(self, hidden: int, layers: int) -> int:
+        """Addresses of the state: layer, then element of a lane, then lane (counted to a power of two)."""
+        geometry = self.identity.geometry
+        return layers * geometry.lane(hidden) << (geometry.engines - 1).bit_length()
+
+    def _loaded(self) -> HeaderPayload:
+        if self.header is None or not self.booted:
+            raise TritapeError("a tape must be booted before its state is touched, not none; load one first")
+        return self.header
+
+
+def _elements(data: bytes) -> Ints:
+    """Numbers of 18 bits, as they travel: three bytes each, low first, sign above."""
+    raw = np.frombuffer(data, np.uint8).reshape(-1, _ELEMENT).astype(np.int64)
+    value = raw[:, 0] | raw[:, 1] << 8 | raw[:, 2] << 16
+    return (value & 0x1FFFF) - (value & 0x20000)

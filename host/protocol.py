@@ -1,19 +1,30 @@
-"""Bytes of the host protocol (docs/protocol.md): commands out, replies in. Pure functions; no port is opened here."""
+"""Contents of the host protocol's frames (docs/protocol.md): commands out, replies in. Pure functions; no port is opened here."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tritape.hw.link.host_link import ERROR, PROTOCOL_VERSION, REPLY, Command
+from tritape.hw.link.host_link import DATA_BYTES, PROTOCOL_VERSION, REPLY, Command, ErrorCode
 from tritape.model.errors import TritapeError
+from tritape.model.tape.layout import Geometry
+
+__all__ = [
+    "DATA_BYTES",
+    "PROTOCOL_VERSION",
+    "Command",
+    "ErrorCode",
+    "Identity",
+    "Reply",
+    "command",
+    "inverse_temperature",
+]
 
 ERRORS = {
-    1: "command must be one the gateware knows, not another; use a host of the bitstream's version",
-    2: "a tape must be booted before tokens are fed, not none; load one first",
-    3: "token must be within the tape's vocabulary, not outside; use the tokenizer of this tape",
-    4: "the sequencer must run, not stand at a fault; boot the tape again",
+    ErrorCode.UNKNOWN_COMMAND: "command must be one the gateware knows, not another; use a host of the bitstream's version",
+    ErrorCode.NOT_BOOTED: "a tape must be booted before tokens are fed, not none; load one first",
+    ErrorCode.FAULT: "the sequencer must run, not stand at a fault; boot the tape again",
+    ErrorCode.BUSY: "device must be idle, not run tokens; wait or stop them",
 }
 FAULTS = {
     1: "magic of the tape must be TTAP; load a tape first",
@@ -29,11 +40,13 @@ FAULTS = {
     11: "rows and tiles of every section must be within the bitstream's limits; pack the tape again",
 }
 IDENTITY = struct.Struct("<BQHHHHHII")
+HEADER = struct.Struct("<BBIH")  # kind, sequence, argument, count
+REPLY_HEADER = struct.Struct("<BBIBB")  # kind, sequence, argument, status, flags
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What a bitstream says it is. Sizes as in `tritape.hw.config.Config`; memory in words of `groups` bytes."""
+    """What a bitstream says it is. Sizes as in `tritape.hw.config.Config`; memory in words of E G bytes."""
 
     version: int
     configuration: int
@@ -44,56 +57,66 @@ class Identity:
     max_rows: int
     max_vocab: int
     memory_words: int
+    engines: int = 1
+
+    @property
+    def geometry(self) -> Geometry:
+        """Of the tapes that it runs."""
+        return Geometry(self.groups, self.engines)
 
     @classmethod
     def decode(cls, data: bytes) -> Identity:
-        """Parse the reply of IDENTIFY (without its first byte). Raises TritapeError for another protocol version."""
-        identity = cls(*IDENTITY.unpack(data))
-        if identity.version != PROTOCOL_VERSION:
+        """Parse the data of IDENTIFY's reply. Raises TritapeError for another protocol version."""
+        if len(data) != IDENTITY.size or data[0] != PROTOCOL_VERSION:
+            version = data[0] if data else 0
             raise TritapeError(
-                f"protocol version of the device must be {PROTOCOL_VERSION}, not {identity.version}; "
+                f"protocol version of the device must be {PROTOCOL_VERSION}, not {version}; "
                 "program a bitstream of this tritape"
             )
-        return identity
+        version, configuration, code, *rest = IDENTITY.unpack(data)
+        return cls(version, configuration, code & 0xFF, *rest, engines=(code >> 8) + 1)
 
 
-def plain(command: Command) -> bytes:
-    """IDENTIFY, BOOT, RESET or COUNTERS."""
-    return bytes([command])
+@dataclass(frozen=True)
+class Reply:
+    """A reply, parsed."""
+
+    kind: int
+    sequence: int
+    argument: int
+    """The command's argument, as the command left it."""
+    status: int
+    """0, or an `ErrorCode`."""
+    flags: int
+    data: bytes
+
+    @classmethod
+    def decode(cls, content: bytes) -> Reply | None:
+        """Parse a frame's content; None when it is no reply (too short, or a command that came back)."""
+        if len(content) < REPLY_HEADER.size or not content[0] & REPLY:
+            return None
+        kind, sequence, argument, status, flags = REPLY_HEADER.unpack_from(content)
+        return cls(kind & ~REPLY, sequence, argument, status, flags, content[REPLY_HEADER.size :])
+
+    @property
+    def fault(self) -> int:
+        """Why the tape was refused; 0: it was not."""
+        return self.flags & 15
+
+    @property
+    def running(self) -> bool:
+        """Whether a run is under way."""
+        return bool(self.flags & 0x10)
+
+    @property
+    def booted(self) -> bool:
+        """Whether a tape has been accepted."""
+        return bool(self.flags & 0x20)
 
 
-def write(address: int, data: bytes, groups: int) -> bytes:
-    """WRITE of whole words, at most 65,535."""
-    return struct.pack("<BIH", Command.WRITE, address, len(data) // groups) + data
-
-
-def settings(inv_temperature: int, seed: int) -> bytes:
-    """SETTINGS of the sampler."""
-    return struct.pack("<BII", Command.SETTINGS, inv_temperature, seed)
-
-
-def feed(tokens: Sequence[int]) -> bytes:
-    """FEED of 1 to 65,535 tokens."""
-    return struct.pack(f"<BH{len(tokens)}H", Command.FEED, len(tokens), *tokens)
-
-
-def generate(count: int) -> bytes:
-    """GENERATE of `count` tokens, at most 65,535."""
-    return struct.pack("<BH", Command.GENERATE, count)
-
-
-def check_reply(command: Command, first: int) -> None:
-    """Raise TritapeError unless `first` is the first byte of this command's reply (an error reply is not accepted)."""
-    if first != command | REPLY:
-        raise TritapeError(
-            f"reply to {command.name} must start with {command | REPLY:#04x}, not {first:#04x}; "
-            "is this a tritape device? reset it"
-        )
-
-
-def is_error(first: int) -> bool:
-    """Whether a reply's first byte announces an error code."""
-    return first == ERROR
+def command(kind: int, sequence: int, argument: int = 0, count: int = 0, data: bytes = b"") -> bytes:
+    """Content of a command's frame."""
+    return HEADER.pack(kind, sequence, argument, count) + data
 
 
 def inverse_temperature(temperature: float, logit_fraction: int) -> int:

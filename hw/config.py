@@ -26,39 +26,82 @@ class Config:
     """G: tables side by side, bytes of a tape word; 4 or more."""
     tables_per_filler: int = 1
     """Tables that one filler serves in turn: fewer fill faster, more cost less; 1..groups."""
+    engines: int = 1
+    """E: engines, each with a lane of the vector units behind it; element j of every vector belongs to lane j mod E. Divides
+    G; a tape word is E G bytes."""
     max_hidden: int = 1024
     max_intermediate: int = 4096
     max_layers: int = 24
     max_vocab: int = 32768
     max_rows: int = 1024
     """Rows of one matrix block, the size of the accumulator memory."""
+    serial: bool = False
+    """Everything behind the engine in one unit with one multiplier, greedy, and few counters: slower, a third of the cells."""
 
     def __post_init__(self) -> None:
         limits = {
             "groups": (4, 255),
-            "tables_per_filler": (1, self.groups),
+            "engines": (1, 255),
+            "tables_per_filler": (1, 255),
             "max_hidden": (1, 16384),
             "max_intermediate": (1, 16384),
             "max_layers": (1, _FIELD_MAX),
             "max_vocab": (1, 1 << 16),
             "max_rows": (1, _FIELD_MAX),
         }
+        if type(self.serial) is not bool:
+            raise TritapeError(f"serial must be True or False, not {self.serial!r}; choose one")
         for name, (low, high) in limits.items():
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
                 raise TritapeError(f"{name} must be an integer in {low}..{high}, not {value!r}; keep within that range")
+        if self.groups % self.engines:
+            raise TritapeError(
+                f"groups must be a multiple of the {self.engines} engines, not {self.groups!r}; "
+                f"try {self.groups + -self.groups % self.engines}"
+            )
+        if self.tables_per_filler > self.lane_groups:
+            raise TritapeError(
+                f"tables_per_filler must be an integer in 1..{self.lane_groups}, not {self.tables_per_filler!r}; "
+                "keep within that range"
+            )
+        if self.serial and self.engines != 1:
+            raise TritapeError(f"engines must be 1 in a serial configuration, not {self.engines!r}; take away one of the two")
 
     @classmethod
-    def for_model(cls, shape: ModelConfig, groups: int, tables_per_filler: int = 1) -> Config:
+    def for_model(
+        cls, shape: ModelConfig, groups: int, tables_per_filler: int = 1, engines: int = 1, *, serial: bool = False
+    ) -> Config:
         """The default limits, raised where a model needs more. Raises TritapeError when it needs more than there can be."""
         return cls(
             groups=groups,
             tables_per_filler=tables_per_filler,
+            engines=engines,
             max_hidden=max(cls.max_hidden, shape.hidden_size),
             max_intermediate=max(cls.max_intermediate, shape.intermediate_size),
             max_layers=max(cls.max_layers, shape.num_hidden_layers),
             max_vocab=max(cls.max_vocab, shape.vocab_size),
+            serial=serial,
         )
+
+    @property
+    def word_bytes(self) -> int:
+        """Bytes of a tape word: a slice of E rows, E G."""
+        return self.engines * self.groups
+
+    @property
+    def geometry_code(self) -> int:
+        """G and E as the tape's header and IDENTIFY carry them, in 16 bits: G + 256 (E - 1)."""
+        return self.groups | (self.engines - 1) << 8
+
+    @property
+    def lane_groups(self) -> int:
+        """Tables that hold the activations of one lane: G / E."""
+        return self.groups // self.engines
+
+    def lane(self, size: int) -> int:
+        """Elements of a vector of `size` that one lane holds, padding included: ceil(size / E)."""
+        return -(-size // self.engines)
 
     @property
     def tile(self) -> int:

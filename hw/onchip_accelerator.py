@@ -20,7 +20,7 @@ class OnChipAccelerator(wiring.Component):
 
     def __init__(self, config: Config, memory_words: int, init: bytes | None = None) -> None:
         self._accelerator = Accelerator(config, memory_words=memory_words)
-        self._memory = OnChipMemory(config.groups, memory_words, init)
+        self._memory = OnChipMemory(config.word_bytes, memory_words, init)
         super().__init__(
             {"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8)), "probe": Out(ProbeSignature())}
         )

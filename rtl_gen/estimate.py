@@ -7,6 +7,7 @@ against RTL at several shapes (tests/test_sim_generate.py). Source: docs/archite
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,14 +15,18 @@ from tritape.hw.config import Config
 from tritape.hw.engine.table_engine import pipeline_cycles
 from tritape.hw.engine.table_filler import fill_cycles
 from tritape.hw.head.head import Head
+from tritape.hw.head.row_serialiser import RowSerialiser
 from tritape.hw.mixer.channel_mixer import ChannelMixer
 from tritape.hw.mixer.mlgru import MLGRU
 from tritape.hw.mixer.residual import Residual
 from tritape.hw.norm.dequantiser import Dequantiser
 from tritape.hw.norm.rmsnorm import RMSNorm
+from tritape.hw.norm.vector_scalar import VectorScalar
 from tritape.hw.tape.embedding import Embedding
 from tritape.hw.tape.reader import TapeReader
 from tritape.hw.tape.sequencer import Sequencer
+from tritape.hw.vector import program as serial
+from tritape.hw.vector.serial import SerialVector
 from tritape.model.checkpoint import ModelConfig
 from tritape.model.tape.layout import (
     Geometry,
@@ -57,13 +62,16 @@ class _Clock:
     word_cycles: float = 1.0  # cycles between words, at least
     by_section: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     stream_end: float = 0.0  # when the engine has taken the last row slice
+    logits_end: float = 0.0  # when the head has taken the last logit
     fill_start: float = 0.0  # of the last tile
     bank_free: list[float] = field(default_factory=lambda: [0.0, 0.0])  # when each bank's last slice was taken
     bank: int = 0
     norm_free: float = 0.0  # when the rmsnorm unit can take a command
-    activations: dict[str, tuple[float, int]] = field(default_factory=dict)  # by projection: time of the first, number
+    # by projection: time of the first, number, cycles from one to the next
+    activations: dict[str, tuple[float, int, int]] = field(default_factory=dict)
     listening: Section | None = None  # PREP that waits for its vector
     last_element: float = 0.0  # when the residual unit wrote the last element
+    unit_free: float = 0.0  # when the serial vector unit can begin something
 
 
 def estimate_tokens(shape: ModelConfig, config: Config, clock_hz: float, bandwidth: float | None) -> dict[str, Any]:
@@ -76,12 +84,12 @@ def estimate_tokens(shape: ModelConfig, config: Config, clock_hz: float, bandwid
     groups = config.groups
     word_cycles = 1.0
     if bandwidth is not None:
-        word_cycles = max(1.0, groups * clock_hz / bandwidth)
+        word_cycles = max(1.0, config.word_bytes * clock_hz / bandwidth)
     cycles, by_section = token_cycles(shape, config, word_cycles)
-    geometry = Geometry(groups)
-    prologue, body = program(shape, groups, config.max_rows)
+    geometry = Geometry(groups, config.engines)
+    prologue, body = program(shape, groups, config.max_rows, config.engines)
     words = sum(geometry.section_words(s) for s in prologue + body) + geometry.row_words(shape.hidden_size)
-    ideal = ideal_cycles(shape, groups) * word_cycles
+    ideal = ideal_cycles(shape, config.word_bytes) * word_cycles
     stall = cycles - words * word_cycles
     limited = "memory" if word_cycles > 1 else "engine"
     if stall > 0.1 * cycles:
@@ -98,8 +106,8 @@ def estimate_tokens(shape: ModelConfig, config: Config, clock_hz: float, bandwid
         "limited_by": limited,
         "cycles": {name: round(value) for name, value in by_section.items()},
         "ternary_weights": ternary_weights(shape),
-        "tape_bytes": words * groups,
-        "image_bytes": image_words(shape, groups, config.max_rows) * groups,
+        "tape_bytes": words * config.word_bytes,
+        "image_bytes": image_words(shape, groups, config.max_rows, config.engines) * config.word_bytes,
         "padding": padding(shape, groups),
         "block_rams": block_rams(config),
         "luts_estimated": luts(config),
@@ -115,18 +123,32 @@ def padding(shape: ModelConfig, groups: int) -> float:
     return 1 - ideal_cycles(shape, groups) / words
 
 
-def token_cycles(shape: ModelConfig, config: Config, word_cycles: float = 1.0) -> tuple[float, dict[str, float]]:
-    """(cycles from a token's start to its result, cycles by projection or kind of section)."""
-    geometry = Geometry(config.groups)
-    prologue, body = program(shape, config.groups, config.max_rows)
+def token_cycles(
+    shape: ModelConfig,
+    config: Config,
+    word_cycles: float = 1.0,
+    on_section: Callable[[Section, float, float], None] | None = None,
+) -> tuple[float, dict[str, float]]:
+    """(cycles from a token's start to its result, cycles by projection or kind of section).
+
+    `on_section(section, start, end)` is told of every section of the body, in cycles.
+    """
+    geometry = Geometry(config.groups, config.engines)
+    prologue, body = program(shape, config.groups, config.max_rows, config.engines)
     clock = _Clock(config, word_cycles=word_cycles)
     # The prologue was read while the token before ended: its PREP listens, and EMBED waits for the row.
     clock.listening = next(section for section in prologue if section.opcode == Opcode.PREP)
     start = TapeReader.LATENCY + 3
     row = Embedding.LATENCY + Residual.LATENCY
-    clock.now = start + max(shape.hidden_size, geometry.row_words(shape.hidden_size) * word_cycles)
+    hidden = geometry.lane(shape.hidden_size)
+    clock.now = start + max(hidden, geometry.row_words(shape.hidden_size) * word_cycles)
     clock.by_section["EMBED"] = clock.now
-    _vector_ready(clock, start + row + shape.hidden_size)
+    if config.serial:
+        clock.now = max(clock.now, start + shape.hidden_size)
+        clock.unit_free = clock.now + _serial(clock, "embed", shape.hidden_size)
+        _vector_ready(clock, clock.unit_free)
+    else:
+        _vector_ready(clock, start + row + hidden)
     for section in body:
         before = max(clock.now, clock.stream_end)
         clock.now += (geometry.header_words * word_cycles) + Sequencer.OVERHEAD
@@ -134,12 +156,20 @@ def token_cycles(shape: ModelConfig, config: Config, word_cycles: float = 1.0) -
             _prepare(clock, section)
         elif section.opcode == Opcode.MATVEC:
             _stream(clock, section)
+        elif config.serial and section.opcode == Opcode.LOAD:
+            clock.now = max(clock.now, clock.unit_free) + section.payload * max(word_cycles, config.groups // 2)
+            clock.unit_free = clock.now
         else:
             clock.now += section.payload * word_cycles
         clock.now += word_cycles  # CRC
         name = section.what.split(".")[-1] if section.opcode == Opcode.MATVEC else section.opcode.name
-        clock.by_section[name] += max(clock.now, clock.stream_end) - before
-    end = clock.stream_end + pipeline_cycles(config) + Dequantiser.LATENCY + Head.LATENCY + 2
+        after = max(clock.now, clock.stream_end)
+        clock.by_section[name] += after - before
+        if on_section is not None:
+            on_section(section, before, after)
+    end = clock.logits_end + Head.LATENCY + 2
+    if config.serial:
+        end = clock.unit_free + 3
     clock.by_section["result"] = end - max(clock.now, clock.stream_end)
     return end, dict(clock.by_section)
 
@@ -149,6 +179,8 @@ def _prepare(clock: _Clock, section: Section) -> None:
     if section.mode != PrepMode.READ:
         clock.listening = section
         return
+    if clock.config.serial:
+        clock.unit_free = max(clock.unit_free, clock.now)
     start = max(clock.now, clock.norm_free) + Residual.LATENCY
     _quantise(clock, section, start + section.length)
 
@@ -163,8 +195,11 @@ def _vector_ready(clock: _Clock, last_element: float) -> None:
 
 
 def _quantise(clock: _Clock, section: Section, statistics_end: float) -> None:
-    first = statistics_end + RMSNorm.STATISTICS_LATENCY + NORMALISE_CYCLES
-    clock.activations[section.what] = first, section.length
+    if clock.config.serial:
+        _serial_quantise(clock, section)
+        return
+    first = statistics_end + RMSNorm.STATISTICS_LATENCY + VectorScalar.level_count(clock.config.engines) + NORMALISE_CYCLES
+    clock.activations[section.what] = first, section.length, 1
     clock.norm_free = first + section.length
 
 
@@ -172,10 +207,11 @@ def _stream(clock: _Clock, section: Section) -> None:
     """A MATVEC block: fill and stream every tile, then carry its rows to the unit behind."""
     config = clock.config
     fill = fill_cycles(config)
-    first, length = clock.activations[section.what]
+    first, length, step = clock.activations[section.what]
     dispatched = clock.now
+    stream = 0.0
     for tile in range(section.tiles):
-        activations = first + min((tile + 1) * config.tile, length)
+        activations = first + step * min((tile + 1) * config.tile // config.engines, length)
         begin = max(clock.fill_start + fill, clock.bank_free[clock.bank], dispatched, activations)
         clock.fill_start = begin
         stream = max(begin + fill, clock.stream_end, clock.now)
@@ -183,6 +219,14 @@ def _stream(clock: _Clock, section: Section) -> None:
         clock.bank_free[clock.bank] = clock.stream_end
         clock.bank ^= 1
         dispatched = 0.0
+    if config.serial:
+        _serial_rows(clock, section, stream)
+        return
+    if section.mode == MatvecMode.LOGITS:
+        # The head takes one logit a cycle: with several lanes it falls behind while the last tile of a block streams.
+        delay = pipeline_cycles(config) + Dequantiser.LATENCY + (RowSerialiser.LATENCY if config.engines > 1 else 0)
+        begun = max(stream + clock.word_cycles + delay, clock.logits_end)
+        clock.logits_end = max(clock.stream_end + delay, begun + section.rows * config.engines - 1)
     if not section.flags & 2:
         return
     rows_end = clock.stream_end + pipeline_cycles(config) + Dequantiser.LATENCY
@@ -192,6 +236,45 @@ def _stream(clock: _Clock, section: Section) -> None:
         _vector_ready(clock, rows_end + MLGRU.LATENCY + Residual.LATENCY)
     elif section.mode == MatvecMode.GATE_UP:
         _vector_ready(clock, rows_end + ChannelMixer.LATENCY + Residual.LATENCY)
+
+
+_PROGRAM = {
+    MatvecMode.I: "candidate", MatvecMode.F: "forget", MatvecMode.G: "output", MatvecMode.GATE_UP: "mixer",
+    MatvecMode.RESIDUAL: "residual", MatvecMode.LOGITS: "logits",
+}  # fmt: skip
+_DRAIN = 3  # cycles until the last result of a program is written
+
+
+def _serial(clock: _Clock, name: str, count: int) -> float:
+    """Cycles of a program of the serial unit from its dispatch."""
+    pairs = count // 2 if name == "mixer" else count
+    return 1 + serial.cycles(name) * pairs + _DRAIN
+
+
+def _serial_quantise(clock: _Clock, section: Section) -> None:
+    """Both passes of a PREP in the serial unit, as soon as it is free."""
+    keep = section.flags & 4
+    both = section.length + 2  # elements and what drains
+    quantise = clock.unit_free + serial.cycles("measure_keep" if keep else "measure") * both
+    quantise += SerialVector.PREPARE_CYCLES - 2 + NORMALISE_CYCLES
+    step = serial.cycles("quantise")
+    clock.activations[section.what] = quantise + 2 * step + _DRAIN, section.length, step
+    clock.unit_free = clock.norm_free = quantise + step * both + 2
+
+
+def _serial_rows(clock: _Clock, section: Section, stream: float) -> None:
+    """Rows of the last tile, which began to stream at `stream`, go through the serial unit; it holds the engine back."""
+    inside = pipeline_cycles(clock.config)
+    start = max(clock.unit_free, stream + inside)
+    end = start + _serial(clock, _PROGRAM[MatvecMode(section.mode)], section.rows)
+    end = max(end, clock.stream_end + inside + _DRAIN)
+    clock.unit_free = end
+    cycles = (end - start) / max(1, section.rows)
+    clock.stream_end = max(clock.stream_end, end - _DRAIN - cycles * min(inside, section.rows))
+    clock.now = max(clock.now, clock.stream_end)
+    clock.bank_free[clock.bank ^ 1] = clock.stream_end
+    if section.flags & 2 and section.mode in (MatvecMode.G, MatvecMode.GATE_UP, MatvecMode.RESIDUAL):
+        _vector_ready(clock, end)
 
 
 def block_rams(config: Config) -> int:
@@ -209,18 +292,25 @@ def block_rams(config: Config) -> int:
     fillers = -(-groups // config.tables_per_filler)
     gain_words = 2 * -(-config.max_length // (groups // 2))
     row_bits = (127 * 5 * groups * config.max_tiles).bit_length() + 1
+    common = (
+        groups,  # tables
+        fillers * blocks(8, 2 * config.max_tiles * 8 * config.tables_per_filler),
+        1,  # script
+        blocks(row_bits, config.max_rows),
+        1,  # sigma
+    )
+    if config.serial:
+        values = config.state_elements + config.max_hidden + config.max_intermediate
+        return sum((*common, blocks(18, values), blocks(16, 4 * config.max_length + config.max_hidden)))
     return sum(
         (
-            groups,  # tables
-            fillers * blocks(8, 2 * config.max_tiles * 8 * config.tables_per_filler),
-            1,  # script
-            blocks(row_bits, config.max_rows),
+            *common,
             2 * blocks(16 * (groups // 2), gain_words),
             blocks(16 * (groups // 2), gain_words // 2),  # lower bound
             blocks(18, config.max_hidden + config.max_intermediate),
             blocks(18, config.state_elements),
             blocks(18, config.max_hidden),
-            2,  # sigma of MLGRU and mixer
+            1,  # sigma of the mixer, which has its own
             1,  # Gumbel noise
         )
     )
@@ -228,8 +318,9 @@ def block_rams(config: Config) -> int:
 
 def luts(config: Config) -> int:
     """LUT4 equivalents of the accelerator on an ECP5: exact at G = 16 (`tritape area accelerator`), rough elsewhere."""
-    return LUTS_BASE + LUTS_PER_GROUP * config.groups
+    return (LUTS_SERIAL_BASE if config.serial else LUTS_BASE) + LUTS_PER_GROUP * config.groups
 
 
 LUTS_BASE = 7000
+LUTS_SERIAL_BASE = 3100
 LUTS_PER_GROUP = 110

@@ -28,28 +28,34 @@ from tritape.sim.fast.runner import Process
 from tritape.sim.fast.top import verilog
 
 MAIN = Path(__file__).parent / "fast" / "main.cpp"
+RETRY_S = 1.0
+"""Of simulated time: nothing is lost on this wire, so nothing needs to be asked for again soon."""
 
 
 class Simulation:
     """The accelerator in Verilator behind an ideal memory of one word a cycle: a `Transport` for `host.Device`.
 
-    Built once per content and cached; `progress(line)` follows the build. `trace` names an FST file to write.
+    Built once per content and cached; `progress(line)` follows the build. `trace` names an FST file to write. Time is
+    simulated: a second of a time-out is `CYCLES_A_SECOND` cycles in which nothing moves on the link.
     """
+
+    CYCLES_A_SECOND = 2_000_000
 
     def __init__(
         self, config: Config, trace: Path | None = None, progress: Callable[[str], None] | None = None
     ) -> None:
-        program = build_model(verilog(config), "top", MAIN, trace=trace is not None, progress=progress)
+        program = build_model(verilog(config), "top", MAIN, trace=trace is not None, defines={"ENGINES": config.engines}, progress=progress)
         self._process = Process([program, trace] if trace else program)
         self._outgoing = b""
         self.cycle = 0
         """Clock cycles since the start."""
+        self.set_memory(b"", config.groups)
 
     def __enter__(self) -> Simulation:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        self._process.close()
+        self.close()
 
     def set_memory(self, data: bytes, groups: int) -> None:
         """Put a memory image in place without sending it over the link."""
@@ -59,17 +65,27 @@ class Simulation:
         """Queue bytes for the host link; they go with the next `read`."""
         self._outgoing += data
 
-    def read(self, count: int) -> bytes:
-        """Run the clock until `count` bytes came from the host link."""
-        kind, reply = self._process.call(ord("X"), struct.pack("<I", count) + self._outgoing)
+    def read(self, timeout_s: float) -> bytes:
+        """Run the clock until a whole frame came from the host link, or nothing moved for the time; what came."""
+        patience = struct.pack("<I", max(1, round(timeout_s * self.CYCLES_A_SECOND)))
+        _, reply = self._process.call(ord("X"), patience + self._outgoing)
         self._outgoing = b""
-        if kind != ord("X"):
-            raise TritapeError(f"{reply.decode()}; look at a trace: --trace out.fst")
         self.cycle = struct.unpack_from("<Q", reply)[0]
         return reply[8:]
 
+    def discard(self) -> None:
+        """Nothing: what came has been read."""
+
+    def close(self) -> None:
+        """End the simulation."""
+        self._process.close()
+
+    def clear_probes(self) -> None:
+        """Forget what the probes saw."""
+        self._process.call(ord("C"))
+
     def probe(self, name: str) -> Ints:
-        """What a probe saw during the last command that took time."""
+        """What a probe saw since `clear_probes`."""
         return np.frombuffer(self._process.call(ord("P"), bytes([PROBES.index(name)]))[1], "<i4").astype(np.int64)
 
 
@@ -95,23 +111,26 @@ class Generator:
         groups: int,
         *,
         max_rows: int,
+        engines: int = 1,
         temperature: float = 0.0,
         seed: int = 0,
         check: bool = True,
     ) -> None:
         self.model = model
+        self._engines = engines
         self.inv_temperature = protocol.inverse_temperature(temperature, model.logit_fraction)
+        self._temperature = temperature
         self._simulation = simulation
         self.checked = check
         self._golden = IntegerModel(model) if check else None
-        simulation.set_memory(image(model, groups, max_rows), groups)
-        self.device = Device(simulation)
+        simulation.set_memory(image(model, groups, max_rows, engines), groups * engines)
+        self.device = Device(simulation, retry_s=RETRY_S)
         self.device.boot()
         self.restart(seed)
 
     def restart(self, seed: int = 0) -> None:
         """Begin a new sequence."""
-        self.device.settings(self.inv_temperature, seed)
+        self.device.settings(self._temperature, seed)
         self.device.reset()
         self._state = seed or arith.XORSHIFT_DEFAULT
         self._last: int | None = None
@@ -120,12 +139,14 @@ class Generator:
 
     def feed(self, token: int) -> Token:
         """Run one token of the prompt."""
+        self._simulation.clear_probes()
         return self._compare(token, self.device.feed([token]))
 
     def continue_(self) -> Token:
         """Run the token that the hardware chose last, fed back inside the fabric."""
         assert self._last is not None, "feed a prompt first"
-        (chosen,) = self.device.generate(1)
+        self._simulation.clear_probes()
+        (chosen,) = self.device.generate_tokens([], 1)
         return self._compare(self._last, chosen)
 
     def _compare(self, fed: int, chosen: int) -> Token:
@@ -150,7 +171,7 @@ class Generator:
         self._golden.step(fed, trace)
         self._golden.state = after
         seen = {name: self._simulation.probe(name) for name in PROBES}
-        return trace.first_difference(seen) or "logits differ, but no probe does"
+        return trace.first_difference(seen, self._engines) or "logits differ, but no probe does"
 
 
 def generate(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from functools import cache
 from pathlib import Path
 
@@ -10,8 +9,8 @@ import pytest
 from amaranth.hdl import Module, signed
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
+from link_script import BOOTED, Script
 
-from tritape.host import protocol
 from tritape.hw.accelerator import PROBES, Accelerator
 from tritape.hw.config import Config
 from tritape.hw.link.host_link import Command
@@ -23,6 +22,7 @@ from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel, Trace
 from tritape.model.quantised import QuantisedModel
 from tritape.model.tape.assembler import image
+from tritape.model.tape.layout import Geometry
 from tritape.model.tape.reader import read_header
 from tritape.sim.bench import check_streams
 
@@ -73,8 +73,8 @@ def odd() -> QuantisedModel:
     return quantise_model(random_checkpoint(config, seed=3), ids=list(range(24)))
 
 
-def script(model: QuantisedModel, prompt: list[int], more: int, inv_temperature: int):
-    """(bytes to the host link, its replies, elements of every probe, ids fed) of booting, a prompt and `more` tokens."""
+def extend(link: Script, model: QuantisedModel, prompt: list[int], more: int, inv_temperature: int, position: int = 0):
+    """Boot, a prompt and `more` tokens onto a session: (elements of every probe, ids fed)."""
     golden, state = IntegerModel(model), SEED
     probes: dict[str, list[int]] = {name: [] for name in PROBES}
     fed: list[int] = []
@@ -88,16 +88,16 @@ def script(model: QuantisedModel, prompt: list[int], more: int, inv_temperature:
             probes[name] += trace.flat(name).tolist()
         return chosen
 
-    sent = protocol.plain(Command.BOOT) + protocol.settings(inv_temperature, SEED) + protocol.plain(Command.RESET)
-    sent += protocol.feed(prompt) + protocol.generate(more)
-    replies = b"\x83\x00\x84\x85"
-    for token in prompt:
-        chosen = run(token)
-    replies += b"\x86" + struct.pack("<H", chosen)
+    link.flags = BOOTED
+    link.send(Command.BOOT)
+    link.send(Command.TEMPERATURE, inv_temperature)
+    link.send(Command.SEED, SEED)
+    link.load(prompt, position=position, fresh=True)
+    chosen = [[run(token) for token in prompt][-1]]
     for _ in range(more):
-        chosen = run(chosen)
-        replies += b"\x87" + struct.pack("<H", chosen)
-    return sent, replies, probes, fed
+        chosen.append(run(chosen[-1]))
+    link.poll(position + len(prompt), chosen)
+    return probes, fed
 
 
 CASES = [
@@ -118,9 +118,10 @@ def test_tokens_with_a_stalling_memory(make, groups, per_filler, rows, prompt, m
         groups=groups, tables_per_filler=per_filler, max_hidden=64, max_intermediate=256, max_layers=2, max_vocab=256,
         max_rows=rows,
     )  # fmt: skip
-    sent, replies, probes, fed = script(model, prompt, more, inv)
+    link = Script()
+    probes, fed = extend(link, model, prompt, more, inv)
     data = image(model, groups, rows)
-    header = read_header(data, groups)
+    header = read_header(data, Geometry(groups))
     prologue = (header.prologue_address, header.prologue_words)
     requests = [(0, header.prologue_address), prologue]
     for token in fed:
@@ -133,14 +134,14 @@ def test_tokens_with_a_stalling_memory(make, groups, per_filler, rows, prompt, m
     ]
     check_streams(
         Probed(Accelerator(config), groups),
-        inputs={"rx": list(sent), "memory.words": words},
+        inputs={"rx": list(link.rx), "memory.words": words},
         expected={
-            "tx": list(replies),
+            "tx": list(link.tx),
             "memory.requests": [{"address": a, "length": n} for a, n in requests],
             "memory.write": [],
             **probes,
         },
-        after={"memory.words": [(0, "memory.requests", 1)]},
+        after={"memory.words": [(0, "memory.requests", 1)], "rx": link.gates},
         seed=groups,
         input_stall=0.1,
         output_stall=0.2,
@@ -153,12 +154,15 @@ def test_tape_loaded_over_the_link():
     data = image(model, groups, rows)
     words = len(data) // groups
     config = Config(groups=groups, max_hidden=64, max_intermediate=128, max_layers=1, max_vocab=128)
-    sent, replies, probes, _ = script(model, [3, 50], 1, 0)
-    loaded = protocol.write(0, data, groups)
+    link = Script()
+    link.write(0, data, groups)
+    probes, _ = extend(link, model, [3, 50], 1, 0)
+    extend(link, model, [3, 50], 1, 0, position=3)
     check_streams(
         Probed(OnChipAccelerator(config, words), groups),
-        inputs={"rx": list(loaded + sent + sent)},
-        expected={"tx": list(b"\x82" + replies + replies), **{name: values * 2 for name, values in probes.items()}},
+        inputs={"rx": list(link.rx)},
+        expected={"tx": list(link.tx), **{name: values * 2 for name, values in probes.items()}},
+        after={"rx": link.gates},
         input_stall=0.0,
         output_stall=0.1,
     )

@@ -22,7 +22,7 @@ def run(program: list[tuple[int, int, int, int]], seed: int) -> tuple[dict[str, 
     commands, scales, rows, values, saturated = [], [], [], [], 0
     scale, shift = 0, 0
     for count, pattern, take, destination in program:
-        commands.append({"rows": count, "pattern": pattern, "take": take, "destination": destination})
+        commands.append({"rows": count, "pattern": pattern, "take": take, "destination": destination, "last": 0})
         if take:
             scale, shift = SCALES[len(scales) % len(SCALES)]
             scales.append({"mantissa": scale, "shift": shift})

@@ -16,6 +16,8 @@ from tritape.hw.engine.table_engine import TableEngine, pipeline_cycles
 from tritape.hw.engine.table_filler import fill_cycles
 from tritape.model import arith
 from tritape.model.errors import TritapeError
+from tritape.model.tape.assembler import encode_block
+from tritape.model.tape.layout import Geometry
 from tritape.sim.bench import SIMULATORS, BenchResult, check_streams
 
 STATUS = ("streaming", "wait_output", "wait_weights", "wait_tables", "wait_activations")
@@ -27,28 +29,35 @@ class Work:
 
     config: Config
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(1))
-    activations: list[dict[str, int]] = field(default_factory=list)
     commands: list[dict[str, int]] = field(default_factory=list)
     weights: list[int] = field(default_factory=list)
-    rows: list[int] = field(default_factory=list)
+    rows: list[list[int]] = field(default_factory=list)
     saturated: int = 0
+
+    def __post_init__(self) -> None:
+        self.activations: list[list[dict[str, int]]] = [[] for _ in range(self.config.engines)]
 
     def vector(self, q: np.ndarray) -> np.ndarray:
         """Send activations q [K]; returns them."""
-        self.activations += [{"value": int(v), "last": int(k == len(q) - 1)} for k, v in enumerate(q)]
+        lanes = np.zeros(-(-len(q) // self.config.engines) * self.config.engines, dtype=np.int64)
+        lanes[: len(q)] = q
+        for lane, values in enumerate(lanes.reshape(-1, self.config.engines).T):
+            self.activations[lane] += [{"value": int(v), "last": int(k == len(values) - 1)} for k, v in enumerate(values)]
         return q
 
     def block(self, trits: np.ndarray, q: np.ndarray, release: bool) -> None:
         """Multiply trits [rows, K] by q [K]."""
         rows, length = trits.shape
         tiles = -(-length // self.config.tile)
-        padded = np.zeros((rows, tiles * self.config.tile), dtype=np.int8)
-        padded[:, :length] = trits
-        codes = arith.encode_trits(padded.reshape(rows, tiles, self.config.groups, 5)).transpose(1, 0, 2)
-        self.weights += [int.from_bytes(word.tobytes(), "little") for word in codes.reshape(-1, self.config.groups)]
-        self.commands.append({"tiles": tiles, "rows": rows, "release": int(release)})
+        geometry = Geometry(self.config.groups, self.config.engines)
+        data, slices = encode_block(trits, geometry), geometry.lane(rows)
+        step = geometry.word_bytes
+        self.weights += [int.from_bytes(data[at : at + step], "little") for at in range(0, len(data), step)]
+        self.commands.append({"tiles": tiles, "rows": slices, "release": int(release)})
         sums = arith.row_sums(trits.astype(np.float32), q.astype(np.int64))
-        self.rows += [int(v) for v in arith.sat18(sums)]
+        lanes = np.zeros(slices * self.config.engines, dtype=np.int64)
+        lanes[:rows] = arith.sat18(sums)
+        self.rows += lanes.reshape(slices, -1).tolist()
         self.saturated += arith.count_saturated(sums)
 
     def random(self, rows: int, length: int) -> np.ndarray:
@@ -57,20 +66,27 @@ class Work:
     def check(self, engine: wiring.Component | None = None, **options: Any) -> BenchResult:
         return check_streams(
             engine or TableEngine(self.config),
-            inputs={"activations": self.activations, "commands": self.commands, "weights": self.weights},
+            inputs={
+                **{f"activations.{lane}": elements for lane, elements in enumerate(self.activations)},
+                "commands": self.commands,
+                "weights": self.weights,
+            },
             expected={"rows": self.rows},
             **options,
         )
 
 
-def small(groups: int, tables: int = 2) -> Config:
-    return Config(groups, tables, max_hidden=700, max_intermediate=700, max_layers=1, max_vocab=256, max_rows=512)
+def small(groups: int, tables: int = 2, engines: int = 1) -> Config:
+    return Config(groups, tables, engines, max_hidden=700, max_intermediate=700, max_layers=1, max_vocab=256, max_rows=512)
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
-@pytest.mark.parametrize(("groups", "tables"), [(4, 1), (5, 2), (13, 2), (16, 2), (26, 4)])
-def test_rows_are_exact(groups: int, tables: int, simulator: str) -> None:
-    work = Work(small(groups, tables))
+@pytest.mark.parametrize(
+    ("groups", "tables", "engines"),
+    [(4, 1, 1), (5, 2, 1), (13, 2, 1), (16, 2, 1), (26, 4, 1), (4, 1, 2), (9, 2, 3), (5, 1, 5), (16, 3, 4)],
+)
+def test_rows_are_exact(groups: int, tables: int, engines: int, simulator: str) -> None:
+    work = Work(small(groups, tables, engines))
     tile = work.config.tile
     # (length, rows of each block of this vector)
     for length, blocks in [
@@ -87,21 +103,23 @@ def test_rows_are_exact(groups: int, tables: int, simulator: str) -> None:
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
+@pytest.mark.parametrize("engines", [1, 2])
 @pytest.mark.parametrize("stalls", [(0.0, 0.0), (0.0, 0.8), (0.0, 0.995), (0.8, 0.0)])
-def test_short_blocks_at_every_pace(stalls: tuple[float, float], simulator: str) -> None:
+def test_short_blocks_at_every_pace(stalls: tuple[float, float], engines: int, simulator: str) -> None:
     """Blocks of 1 to 7 rows, several tiles. At 0.995 both banks are full when the rows move on: a partial sum is wanted
     in the cycle after its word, and a bank must not be filled again before its last word was read."""
-    work = Work(small(4, 1))
+    work = Work(small(4, 1, engines))
     q = work.vector(work.rng.integers(-127, 128, 4 * work.config.tile - 3))
     for rows in (1, 2, 3, 4, 5, 1, 1, 1, 2, 3, 1, 2, 4, 4, 5, 6, 4, 7, 5):
         work.block(work.random(rows, len(q)), q, release=False)
     work.check(simulator=simulator, input_stall=stalls[0], output_stall=stalls[1])
 
 
+@pytest.mark.parametrize("engines", [1, 4])
 @pytest.mark.parametrize("simulator", SIMULATORS)
-def test_saturates_symmetrically(simulator: str) -> None:
+def test_saturates_symmetrically(simulator: str, engines: int) -> None:
     """Sums around and far beyond +/-131071, -131072 among them; zero weights and zero activations too."""
-    config = Config(16, 2, max_hidden=2048, max_intermediate=2048, max_layers=1, max_vocab=256, max_rows=64)
+    config = Config(16, 2, engines, max_hidden=2048, max_intermediate=2048, max_layers=1, max_vocab=256, max_rows=64)
     work = Work(config)
     q = work.vector(np.full(2048, 127))
     trits = np.ones((12, 2048), dtype=np.int8)
@@ -122,7 +140,7 @@ def test_saturates_symmetrically(simulator: str) -> None:
     work.block(ends, exact, release=True)
     work.vector(np.zeros(5, dtype=int))
     work.block(work.random(3, 5), np.zeros(5, dtype=int), release=True)
-    assert sorted({abs(row) for row in work.rows})[-1] == arith.VALUE_MAX
+    assert max(abs(row) for lanes in work.rows for row in lanes) == arith.VALUE_MAX
     assert work.saturated >= 8
     counted(work, simulator=simulator)
 
@@ -153,10 +171,11 @@ def counted(work: Work, **options: Any) -> BenchResult:
     return work.check(Counted(work.config), finals=finals, **options)
 
 
-def test_one_word_every_cycle_across_tiles_and_blocks() -> None:
-    """As many rows as a filling takes cycles: once streaming, no cycle without a word."""
-    config = small(5)
-    work, rows = Work(config), fill_cycles(small(5))
+@pytest.mark.parametrize("engines", [1, 2])
+def test_one_word_every_cycle_across_tiles_and_blocks(engines: int) -> None:
+    """As many slices as a filling takes cycles: once streaming, no cycle without a word."""
+    config = small(6, 1, engines)
+    work, rows = Work(config), fill_cycles(config) * engines
     q = work.vector(work.rng.integers(-127, 128, 3 * config.tile))
     work.block(work.random(rows, len(q)), q, release=False)
     work.block(work.random(rows, len(q)), q, release=True)
@@ -166,10 +185,10 @@ def test_one_word_every_cycle_across_tiles_and_blocks() -> None:
     assert taken == list(range(taken[0], taken[0] + len(taken)))
 
 
-@pytest.mark.parametrize(("groups", "tables"), [(4, 1), (5, 2), (13, 3)])
-def test_fill_and_pipeline_cycles(groups: int, tables: int) -> None:
+@pytest.mark.parametrize(("groups", "tables", "engines"), [(4, 1, 1), (5, 2, 1), (13, 3, 1), (6, 2, 3)])
+def test_fill_and_pipeline_cycles(groups: int, tables: int, engines: int) -> None:
     """Blocks of one row: the time between tiles is the fill time, from word to row the pipeline's."""
-    config = small(groups, tables)
+    config = small(groups, tables, engines)
     work = Work(config)
     q = work.vector(work.rng.integers(-127, 128, 3 * config.tile))
     work.block(work.random(1, len(q)), q, release=False)

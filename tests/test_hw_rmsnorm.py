@@ -7,11 +7,38 @@ from typing import Any
 
 import numpy as np
 import pytest
+from amaranth.hdl import Module
+from amaranth.lib import wiring
 from wrappers import CountPulses, HoldBack
 
 from tritape.hw.norm.rmsnorm import RMSNorm
+from tritape.hw.norm.vector_scalar import VectorScalar
 from tritape.model import arith
 from tritape.sim.bench import SIMULATORS, check_streams
+
+
+class Norm(wiring.Component):
+    """`RMSNorm` of one lane with its `VectorScalar`."""
+
+    def __init__(self, groups: int, max_length: int) -> None:
+        self._lane, self._scalar = RMSNorm(groups, max_length), VectorScalar(1)
+        inside = ("operands", "reciprocal")
+        self._lane_ports = {name: member for name, member in self._lane.signature.members.items() if name not in inside}
+        super().__init__({**self._lane_ports, "scales": self._scalar.signature.members["scales"]})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.lane, m.submodules.scalar = lane, scalar = self._lane, self._scalar
+        for name, member in self._lane_ports.items():
+            if member.is_signature:
+                wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(lane, name))
+            else:
+                m.d.comb += getattr(self, name).eq(getattr(lane, name))
+        wiring.connect(m, lane.operands, scalar.operands[0])
+        wiring.connect(m, scalar.reciprocal[0], lane.reciprocal)
+        wiring.connect(m, scalar.scales, wiring.flipped(self.scales))
+        return m
+
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -107,7 +134,7 @@ def random_program(groups: int, seed: int, lengths: list[int]) -> Program:
 )
 def test_equals_the_model(groups: int, lengths: list[int], simulator: str) -> None:
     program = random_program(groups, groups, lengths)
-    unit = HoldBack(RMSNorm(groups, 130), "commands", "parameters", program.counts)
+    unit = HoldBack(Norm(groups, 130), "commands", "parameters", program.counts)
     check_streams(unit, **program.streams(), simulator=simulator)
 
 
@@ -116,7 +143,7 @@ def test_done_comes_once_a_command() -> None:
     program = Program(4)
     program.add(rng.integers(-1000, 1000, 9), gain(rng, 9), gain(rng, 9))
     program.add(rng.integers(-1000, 1000, 1), None, gain(rng, 1))
-    unit = HoldBack(CountPulses(RMSNorm(4, 16), "done"), "commands", "parameters", program.counts)
+    unit = HoldBack(CountPulses(Norm(4, 16), "done"), "commands", "parameters", program.counts)
     check_streams(unit, **program.streams(), finals={"count": 2})
 
 
@@ -131,7 +158,7 @@ def test_latency_between_the_passes_and_rate() -> None:
         program.add(x, product, product)
     assert [m.bit_length() for m in program.maxima] == list(range(18))
     result = check_streams(
-        HoldBack(RMSNorm(8, 64), "commands", "parameters", program.counts),
+        HoldBack(Norm(8, 64), "commands", "parameters", program.counts),
         **program.streams(),
         input_stall=0,
         output_stall=0,
@@ -152,5 +179,5 @@ def test_next_command_goes_on_while_no_scale_is_taken() -> None:
     program = Program(4)
     for _ in range(4):
         program.add(rng.integers(-1000, 1000, 8), gain(rng, 8), gain(rng, 8))
-    unit = HoldBack(RMSNorm(4, 16), "scales", "activations", [4 * 8])
+    unit = HoldBack(Norm(4, 16), "scales", "activations", [4 * 8])
     check_streams(HoldBack(unit, "commands", "parameters", program.counts), **program.streams())

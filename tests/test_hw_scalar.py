@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from amaranth.hdl import Module
+from amaranth.lib import wiring
 
 from tritape.hw.norm.scalar import Scalar
 from tritape.model import arith
@@ -68,6 +70,29 @@ def test_equals_the_model(simulator: str) -> None:
         expected={"reciprocal": reciprocals, "scale": scales},
         simulator=simulator,
     )
+
+
+class KeptMantissa(wiring.Component):
+    """A small unit whose `mantissa` always stands at 40000."""
+
+    def __init__(self) -> None:
+        super().__init__(Scalar().signature)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.scalar = scalar = Scalar(small=True)
+        wiring.connect(m, scalar.reciprocal, wiring.flipped(self.reciprocal))
+        wiring.connect(m, scalar.scale, wiring.flipped(self.scale))
+        given, operands = self.operands, scalar.operands
+        m.d.comb += [operands.valid.eq(given.valid), given.ready.eq(operands.ready), operands.payload.eq(given.payload)]
+        m.d.comb += operands.payload.mantissa.eq(40000)
+        return m
+
+
+def test_small_unit() -> None:
+    cases = [case | {"mantissa": 40000} for case in extreme_cases()[::3] + random_cases(2, 200)]
+    reciprocals, scales = golden(cases)
+    check_streams(KeptMantissa(), inputs={"operands": cases}, expected={"reciprocal": reciprocals, "scale": scales})
 
 
 def test_latency() -> None:

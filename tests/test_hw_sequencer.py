@@ -187,7 +187,7 @@ class Tape:
             expected["engine_commands"].append({"tiles": tiles, "rows": rows, "release": last})
             pattern, destination = [(0, 0), (0, 0), (1, 0), (2, 1), (0, 2), (0, 3)][mode]
             expected["dequantiser_commands"].append(
-                {"rows": rows, "pattern": pattern, "take": first, "destination": destination}
+                {"rows": rows, "pattern": pattern, "take": first, "destination": destination, "last": last}
             )
         if mode < 3:
             command = {"mode": mode, "length": length, "base": base, "shift": shift, "fresh": self.fresh}

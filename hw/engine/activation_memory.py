@@ -1,8 +1,8 @@
-"""Two buffers of quantised activations, one small memory for each filler."""
+"""Two buffers of quantised activations of one lane, one small memory for each of its fillers."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -15,7 +15,9 @@ Activation = data.StructLayout({"value": signed(8), "last": 1})
 
 
 class ActivationMemory(wiring.Component):
-    """Keeps vectors in order of arrival; filler f reads element `5 G t + 5 (f * tables_per_filler + j) + k` at (t, j, k).
+    """Keeps vectors in order of arrival; filler f reads element `5 (G / E) t + 5 (f * tables_per_filler + j) + k` at (t, j, k).
+
+    With several engines each lane has one of these, for its elements and its G / E tables.
 
     Ports
         activations: stream of value s8 and `last`, the end of a vector. `ready` is low while both buffers hold a whole
@@ -27,8 +29,8 @@ class ActivationMemory(wiring.Component):
         release: forget the vector that is read (only after its `last` was taken) and read the next.
 
     Latency: 2 cycles. An element that is taken makes its tile available in the next cycle.
-    Cost: one block RAM a filler, of 2 * max_tiles * tables_per_filler * 8 bytes (each factor rounded up to a power
-    of two), and about 30 LUT4. Tested: groups 4..26, 1..4 tables a filler.
+    Cost: one memory a filler, of 2 * max_tiles * tables_per_filler * 8 bytes (each factor rounded up to a power
+    of two; block RAM, or LUT RAM where small), and about 30 LUT4. Tested: groups 4..26, 1..4 tables a filler.
     """
 
     def __init__(self, config: Config) -> None:
@@ -68,7 +70,7 @@ class ActivationMemory(wiring.Component):
         turn = Signal(self.fillers, init=1)  # one bit: the filler
         last_digit = digit == TRITS - 1
         last_table = table == config.tables_per_filler - 1
-        tile_ends = last_digit & turn[-1] & (table == (config.groups - 1) % config.tables_per_filler)
+        tile_ends = last_digit & turn[-1] & (table == (config.lane_groups - 1) % config.tables_per_filler)
         with m.If(accept):
             m.d.sync += digit.eq(digit + 1)
             with m.If(last_digit):
@@ -83,13 +85,13 @@ class ActivationMemory(wiring.Component):
             m.d.sync += [tile.eq(1), table.eq(0), turn.eq(1), digit.eq(0)]
         m.d.comb += self.available.eq(some | (tile != self.tile))
 
-        write_address, write_value, write_turn = (
-            Signal(1 + tile_bits(config) + table_bits(config) + DIGIT_BITS),
-            Signal(signed(8)),
-            Signal(self.fillers),
-        )
+        def place(digit: Value, table: Value, tile: Value, buffer: Value) -> Value:
+            return Cat(digit, table, tile, buffer) if config.tables_per_filler > 1 else Cat(digit, tile, buffer)
+
+        write_address = Signal.like(place(digit, table, tile, write_buffer))
+        write_value, write_turn = Signal(signed(8)), Signal(self.fillers)
         m.d.sync += [
-            write_address.eq(Cat(digit, table, tile, write_buffer)),
+            write_address.eq(place(digit, table, tile, write_buffer)),
             write_value.eq(self.activations.payload.value),
             write_turn.eq(Mux(accept, turn, 0)),
         ]
@@ -98,7 +100,7 @@ class ActivationMemory(wiring.Component):
             m.submodules[f"memory_{index}"] = memory
             read, write = memory.read_port(), memory.write_port()
             m.d.comb += [
-                read.addr.eq(Cat(self.digit, self.table, self.tile, read_buffer)),
+                read.addr.eq(place(self.digit, self.table, self.tile, read_buffer)),
                 write.addr.eq(write_address),
                 write.data.eq(write_value),
                 write.en.eq(write_turn[index]),
@@ -108,8 +110,8 @@ class ActivationMemory(wiring.Component):
 
 
 def fillers(config: Config) -> int:
-    """Fillers that the tables of an engine need."""
-    return -(-config.groups // config.tables_per_filler)
+    """Fillers that the tables of one lane need."""
+    return -(-config.lane_groups // config.tables_per_filler)
 
 
 def tile_bits(config: Config) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from amaranth.hdl import Const, Module, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Signal, Value, signed, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -25,14 +25,13 @@ class RowAccumulator(wiring.Component):
     in this cycle, a register; `rows` stream of signed 18; `saturated` 1: a pulse for each clamp that changed a value.
     The same row must not come again within `HAZARD_CYCLES` advanced cycles unless `first`.
 
-    Latency: `LATENCY` cycles from the slice's address to its row's `valid`, with `rows` always ready.
+    Latency: `latency(config)` cycles from the slice's address to its row's `valid`, with `rows` always ready.
     Cost: one adder of `width` bits (of 128 * 5 G * max_tiles, signed), 18 LUT4 to hold a row
     back, one memory of max_rows x `width`.
     """
 
     SUM_DELAY = 2
     HAZARD_CYCLES = 4
-    LATENCY = 7
 
     def __init__(self, config: Config, total_width: int) -> None:
         self._config = config
@@ -60,7 +59,9 @@ class RowAccumulator(wiring.Component):
         m.submodules.addsub = adder = AddSub(self.width, self.width)
 
         valid = [self.valid] + [Signal(name=f"valid_{age}") for age in (1, 2, 3)]
-        emit = [self.valid & self.last] + [Signal(name=f"emit_{age}") for age in (1, 2, 3, 4, 5, 6)]
+        emit = [self.valid & self.last] + [
+            Signal(name=f"emit_{age}") for age in range(1, latency(self._config))
+        ]
         row = [self.row] + [Signal.like(self.row, name=f"row_{age}") for age in (1, 2, 3)]
         first = Signal()
         prior = Signal(signed(self.width))  # age 2
@@ -76,16 +77,6 @@ class RowAccumulator(wiring.Component):
             write.en.eq(valid[3]),
         ]
 
-        # Saturation in three registers and no multiplexer: find, set on overflow, clear on underflow.
-        high = result[ROW_BITS - 1 :]  # the sign and what lies above 17 bits
-        negative = result[-1]
-        found = Signal(signed(ROW_BITS))  # age 4
-        over, under, under_later = Signal(), Signal(), Signal()
-        ones = ((1 << ROW_BITS - 2) - 1) << 1  # a register's set input needs it to start at 1
-        raised = Signal(signed(ROW_BITS), init=ones, reset_less=True)  # age 5
-        row_value = Signal(signed(ROW_BITS))  # age 6
-        body = slice(1, ROW_BITS - 1)
-
         with m.If(self.advance):
             for chain in (valid, emit, row):
                 for before, after in pairwise(chain):
@@ -93,6 +84,39 @@ class RowAccumulator(wiring.Component):
             m.d.sync += first.eq(self.first)
             m.d.sync += prior.eq(read.data)
             m.d.sync += result.eq(adder.result)
+        with m.If(self.advance & first):  # apart from the condition above: a reset input of the registers, no multiplexer
+            m.d.sync += prior.eq(0)
+        row_value = Signal(signed(ROW_BITS))
+        saturate = self._saturate_at_once if self._config.serial else self._saturate
+        saturate(m, result, row_value, emit)
+
+        # A row that cannot leave waits in `held`, so that `advance` is a register.
+        held, holding = Signal(signed(ROW_BITS)), Signal()
+        m.d.comb += self.advance.eq(~holding)
+        free = self.rows.ready | ~self.rows.valid
+        with m.If(self.advance):
+            m.d.sync += held.eq(row_value)
+        with m.If(free):
+            m.d.sync += holding.eq(0)
+            m.d.sync += self.rows.valid.eq(holding | emit[-1])
+            with m.If(holding):
+                m.d.sync += self.rows.payload.eq(held)
+            with m.Else():
+                m.d.sync += self.rows.payload.eq(row_value)
+        with m.Elif(self.advance & emit[-1]):
+            m.d.sync += holding.eq(1)
+        return m
+
+    def _saturate(self, m: Module, result: Signal, row_value: Signal, emit: list[Value]) -> None:
+        """sat18 of `result` (age 3) in three registers and no multiplexer: find, set on overflow, clear on underflow."""
+        high = result[ROW_BITS - 1 :]  # the sign and what lies above 17 bits
+        negative = result[-1]
+        found = Signal(signed(ROW_BITS))  # age 4
+        over, under, under_later = Signal(), Signal(), Signal()
+        ones = ((1 << ROW_BITS - 2) - 1) << 1  # a register's set input needs it to start at 1
+        raised = Signal(signed(ROW_BITS), init=ones, reset_less=True)  # age 5; row_value is age 6
+        body = slice(1, ROW_BITS - 1)
+        with m.If(self.advance):
             m.d.sync += [
                 found.eq(result),
                 found[-1].eq(negative),
@@ -103,32 +127,29 @@ class RowAccumulator(wiring.Component):
             m.d.sync += raised[0].eq(found[0] | over | under)
             m.d.sync += row_value.eq(raised)
         # Outside the condition above: set and reset inputs of the registers, instead of multiplexers.
-        with m.If(self.advance & first):
-            m.d.sync += prior.eq(0)
         with m.If(self.advance & over):
             m.d.sync += raised[body].eq(Const(-1, signed(ROW_BITS - 2)))
         with m.If(self.advance & under_later):
             m.d.sync += row_value[body].eq(0)
         m.d.comb += self.saturated.eq(self.advance & emit[4] & (over | under))
 
-        # A row that cannot leave waits in `held`, so that `advance` is a register.
-        held, holding = Signal(signed(ROW_BITS)), Signal()
-        m.d.comb += self.advance.eq(~holding)
-        free = self.rows.ready | ~self.rows.valid
+    def _saturate_at_once(self, m: Module, result: Signal, row_value: Signal, emit: list[Value]) -> None:
+        """The same in one register behind a multiplexer, for slow clocks: `row_value` is age 4."""
+        negative = result[-1]
+        over = ~negative & result[ROW_BITS - 1 :].any()
+        under = negative & (~result[ROW_BITS - 1 :].all() | ~result[: ROW_BITS - 1].any())
         with m.If(self.advance):
-            m.d.sync += held.eq(row_value)
-        with m.If(free):
-            m.d.sync += holding.eq(0)
-            m.d.sync += self.rows.valid.eq(holding | emit[6])
-            with m.If(holding):
-                m.d.sync += self.rows.payload.eq(held)
-            with m.Else():
-                m.d.sync += self.rows.payload.eq(row_value)
-        with m.Elif(self.advance & emit[6]):
-            m.d.sync += holding.eq(1)
-        return m
+            m.d.sync += row_value.eq(result)
+            with m.If(over | under):
+                m.d.sync += row_value.eq(Cat(1, over.replicate(ROW_BITS - 2), negative))
+        m.d.comb += self.saturated.eq(self.advance & emit[3] & (over | under))
 
 
 def row_bits(config: Config) -> int:
-    """Bits of a row's address."""
-    return max(1, (config.max_rows - 1).bit_length())
+    """Bits of a row's address in one engine."""
+    return max(1, (config.lane(config.max_rows) - 1).bit_length())
+
+
+def latency(config: Config) -> int:
+    """Cycles from a slice's address to its row's `valid`."""
+    return 5 if config.serial else 7

@@ -3,84 +3,94 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Signal, signed, unsigned
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from tritape.hw.config import Config
-from tritape.hw.engine.activation_memory import Activation, ActivationMemory
+from tritape.hw.engine.activation_memory import Activation, ActivationMemory, fillers
 from tritape.hw.engine.adder_tree import AdderTree
-from tritape.hw.engine.row_accumulator import ROW_BITS, RowAccumulator
+from tritape.hw.engine.row_accumulator import ROW_BITS, RowAccumulator, latency
 from tritape.hw.engine.table_filler import ENTRY_BITS, MAGNITUDE_BITS, Command, TableFiller, tile_layout
 
 
 class TableEngine(wiring.Component):
-    """`rows[r] = sat18(sum_k trit[r, k] * q[k])` for one block of rows after another; 5 G multiply-accumulates a cycle.
+    """`rows[r] = sat18(sum_k trit[r, k] * q[k])` for one block of rows after another; 5 E G multiply-accumulates a cycle.
 
     A weight byte is the sign and magnitude of a balanced ternary number of five digits. Its magnitude is looked up in a
     table that holds the sum of the five activations with those digits; its sign turns an addition of the tree into a
     subtraction. All rows of a tile (5 G activations) stream while the tables of the next tile are filled in their other
     bank; partial sums wait in the row accumulator.
 
+    E engines take a slice of E rows at a time: each has its own tables (all with the same entries, so fillers are shared),
+    adder tree and accumulator. Vectors come and rows leave in E lanes: element or row j in lane j mod E. The activations of
+    lane e are in tables e G / E and following. All lanes move in step.
+
     Ports
-        activations: stream of value s8 and last: vectors, element by element; two fit. `last` ends one.
-        commands: stream of tiles u16, rows u16, release u1: one matrix block, `tiles` 1..max_tiles by `rows`
-            1..max_rows, times the oldest vector held; `release` forgets that vector after this block. Other
+        activations: E streams of value s8 and last: vectors, element by element; two fit. `last` ends one.
+        commands: stream of tiles u16, rows u16, release u1: one matrix block, `tiles` 1..max_tiles by `rows` slices
+            1..max_rows / E, times the oldest vector held; `release` forgets that vector after this block. Other
             numbers, or fewer elements in the vector than the last tile needs, give wrong rows without notice.
-        weights: stream of G bytes (byte g in bits 8 g), for tile, for row: bytes of docs/contract.md.
-        rows: stream of signed 18, one a row, in order, during the last tile of each block.
+        weights: stream of E G bytes, for tile, for slice: byte e G + g (bits 8 (e G + g)) is of row e of the slice; bytes of
+            docs/contract.md.
+        rows: stream of E times signed 18, a slice, in order, during the last tile of each block.
         streaming, wait_output, wait_weights, wait_tables, wait_activations: 1 bit each, exactly one is high in every
             cycle: a word is taken; the rows are not; there is no word; tables are still filling; there is no command or
             not its activations, and nothing to stream.
-        saturated: 1, a pulse for every row that saturated.
+        saturated: how many rows saturated in this cycle, 0..E.
 
-    Rate: one word a cycle, across tiles and blocks, while the rows of a tile are at least `fill_cycles(config)`; else
-    one tile in `fill_cycles(config)` cycles (and a few more for blocks of 1 to 3 rows).
-    Latency: `pipeline_cycles` cycles from a word of the last tile to its row's `valid`.
+    Rate: one word a cycle, across tiles and blocks, while the slices of a tile are at least `fill_cycles(config)`; else
+    one tile in `fill_cycles(config)` cycles (and a few more for blocks of 1 to 3 slices).
+    Latency: `pipeline_cycles` cycles from a word of the last tile to its slice's `valid`.
     Cost at G = 16 and 1 table a filler, ECP5 speed grade 6 (`tritape area engine --route`): 709 LUT4 (8.9 for each of
     the 80 multiply-accumulates), 1,467 registers with the harness, 35 block RAMs, no DSP, 138 MHz (116 to 138 over
     three seeds of placement). With 2 tables a filler: 590 LUT4, 27 block RAMs.
-    Tested: G = 4, 5, 13, 16, 26 on Verilator and Icarus, blocks of 1 to 257 rows.
+    Tested: G = 4, 5, 13, 16, 26 and E = 1 to 5 on Verilator and Icarus, blocks of 1 to 257 rows.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._tree = AdderTree(config.groups, ENTRY_BITS)
-        self._accumulator = RowAccumulator(config, ENTRY_BITS + self._tree.levels)
         self.pipeline_cycles = pipeline_cycles(config)
         super().__init__(
             {
-                "activations": In(stream.Signature(Activation)),
+                "activations": In(stream.Signature(Activation)).array(config.engines),
                 "commands": In(stream.Signature(Command)),
-                "weights": In(stream.Signature(unsigned(8 * config.groups))),
-                "rows": Out(stream.Signature(signed(ROW_BITS))),
+                "weights": In(stream.Signature(unsigned(8 * config.word_bytes))),
+                "rows": Out(stream.Signature(data.ArrayLayout(signed(ROW_BITS), config.engines))),
                 "streaming": Out(1),
                 "wait_output": Out(1),
                 "wait_weights": Out(1),
                 "wait_tables": Out(1),
                 "wait_activations": Out(1),
-                "saturated": Out(1),
+                "saturated": Out(range(config.engines + 1)),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         config, m = self.config, Module()
-        m.submodules.activation_memory = memory = ActivationMemory(config)
         m.submodules.filler = filler = TableFiller(config)
-        m.submodules.tree = tree = self._tree
-        m.submodules.accumulator = accumulator = self._accumulator
-        wiring.connect(m, wiring.flipped(self.activations), memory.activations)
+        trees = [AdderTree(config.groups, ENTRY_BITS) for _ in range(config.engines)]
+        accumulators = [RowAccumulator(config, ENTRY_BITS + trees[0].levels) for _ in range(config.engines)]
+        for index, (tree, accumulator) in enumerate(zip(trees, accumulators)):
+            m.submodules[f"tree_{index}"], m.submodules[f"accumulator_{index}"] = tree, accumulator
+            m.d.comb += [self.rows.payload[index].eq(accumulator.rows.payload), accumulator.rows.ready.eq(self.rows.ready)]
         wiring.connect(m, wiring.flipped(self.commands), filler.commands)
-        wiring.connect(m, accumulator.rows, wiring.flipped(self.rows))
-        m.d.comb += [
-            memory.tile.eq(filler.tile),
-            memory.table.eq(filler.table),
-            memory.digit.eq(filler.digit),
-            memory.release.eq(filler.release),
-            filler.available.eq(memory.available),
-        ]
-        m.d.comb += [port.eq(value) for port, value in zip(filler.values, memory.values)]
-        advance = accumulator.advance
+        per_lane = fillers(config)
+        for index in range(config.engines):
+            m.submodules[f"activation_memory_{index}"] = memory = ActivationMemory(config)
+            wiring.connect(m, wiring.flipped(self.activations[index]), memory.activations)
+            m.d.comb += [
+                memory.tile.eq(filler.tile),
+                memory.table.eq(filler.table),
+                memory.digit.eq(filler.digit),
+                memory.release.eq(filler.release),
+                *(filler.values[index * per_lane + place].eq(value) for place, value in enumerate(memory.values)),
+            ]
+            if index == 0:
+                m.d.comb += filler.available.eq(memory.available)
+        # Engines and lanes move in step: the first speaks for all.
+        advance = accumulators[0].advance
+        m.d.comb += self.rows.valid.eq(accumulators[0].rows.valid)
 
         # The tile that streams. `row` counts from 1, modulo its width.
         active, row = Signal(), Signal.like(filler.tiles.payload.rows)
@@ -92,7 +102,7 @@ class TableEngine(wiring.Component):
         # Slice: the word taken, age 1. A short block's next tile must wait until its rows are written.
         word, slice_valid, slice_ends = Signal.like(self.weights.payload), Signal(), Signal()
         slice_first, slice_last, slice_bank = Signal(), Signal(), Signal()
-        settling = Signal(accumulator.HAZARD_CYCLES - 2)  # a tile ended 2, 3 cycles ago
+        settling = Signal(RowAccumulator.HAZARD_CYCLES - 2)  # a tile ended 2, 3 cycles ago
         short = Signal()
         with m.If(advance):
             m.d.sync += [
@@ -118,7 +128,10 @@ class TableEngine(wiring.Component):
             m.d.sync += short.eq(~rows[2:].any() & rows[:2].any())
 
         # Tables: read at age 1, their output register at age 3.
-        for index in range(config.groups):
+        for index in range(config.word_bytes):
+            engine, group = divmod(index, config.groups)
+            lane, place = divmod(group, config.lane_groups)
+            source = lane * per_lane + place // config.tables_per_filler
             table = Memory(shape=signed(ENTRY_BITS), depth=2 << MAGNITUDE_BITS, init=[], attrs={"no_rw_check": 1})
             m.submodules[f"table_{index}"] = table
             read, write = table.read_port(), table.write_port()
@@ -127,33 +140,35 @@ class TableEngine(wiring.Component):
                 read.addr.eq(Cat(byte[:MAGNITUDE_BITS], slice_bank)),
                 read.en.eq(advance),
                 write.addr.eq(filler.write_address),
-                write.data.eq(filler.entries[index // config.tables_per_filler]),
-                write.en.eq(filler.write_enable[index % config.tables_per_filler]),
+                write.data.eq(filler.entries[source]),
+                write.en.eq(filler.write_enable[place % config.tables_per_filler]),
             ]
             with m.If(advance):
-                m.d.sync += tree.values[index].eq(read.data)
-        negate = Signal(config.groups)
+                m.d.sync += trees[engine].values[group].eq(read.data)
+        negate = Signal(config.word_bytes)
         with m.If(advance):
-            m.d.sync += negate.eq(Cat(word.word_select(index, 8)[-1] for index in range(config.groups)))
-        m.d.comb += [tree.enable.eq(advance), tree.negate.eq(negate)]
+            m.d.sync += negate.eq(Cat(word.word_select(index, 8)[-1] for index in range(config.word_bytes)))
+        for index, tree in enumerate(trees):
+            m.d.comb += [tree.enable.eq(advance), tree.negate.eq(negate.word_select(index, config.groups))]
 
         # What belongs to a slice reaches the accumulator SUM_DELAY before its sum, which is ready at age 3 + levels.
         here = Cat(slice_valid, slice_first, slice_last)
         where = Signal.like(row)
         with m.If(advance):
             m.d.sync += where.eq(row)
-        for age in range(2, 2 + tree.levels):
+        for age in range(2, 2 + trees[0].levels):
             here_next, where_next = Signal.like(here, name=f"slice_{age}"), Signal.like(row, name=f"row_{age}")
             with m.If(advance):
                 m.d.sync += [here_next.eq(here), where_next.eq(where)]
             here, where = here_next, where_next
-        m.d.comb += [
-            Cat(accumulator.valid, accumulator.first, accumulator.last).eq(here),
-            accumulator.row.eq(where),
-            accumulator.total.eq(tree.total),
-            accumulator.negated.eq(tree.negated),
-            self.saturated.eq(accumulator.saturated),
-        ]
+        for tree, accumulator in zip(trees, accumulators):
+            m.d.comb += [
+                Cat(accumulator.valid, accumulator.first, accumulator.last).eq(here),
+                accumulator.row.eq(where),
+                accumulator.total.eq(tree.total),
+                accumulator.negated.eq(tree.negated),
+            ]
+        m.d.comb += self.saturated.eq(sum(accumulator.saturated for accumulator in accumulators))
 
         m.d.comb += [
             self.streaming.eq(take),
@@ -166,5 +181,5 @@ class TableEngine(wiring.Component):
 
 
 def pipeline_cycles(config: Config) -> int:
-    """Cycles from a weight word of the last tile to its row's `valid`: 8 and one for each level of the adder tree."""
-    return 8 + (config.groups - 1).bit_length()
+    """Cycles from a weight word of the last tile to its row's `valid`: 8 (6 where serial) and one for each level of the tree."""
+    return latency(config) + 1 + (config.groups - 1).bit_length()

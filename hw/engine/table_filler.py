@@ -68,7 +68,7 @@ class TableFiller(wiring.Component):
         commands: stream of tiles u16, rows u16 (both at least 1 and within the configuration), release u1: one matrix block.
         tile, table, digit, release, values, available: to `ActivationMemory`; `values` come 2 cycles after `digit`.
         write_enable: bit j writes table j of every filler; write_address: bank and magnitude; entries:
-            array of signed 11, one a filler.
+            array of signed 11, one a filler, lane by lane; the tables of all engines are written alike.
         tiles: stream of {rows, first, last}: the tile's tables are filled in `bank`. A transfer hands the bank over; the next
             tile goes to the other bank, which must have been read then, or `bank_busy` be high until it is.
         bank: the bank that is being filled, or is filled.
@@ -83,7 +83,7 @@ class TableFiller(wiring.Component):
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        count = fillers(config)
+        count = config.engines * fillers(config)
         super().__init__(
             {
                 "commands": In(stream.Signature(Command)),

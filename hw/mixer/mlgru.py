@@ -47,6 +47,8 @@ class MLGRU(wiring.Component):
         values: In, s18: pre-activations a (I and F), raw row sums (G)
         elements: Out, s18: only mode G gives any
         saturated: Out, u1: high for one cycle for each element that sat18 changed
+        state_access, state_write: In, u1; state_address: In, u20; state_data: In, s18; state_value: Out, s18: while no command
+            is under way, the state at an address, `ACCESS_LATENCY` cycles later, or a cycle's store to it
 
     One element a cycle in each mode. A command is taken when the one before has written, or handed to the final
     multiplication, its last element; so nothing is read before it was written. `LATENCY` cycles from a transfer on
@@ -61,6 +63,7 @@ class MLGRU(wiring.Component):
     """
 
     LATENCY = StateMemory.LATENCY + Activation.LATENCY + Rescale.LATENCY
+    ACCESS_LATENCY = StateMemory.LATENCY + 1
     RECURRENCE = 8  # cycles from sigma to the state's write
 
     def __init__(self, groups: int, max_hidden: int, max_layers: int) -> None:
@@ -82,6 +85,11 @@ class MLGRU(wiring.Component):
                 "values": In(stream.Signature(signed(18))),
                 "elements": Out(stream.Signature(signed(18))),
                 "saturated": Out(1),
+                "state_access": In(1),
+                "state_address": In(20),
+                "state_write": In(1),
+                "state_data": In(signed(18)),
+                "state_value": Out(signed(18)),
             }
         )
 
@@ -161,14 +169,15 @@ class MLGRU(wiring.Component):
         ]
 
         # Addresses: the state is read at the front in G and in stage 1 of the recurrence in F.
-        state_read, state_write = Signal(20), Signal(20)
+        state_read, state_write, stored = Signal(20), Signal(20), Signal()
         candidate = Signal(15)  # written in I, read in F
         m.d.comb += [
-            states.enable.eq(moving | forget),
+            states.enable.eq(moving | forget | self.state_access),
             states.read_address.eq(state_read),
             states.write_address.eq(state_write),
             states.write_data.eq(state7),
-            states.write.eq(stage[-1]),
+            states.write.eq(stage[-1] | stored),
+            self.state_value.eq(states.read_data),
             candidates.enable.eq(1),
             candidates.read_address.eq(candidate),
             candidates.write_address.eq(candidate),
@@ -181,6 +190,15 @@ class MLGRU(wiring.Component):
             m.d.sync += state_read.eq(state_read + 1)
         with m.If(stage[-1]):
             m.d.sync += state_write.eq(state_write + 1)
+
+        # The host's access, through the same registers
+        m.d.sync += stored.eq(self.state_access & self.state_write)
+        with m.If(self.state_access):
+            m.d.sync += [
+                state_read.eq(self.state_address),
+                state_write.eq(self.state_address),
+                state7.eq(self.state_data),
+            ]
 
         # Control
         m.d.comb += [

@@ -1,29 +1,26 @@
-"""RMSNorm and int8 quantiser: a vector goes in twice, activations and one scale come out."""
+"""RMSNorm and int8 quantiser of one lane: a vector goes in twice, statistics and then activations come out."""
 
 from __future__ import annotations
 
 from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from tritape.hw.norm.gain_memory import GainMemory
 from tritape.hw.norm.gains import ApplyGains, GainOperands
 from tritape.hw.norm.quantiser import Activation, Quantiser
-from tritape.hw.norm.scalar import Scalar, Scale
+from tritape.hw.norm.scalar import Reciprocal, Scalar, ScalarOperands
 from tritape.hw.norm.skid import Skid
 from tritape.hw.norm.statistics import Statistics
 from tritape.hw.tape.commands import NormCommand
-
-_SCALES = 4  # scales that wait for the dequantiser
 
 
 class RMSNorm(wiring.Component):
     """RMSNorm and quantiser of one projection per command, docs/contract.md "RMSNorm and quantiser".
 
-    The vector comes twice: first for M and A (`Statistics`), then to be quantised (`Quantiser`). Between the two the
-    `Scalar` unit works out the reciprocal; meanwhile the second pass has come as far as the quantiser's input. The
-    scale comes later, behind a queue of four.
+    The vector comes twice: first for M and A (`Statistics`), then to be quantised (`Quantiser`). Between the two the shared
+    `VectorScalar` works out the reciprocal from the statistics of all lanes; meanwhile the second pass has come as far as
+    the quantiser's input.
 
     Ports
         `parameters` (In stream): `word` 8 G bits of `groups // 2` gains; `target` 0 g1, 1 g12 (others are dropped);
@@ -34,11 +31,12 @@ class RMSNorm(wiring.Component):
         second pass has been taken.
         `vector` (In stream): signed 18, K elements for the statistics, then the same K again.
         `activations` (Out stream, `Activation`): `value` signed 8, `last`.
-        `scales` (Out stream, `Scale`): `mantissa` S 17 bits, `shift` 0..47.
+        `operands` (Out stream, `ScalarOperands`): M and A of this lane's elements, and the command's constants.
+        `reciprocal` (In stream, `Reciprocal`): of M of all lanes.
         `done` (Out, 1): high for one cycle when the last activation of a command leaves the quantiser.
 
     Rate: one element a cycle in both passes.
-    Latency: `STATISTICS_LATENCY` cycles from the last element of the first pass to the first activation if
+    Latency: `STATISTICS_LATENCY` cycles from the last element of the first pass to the first activation with one lane and
     M >= 65536, and n // 4 + n % 4 more for n = 17 - bit length of M (`STATISTICS_LATENCY - 17` for M = 0).
     Cost: four multipliers; block RAM for four vectors of `max_length` gains.
     Tested: K from 1 to 130, groups 4, 5 and 16, against `arith.statistics`, `quantise` and `scale`.
@@ -59,7 +57,8 @@ class RMSNorm(wiring.Component):
                 "parameters": In(stream.Signature(parameters)),
                 "vector": In(stream.Signature(signed(18))),
                 "activations": Out(stream.Signature(Activation)),
-                "scales": Out(stream.Signature(Scale)),
+                "operands": Out(stream.Signature(ScalarOperands)),
+                "reciprocal": In(stream.Signature(Reciprocal)),
                 "done": Out(1),
             }
         )
@@ -70,11 +69,9 @@ class RMSNorm(wiring.Component):
         m.submodules.product_gains = product_gains = self._product_gains
         m.submodules.gains = gains = ApplyGains()
         m.submodules.statistics = statistics = Statistics()
-        m.submodules.scalar = scalar = Scalar()
         m.submodules.quantiser = quantiser = Quantiser()
         m.submodules.entry = entry = Skid(GainOperands)
         m.submodules.skid = skid = Skid(Activation)
-        m.submodules.queue = queue = SyncFIFO(width=Scale.size, depth=_SCALES)
 
         m.d.comb += self.parameters.ready.eq(1)
         for target, gain_memory in enumerate((first_gains, product_gains)):
@@ -157,23 +154,17 @@ class RMSNorm(wiring.Component):
             m.d.comb += [unit[name].eq(element[name]) for name in unit.shape().members]
 
         m.d.comb += [
-            scalar.operands.valid.eq(statistics.result.valid),
-            statistics.result.ready.eq(scalar.operands.ready),
-            scalar.operands.payload.maximum.eq(statistics.result.payload.maximum),
-            scalar.operands.payload.square_sum.eq(statistics.result.payload.square_sum),
-            scalar.operands.payload.eps.eq(command.eps),
-            scalar.operands.payload.mantissa.eq(command.mantissa),
-            scalar.operands.payload.exponent.eq(command.exponent),
-            queue.w_en.eq(scalar.scale.valid),
-            queue.w_data.eq(scalar.scale.payload.as_value()),
-            scalar.scale.ready.eq(queue.w_rdy),
-            self.scales.valid.eq(queue.r_rdy),
-            self.scales.payload.as_value().eq(queue.r_data),
-            queue.r_en.eq(self.scales.ready),
+            self.operands.valid.eq(statistics.result.valid),
+            statistics.result.ready.eq(self.operands.ready),
+            self.operands.payload.maximum.eq(statistics.result.payload.maximum),
+            self.operands.payload.square_sum.eq(statistics.result.payload.square_sum),
+            self.operands.payload.eps.eq(command.eps),
+            self.operands.payload.mantissa.eq(command.mantissa),
+            self.operands.payload.exponent.eq(command.exponent),
         ]
         with m.If(statistics.result.valid & statistics.result.ready):
             m.d.sync += measured.eq(1)
-        wiring.connect(m, scalar.reciprocal, quantiser.reciprocal)
+        wiring.connect(m, wiring.flipped(self.reciprocal), quantiser.reciprocal)
         wiring.connect(m, quantiser.activations, skid.source)
         wiring.connect(m, skid.sink, wiring.flipped(self.activations))
         left_quantiser = quantiser.activations.valid & quantiser.activations.ready

@@ -6,6 +6,8 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw.exceeds import exceeds
+
 ScalarOperands = data.StructLayout({"maximum": 17, "square_sum": 48, "eps": 48, "mantissa": 16, "exponent": signed(8)})
 Reciprocal = data.StructLayout({"r": 17, "e": 5})
 Scale = data.StructLayout({"mantissa": 17, "shift": 6})
@@ -27,6 +29,7 @@ class Scalar(wiring.Component):
 
     Latency: `RECIPROCAL_LATENCY` cycles from `operands` to `reciprocal` for M >= 65536, and one more for each step of
     the normalising shift: with n = 17 - bit length of M these are n // 4 + n % 4 (M = 0: `ZERO_LATENCY` in all).
+    `small`: n steps instead, and `mantissa` must stay until the reciprocal is taken; about 60 LUTs fewer.
     The scale comes at most `SCALE_LATENCY` cycles after the reciprocal was taken. One vector at a time.
     Cost: no multiplier; about 500 LUTs.
     Tested: all bit lengths of M, A from 0 to 2^48 - 1, extreme constants, against `arith.reciprocal` and `arith.scale`.
@@ -36,7 +39,8 @@ class Scalar(wiring.Component):
     ZERO_LATENCY = 2
     SCALE_LATENCY = 16 + 26 + 18 + 1 + 17 + 1  # product, shift, root, clip, division, output
 
-    def __init__(self) -> None:
+    def __init__(self, *, small: bool = False) -> None:
+        self._small = small
         super().__init__(
             {
                 "operands": In(stream.Signature(ScalarOperands)),
@@ -109,7 +113,7 @@ class Scalar(wiring.Component):
                     m.next = "RECIPROCAL"
                 with m.Elif(divisor[16]):
                     m.next = "INVERT"
-                with m.Elif(divisor[13:17] == 0):
+                with m.Elif(Const(0) if self._small else divisor[13:17] == 0):
                     m.d.sync += [divisor.eq(divisor << 4), e.eq(e - 4), shift.eq(shift + 4)]
                 with m.Else():
                     m.d.sync += [divisor.eq(divisor << 1), e.eq(e - 1), shift.eq(shift + 1)]
@@ -121,7 +125,7 @@ class Scalar(wiring.Component):
                 m.d.comb += self.reciprocal.valid.eq(1)
                 m.d.sync += count.eq(15)
                 with m.If(self.reciprocal.ready):
-                    m.d.sync += [high.eq(0), low.eq(mantissa)]
+                    m.d.sync += [high.eq(0), low.eq(operands.mantissa if self._small else mantissa)]
                     m.next = "MULTIPLY"
                     with m.If(zero):
                         m.d.sync += low.eq(0)
@@ -147,7 +151,7 @@ class Scalar(wiring.Component):
                 m.d.sync += [divisor.eq(root), count.eq(16)]
                 with m.If(shift < 0):
                     m.d.sync += shift.eq(0)
-                with m.Elif(shift > _SHIFT_MAX):
+                with m.Elif(exceeds(shift[:-1], _SHIFT_MAX)):
                     m.d.sync += shift.eq(_SHIFT_MAX)
                 m.next = "DIVIDE"
             with m.State("DIVIDE"):

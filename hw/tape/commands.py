@@ -8,7 +8,7 @@ from amaranth.lib import data
 EngineCommand = data.StructLayout({"tiles": 16, "rows": 16, "release": 1})
 ResidualCommand = data.StructLayout({"mode": 2, "region": 1, "length": 15})
 NormCommand = data.StructLayout({"length": 15, "slot": 1, "keep": 1, "eps": 48, "mantissa": 16, "exponent": signed(8)})
-DequantiserCommand = data.StructLayout({"rows": 16, "pattern": 2, "take": 1, "destination": 2})
+DequantiserCommand = data.StructLayout({"rows": 16, "pattern": 2, "take": 1, "destination": 2, "last": 1})
 MlgruCommand = data.StructLayout({"mode": 2, "length": 15, "base": 20, "shift": 6, "fresh": 1})
 MixerCommand = data.StructLayout({"pairs": 15, "shift": 6})
 HeadCommand = data.StructLayout({"rows": 17})

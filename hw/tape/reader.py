@@ -32,15 +32,17 @@ class TapeReader(wiring.Component):
     Streams: `requests` is a register; the ready signals are functions of registers only.
     Latency: `LATENCY` = 3 cycles from a token's transfer to the request of its row.
     Cost: a 16 x 16 multiplier (unsigned), about 180 flip-flops. Tested: G = 4, 13, 16, random addresses and tokens.
+    `address_bits`: of the memory's addresses in words; what is above is taken for 0.
     Errors: `TritapeError` for groups below 4.
     """
 
     LATENCY = 3
 
-    def __init__(self, groups: int) -> None:
+    def __init__(self, groups: int, *, address_bits: int = 32) -> None:
         if groups < 4:
             raise TritapeError(f"groups must be at least 4, not {groups!r}")
         self.groups = groups
+        self.address_bits = address_bits
         numbers = ("prologue_address", "prologue_words", "body_address", "body_words", "embedding_address", "row_words")
         super().__init__(
             {
@@ -57,11 +59,12 @@ class TapeReader(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         header_words = words(HEADER_BYTES, self.groups) + words(HEADER_PAYLOAD_BYTES, self.groups) + 1
-        token, size, offset = Signal(16), Signal(16), Signal(32)
+        token, size, offset = Signal(16), Signal(16), Signal(self.address_bits)
         body = Signal()  # the body's request is next, else the prologue's
         busy = Signal()  # a token is under way
         free = Signal()  # the request register can be written
-        request = self.requests.payload
+        address, length = Signal(self.address_bits), Signal(self.address_bits)
+        m.d.comb += [self.requests.payload.address.eq(address), self.requests.payload.length.eq(length)]
 
         m.d.comb += free.eq(~self.requests.valid)
         with m.If(self.requests.valid & self.requests.ready):
@@ -73,7 +76,7 @@ class TapeReader(wiring.Component):
         with m.FSM():
             with m.State("BOOT"):
                 m.d.comb += self.boot.ready.eq(1)
-                m.d.sync += [request.address.eq(0), request.length.eq(header_words)]
+                m.d.sync += [address.eq(0), length.eq(header_words)]
                 with m.If(self.boot.valid):
                     m.d.sync += self.requests.valid.eq(1)
                     m.next = "CONFIGURE"
@@ -81,8 +84,8 @@ class TapeReader(wiring.Component):
                 m.next = "REGION"
             with m.State("REGION"), m.If(free):
                 m.d.sync += [
-                    request.address.eq(Mux(body, self.body_address, self.prologue_address)),
-                    request.length.eq(Mux(body, self.body_words, self.prologue_words)),
+                    address.eq(Mux(body, self.body_address, self.prologue_address)),
+                    length.eq(Mux(body, self.body_words, self.prologue_words)),
                     self.requests.valid.eq(1),
                     body.eq(0),
                 ]
@@ -98,8 +101,8 @@ class TapeReader(wiring.Component):
                 m.next = "ROW"
             with m.State("ROW"), m.If(free):
                 m.d.sync += [
-                    request.address.eq(self.embedding_address + offset),
-                    request.length.eq(self.row_words),
+                    address.eq(self.embedding_address + offset),
+                    length.eq(self.row_words),
                     self.requests.valid.eq(1),
                 ]
                 m.next = "REGION"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.hw.config import Config
+from tritape.hw.exceeds import exceeds
 from tritape.hw.tape import commands
 from tritape.hw.tape.buffer import StreamBuffer
 from tritape.hw.tape.crc import Crc32
@@ -25,10 +26,14 @@ from tritape.hw.tape.header import (
 
 _NAMES = (
     *("prologue_address", "prologue_words", "body_address", "body_words", "embedding_address", "row_words"),
-    *("vocabulary", "hidden", "intermediate", "layers", "logit_fraction"),
+    "vocabulary",
 )
 REGISTERS = {name: TapeHeader[name].width for name in _NAMES}
 """Registers of the loaded tape: name -> bits."""
+
+_EPS = SectionHeader["eps"]
+_COMPARED_BYTES = 16
+"""magic to rows of the HEADER payload: compared with the configuration, then forgotten."""
 
 _PATTERN = {MatvecMode.G: 1, MatvecMode.GATE_UP: 2}  # of the dequantiser; 0 for the others
 _DESTINATION = {MatvecMode.GATE_UP: 1, MatvecMode.RESIDUAL: 2, MatvecMode.LOGITS: 3}
@@ -51,13 +56,17 @@ class Sequencer(wiring.Component):
         magic; then, in this order, HEADER_CRC, VERSION, GROUPS, HIDDEN .. ROWS (more than the configuration has); later
         OPCODE (an unknown opcode, mode or target) and LIMIT (rows or tiles of a MATVEC beyond the configuration).
         crc_errors: Out 16, saturating: sections and embedding rows with a wrong CRC; first_bad_section: Out 16 and
-        first_bad_valid: Out 1: index of the first. Bad payload has been passed on by then; only HEADER is refused.
+        first_bad_valid: Out 1: index of the first (where the configuration is serial crc_errors saturates at 255, and an
+        index has 10 bits). Bad payload has been passed on by then; only HEADER is refused.
         section: Out 16, index of the section under way. finished: Out 1, pulse after END.
         wait_words: Out 1, a word is needed, none is there; wait_units: Out 1, a word is there, a unit is not ready.
 
+    `address_bits`: of the memory's addresses in words; addresses and counts of words keep only so many bits.
+
     Streams: the commands of a MATVEC and an EMBED are offered while their words pass; the next header waits until they
     are taken. PREPs are queued (two for the residual, one for the norm), so later sections can feed what they need.
-    `words` is buffered: its ready is a register. valid of the word streams is a register and one LUT.
+    `words` is buffered, so its ready is a register (not where the configuration is serial); valid of the word streams is a
+    register and one LUT.
     Cycles of a section: its words + `OVERHEAD` (1, while the header is decoded) if nothing stalls; no gap in a payload.
     Latency: weights leave ceil(32 / G) + `OVERHEAD` + 1 cycles after the first word of their section came.
     Cost (ECP5, G = 16): 943 LUT4 (523 of them `Crc32`, 132 `StreamBuffer`), 1,155 flip-flops; no block RAM or multiplier.
@@ -66,13 +75,14 @@ class Sequencer(wiring.Component):
 
     OVERHEAD = 1
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, address_bits: int = 32) -> None:
         self.config = config
-        word = 8 * config.groups
+        self.address_bits = address_bits
+        word = 8 * config.word_bytes
         streams = {
             "engine_commands": commands.EngineCommand,
             "weights": word,
-            "parameters": commands.parameter_word(config.groups),
+            "parameters": commands.parameter_word(config.word_bytes),
             "residual_commands": commands.ResidualCommand,
             "norm_commands": commands.NormCommand,
             "dequantiser_commands": commands.DequantiserCommand,
@@ -96,16 +106,19 @@ class Sequencer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        groups = self.config.groups
+        groups = self.config.word_bytes
         header_words, tape_words = words(HEADER_BYTES, groups), words(HEADER_PAYLOAD_BYTES, groups)
         m.submodules.crc = crc = Crc32(groups)
-        m.submodules.buffer = buffer = StreamBuffer(8 * groups)
-        wiring.connect(m, wiring.flipped(self.words), buffer.sender)
-        word, have, take = buffer.receiver.payload, buffer.receiver.valid, buffer.receiver.ready
+        source = self.words
+        if not self.config.serial:
+            m.submodules.buffer = buffer = StreamBuffer(8 * groups)
+            wiring.connect(m, wiring.flipped(self.words), buffer.sender)
+            source = buffer.receiver
+        word, have, take = source.payload, source.valid, source.ready
 
         header, tape = Signal(SectionHeader), Signal(TapeHeader)
         number = Signal(range(max(header_words, tape_words) + 1))  # of the word in a header or in HEADER's payload
-        left, closing = Signal(32), Signal()  # words until the CRC; the next word is the CRC
+        left, closing = Signal(self.address_bits), Signal()  # words until the CRC; the next word is the CRC
         # the opcode of the section under way, decoded (Amaranth's enumerations have no types)
         opcode = {code: Signal(name=f"is_{code.name.lower()}") for code in Opcode}
         pending = self._commands(m, header)
@@ -146,10 +159,11 @@ class Sequencer(wiring.Component):
             with m.If(number != tape_words):
                 m.d.sync += number.eq(number + 1)
             self._capture(m, tape, word, number, tape_words)
+            self._capture(m, header, word, number, words(_COMPARED_BYTES, groups))  # what is only compared needs no place
 
         with m.FSM():
             with m.State("HEADER"):
-                m.d.comb += [wants.eq(1), take.eq(~pending)]
+                m.d.comb += [wants.eq(1), take.eq(~pending & ~self._keeps_constants(m, header, word, number, have & take))]
                 with m.If(have & take):
                     m.d.sync += number.eq(number + 1)
                     self._capture(m, header, word, number, header_words)
@@ -159,9 +173,9 @@ class Sequencer(wiring.Component):
             with m.State("DECODE"):
                 refused, code = self._refusal(header)
                 m.d.sync += [
-                    self.section.eq(header.index),
+                    self.section.eq(header.index[: 10 if self.config.serial else 16]),
                     left.eq(header.payload),
-                    closing.eq(header.payload == 0),
+                    closing.eq(header.payload[: self.address_bits] == 0),
                     number.eq(0),
                     first_parameter.eq(1),
                     *(flag.eq(header.opcode == code) for code, flag in opcode.items()),
@@ -213,7 +227,9 @@ class Sequencer(wiring.Component):
                         m.next = "HEADER"
 
             with m.State("CHECK"):
-                wrong = self._wrong(m, tape, bad)
+                low = header.as_value()[: 8 * _COMPARED_BYTES]
+                seen = data.View(TapeHeader, Cat(low, tape.as_value()[8 * _COMPARED_BYTES :]))
+                wrong = self._wrong(m, seen, bad)
                 with m.If(judged):
                     m.d.sync += number.eq(0)
                     m.d.sync += [self.fault_code.eq(wrong), self.fault.eq(wrong != 0), self.configured.eq(wrong == 0)]
@@ -225,16 +241,43 @@ class Sequencer(wiring.Component):
                 pass
 
         m.d.sync += self.finished.eq(have & take & closing & opcode[Opcode.END])
-        m.d.comb += [getattr(self, name).eq(getattr(tape, name)) for name in REGISTERS]
-        checked = Signal(16)  # index of the section whose CRC word was taken last
-        with m.If(have & take & closing):
-            m.d.sync += checked.eq(self.section)
+        for name, width in REGISTERS.items():
+            m.d.comb += getattr(self, name).eq(getattr(tape, name)[: min(width, self.address_bits)])
+        checked = self.section  # index of the section whose CRC is judged: the one under way if its header takes long enough
+        if header_words <= Crc32.LATENCY:
+            checked = Signal(16)
+            with m.If(have & take & closing):
+                m.d.sync += checked.eq(self.section)
+        errors = Signal(8 if self.config.serial else 16)
+        m.d.comb += self.crc_errors.eq(errors)
         with m.If(bad):
-            with m.If(~self.crc_errors.all()):
-                m.d.sync += self.crc_errors.eq(self.crc_errors + 1)
+            with m.If(~errors.all()):
+                m.d.sync += errors.eq(errors + 1)
             with m.If(~self.first_bad_valid):
                 m.d.sync += [self.first_bad_valid.eq(1), self.first_bad_section.eq(checked)]
         return m
+
+    @property
+    def _direct(self) -> bool:
+        """A PREP's eps and exponent go from the words straight to its command (its opcode came in a word before)."""
+        return self.config.serial and 8 * self.config.word_bytes <= _EPS.offset
+
+    def _keeps_constants(self, m: Module, header: data.View, word: Value, number: Value, taken: Value) -> Value:
+        """Keep eps and exponent of a PREP, if they are to go straight to its command. Returns: there is no room for them."""
+        if not self._direct:
+            return Const(0)
+        norm, width = self.norm_commands, len(word)
+        kept = Cat(norm.payload.eps, norm.payload.exponent)
+        prep, blocked = header.opcode == Opcode.PREP, Signal()
+        with m.Switch(number):
+            for index in range(_EPS.offset // width, -(-(_EPS.offset + len(kept)) // width)):
+                low, high = max(index * width, _EPS.offset), min((index + 1) * width, _EPS.offset + len(kept))
+                with m.Case(index):
+                    m.d.comb += blocked.eq(prep & norm.valid)
+                    with m.If(taken & prep):
+                        part = word[low - index * width : high - index * width]
+                        m.d.sync += kept[low - _EPS.offset : high - _EPS.offset].eq(part)
+        return blocked
 
     @staticmethod
     def _capture(m: Module, target: data.View, word: Value, number: Value, count: int) -> None:
@@ -250,10 +293,10 @@ class Sequencer(wiring.Component):
         """Whether the section that `header` begins must not be obeyed, and why (0 if it may)."""
         config = self.config
         modes = {Opcode.LOAD: 3, Opcode.PREP: 3, Opcode.MATVEC: 6}
-        unknown = (header.opcode < 2) | (header.opcode > 6)
+        unknown = ~exceeds(header.opcode, 1) | exceeds(header.opcode, 6)
         for opcode, count in modes.items():
-            unknown |= (header.opcode == opcode) & (header.mode >= count)
-        beyond = (header.rows > config.max_rows) | (header.tiles > config.max_tiles)
+            unknown |= (header.opcode == opcode) & exceeds(header.mode, count - 1)
+        beyond = exceeds(header.rows, config.lane(config.max_rows)) | exceeds(header.tiles, config.max_tiles)
         beyond &= header.opcode == Opcode.MATVEC
         other = header.opcode != Opcode.HEADER  # before the tape's header
         refused = Mux(self.configured, unknown | beyond, other)
@@ -267,12 +310,12 @@ class Sequencer(wiring.Component):
             Fault.MAGIC: tape.magic != MAGIC,
             Fault.HEADER_CRC: bad_crc,
             Fault.VERSION: tape.version != VERSION,
-            Fault.GROUPS: tape.groups != config.groups,
-            Fault.HIDDEN: tape.hidden > config.max_hidden,
-            Fault.INTERMEDIATE: tape.intermediate > config.max_intermediate,
-            Fault.LAYERS: tape.layers > config.max_layers,
-            Fault.VOCABULARY: tape.vocabulary > config.max_vocab,
-            Fault.ROWS: tape.rows > config.max_rows,
+            Fault.GROUPS: tape.groups != config.geometry_code,
+            Fault.HIDDEN: exceeds(tape.hidden, config.max_hidden),
+            Fault.INTERMEDIATE: exceeds(tape.intermediate, config.max_intermediate),
+            Fault.LAYERS: exceeds(tape.layers, config.max_layers),
+            Fault.VOCABULARY: exceeds(tape.vocabulary, config.max_vocab),
+            Fault.ROWS: exceeds(tape.rows, config.max_rows),
         }
         code: Value = Value.cast(Fault.NONE)
         for fault, test in reversed(tests.items()):
@@ -294,7 +337,7 @@ class Sequencer(wiring.Component):
         }
         return {
             self.engine_commands: (matvec, {"tiles": header.tiles, "rows": header.rows, "release": release}),
-            self.dequantiser_commands: (matvec, {"rows": header.rows, "take": first, **by_mode}),
+            self.dequantiser_commands: (matvec, {"rows": header.rows, "take": first, "last": release, **by_mode}),
             self.mlgru_commands: (
                 matvec & first & (mode <= MatvecMode.G),
                 {
@@ -356,12 +399,12 @@ class Sequencer(wiring.Component):
                 norm.payload.length.eq(header.length),
                 norm.payload.slot.eq(header.flags[0]),
                 norm.payload.keep.eq(header.flags[2]),
-                norm.payload.eps.eq(header.eps),
                 norm.payload.mantissa.eq(header.mantissa),
-                norm.payload.exponent.eq(header.exponent),
                 full.eq(1),
                 behind.mode.eq(header.mode),
                 behind.region.eq(header.flags[1]),
                 behind.length.eq(header.length),
             ]
+            if not self._direct:
+                m.d.sync += [norm.payload.eps.eq(header.eps), norm.payload.exponent.eq(header.exponent)]
         return ~full & ~norm.valid

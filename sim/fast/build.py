@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tritape.model.errors import TritapeError
@@ -41,18 +41,19 @@ def build_model(
     main_cpp: Path,
     *,
     trace: bool = False,
+    defines: Mapping[str, int] = {},
     progress: Callable[[str], None] | None = None,
 ) -> Path:
     """Executable made from the Verilog text with module `top` and the C++ file `main_cpp`; cached by content.
 
     The main includes `Vmodel.h` and drives the class `Vmodel`. With `trace` the model can write FST waveforms:
-    `VM_TRACE` is then 1 and `verilated_fst_c.h` is there to include.
+    `VM_TRACE` is then 1 and `verilated_fst_c.h` is there to include. `defines` are macros of the main.
 
     `progress` gets one line per step (`verilating`, `compiling 3/12`, `linking`), and nothing when the executable is in
     the cache. Raises `TritapeError` with the stage that failed and the end of its log.
     """
     compiler = toolchain.require_compiler()
-    main_text = main_cpp.read_text()
+    main_text = "".join(f"#define {name} {value}\n" for name, value in defines.items()) + main_cpp.read_text()
     verilate = [*_VERILATE, "--output-split", str(OUTPUT_SPLIT), *(["--trace-fst"] if trace else [])]
     tools = digest(toolchain.verilator_version(), toolchain.compiler_version(compiler), *FLAGS)
     headers = {name: (Path(__file__).parent / name).read_text() for name in _FST_HEADERS} if trace else {}

@@ -32,9 +32,11 @@ class FreeRunning(wiring.Component):
         m = Module()
         m.domains.sync = domain = ClockDomain(reset_less=True)
         m.submodules.accelerator = inner = self._accelerator
-        m.d.comb += [domain.clk.eq(self.clk), self.restart.eq(inner.restart)]
-        for name in inner.signature.members:
-            if name != "restart":
+        m.d.comb += domain.clk.eq(self.clk)
+        for name, member in inner.signature.members.items():
+            if member.is_port:
+                m.d.comb += getattr(self, name).eq(getattr(inner, name))
+            else:
                 wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(inner, name))
         return m
 

@@ -25,7 +25,20 @@ def register() -> None:
         importlib.import_module(f"tritape.cli.{group}")
 
 
-GROUPS: list[str] = ["model", "generate", "rtl", "area"]
+GROUPS: list[str] = [
+    "model",
+    "generate",
+    "rtl",
+    "area",
+    "report",
+    "build",
+    "boards",
+    "program",
+    "run",
+    "bench",
+    "serve",
+    "board",
+]
 """Modules of this package that register commands."""
 
 

@@ -1,18 +1,25 @@
-"""`tritape area`: what a unit, or all of it, costs on an ECP5."""
+"""`tritape area`: what a unit, or all of it, costs on an ECP5, or unit by unit."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from tritape.cli import app
 from tritape.cli.common import console
 from tritape.cli.common import report as show
+from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
 from tritape.model.errors import TritapeError
+from tritape.model.files import replacing
 from tritape.rtl_gen.area import accelerator_area, engine_area, luts_per_mac
+from tritape.rtl_gen.units import units_area
 
 UNITS = ["engine", "accelerator"]
 DEFAULT = Config()
@@ -34,12 +41,20 @@ def area(
     seed: Annotated[
         list[int] | None, typer.Option(help="Seed of placement; repeat it to try several until 125 MHz.")
     ] = None,
+    by_unit: Annotated[
+        bool, typer.Option("--by-unit", help="The accelerator's cells unit by unit, before packing.")
+    ] = False,
+    family: Annotated[str, typer.Option(help="With --by-unit: ecp5 or ice40.")] = "ecp5",
+    board: Annotated[str | None, typer.Option(help="With --by-unit: take the configuration of this board.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the numbers to this file.")] = None,
 ) -> None:
     """Synthesise a unit for an ECP5-85F of speed grade 6 and report its cost."""
     if unit not in UNITS:
         raise TritapeError(f"unit must be one of {UNITS}, not {unit!r}")
     config = Config(groups=groups, tables_per_filler=tables_per_filler)
+    if by_unit:
+        _by_unit(configuration(board) if board else config, family, json)
+        return
     measure = engine_area if unit == "engine" else accelerator_area
     seeds = {"seeds": seed} if seed else {}
     with console.status(f"{unit}: starting") as status:
@@ -53,3 +68,23 @@ def area(
         "fmax_mhz": report.fmax_mhz,
     }
     show(numbers, json, f"{unit}, {groups} groups, ECP5-85F-6")
+
+
+def _by_unit(config: Config, family: str, json: Path | None) -> None:
+    component = Accelerator(config)
+    with console.status("synthesis") as status:
+        units = units_area(component, family, open_ports=("probe",), progress=status.update)
+    table = Table("unit", *(Text(name, justify="right") for name in ("LUT4", "carry", "FF", "block RAM", "DSP")))
+    for unit in units:
+        table.add_row(unit.name, *(f"{count:,}" for count in (unit.luts, unit.carries, unit.ffs, unit.brams, unit.dsps)))
+    console.print(table)
+    if json is not None:
+        with replacing(json) as stream:
+            stream.write((dumps([asdict(unit) for unit in units], indent=2) + "\n").encode())
+
+
+def configuration(name: str) -> Config:
+    """Of a board."""
+    from tritape.rtl_gen.boards import board
+
+    return board(name).config

@@ -19,6 +19,8 @@ from tritape.sim.toolchain import require_compiler
 
 DEFAULT = Config()
 Fillers = Annotated[int, typer.Option(help="Tables that one filler serves in turn.")]
+Engines = Annotated[int, typer.Option(help="Engines, each with a lane of the vector units; divides the groups.")]
+Serial = Annotated[bool, typer.Option("--serial", help="The serial vector unit of small FPGAs instead of the pipelines.")]
 
 
 @app.command()
@@ -26,6 +28,7 @@ def verilog(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")] = Path("out"),
     groups: Groups = DEFAULT.groups,
     tables_per_filler: Fillers = DEFAULT.tables_per_filler,
+    serial: Serial = False,
     max_hidden: Annotated[int, typer.Option(help="Largest hidden size.")] = DEFAULT.max_hidden,
     max_intermediate: Annotated[int, typer.Option(help="Largest intermediate size.")] = DEFAULT.max_intermediate,
     max_layers: Annotated[int, typer.Option(help="Most layers.")] = DEFAULT.max_layers,
@@ -43,6 +46,7 @@ def verilog(
         max_layers=max_layers,
         max_vocab=max_vocab,
         max_rows=max_rows,
+        serial=serial,
     )
     description = write_verilog(output, config, "tritape verilog")
     out.print(
@@ -55,6 +59,7 @@ def estimate(
     model: Annotated[str, typer.Argument(help=f"Checkpoint folder, or a shape: {', '.join(PUBLISHED)}.")],
     groups: Groups = DEFAULT.groups,
     tables_per_filler: Fillers = DEFAULT.tables_per_filler,
+    serial: Serial = False,
     bandwidth: Annotated[float | None, typer.Option(help="Memory, bytes a second (default: G a cycle).")] = None,
     clock: Annotated[float, typer.Option(help="Clock of the engine, Hz.")] = 80e6,
     json_file: JsonFile = None,
@@ -64,7 +69,7 @@ def estimate(
         known = ", ".join(PUBLISHED)
         raise TritapeError(f"model must be a checkpoint folder or a shape, not {model!r}; shapes are {known}")
     shape = PUBLISHED.get(model) or ModelConfig.from_file(Path(model) / "config.json")
-    config = Config.for_model(shape, groups, tables_per_filler)
+    config = Config.for_model(shape, groups, tables_per_filler, serial=serial)
     if not clock > 0 or (bandwidth is not None and not bandwidth > 0):
         raise TritapeError(
             f"clock and bandwidth must be positive, not {clock!r} and {bandwidth!r}; give Hz and bytes a second"
@@ -80,6 +85,8 @@ def perf(
     intermediate: Annotated[int | None, typer.Option(help="Intermediate size (default: the published rule).")] = None,
     groups: Groups = DEFAULT.groups,
     tables_per_filler: Fillers = DEFAULT.tables_per_filler,
+    engines: Engines = DEFAULT.engines,
+    serial: Serial = False,
     tokens: Annotated[int, typer.Option(help="Tokens to run; the last one is measured.")] = 2,
     json_file: JsonFile = None,
 ) -> None:
@@ -95,7 +102,7 @@ def perf(
         if size < 1:
             raise TritapeError(f"{name} must be at least 1, not {size}; choose another")
     shape = ModelConfig(vocab, hidden, layers, intermediate)
-    config = Config.for_model(shape, groups, tables_per_filler)
+    config = Config.for_model(shape, groups, tables_per_filler, engines, serial=serial)
     require_compiler()
     ids = np.random.default_rng(0).integers(0, vocab, tokens).tolist()
     with progress("making a random model") as update:
@@ -103,7 +110,7 @@ def perf(
     with build_progress("building simulator") as tell:
         simulation = Simulation(config, progress=tell)
     with simulation, progress("simulating") as update:
-        generator = Generator(simulation, quantised, groups, max_rows=config.max_rows)
+        generator = Generator(simulation, quantised, groups, max_rows=config.max_rows, engines=engines)
         difference = None
         for done, token in enumerate(ids, 1):
             before = generator.device.counters()
@@ -115,6 +122,7 @@ def perf(
     result: dict[str, Any] = {
         "shape": f"hidden {hidden}, intermediate {intermediate}, {layers} layers, vocabulary {vocab}",
         "groups": groups,
+        "engines": engines,
         "measured_cycles": spent["running"],
         "estimated_cycles": estimated["cycles_per_token"],
         "estimate_error": estimated["cycles_per_token"] / spent["running"] - 1,

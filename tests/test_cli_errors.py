@@ -10,7 +10,7 @@ import tokenizers
 from tokenizers import models
 
 from tritape import cli
-from tritape.host import protocol
+from tritape.host import frames, protocol
 from tritape.host.device import Device
 from tritape.hw.link.host_link import REPLY, Command
 from tritape.model.checkpoint import ModelConfig, load_checkpoint, random_checkpoint, save_checkpoint
@@ -209,18 +209,27 @@ def test_model_too_large_for_any_bitstream(refused, here):
 
 
 class FaultyTransport:
-    """Answers IDENTIFY, and BOOT with a fault."""
+    """Answers every command: IDENTIFY, BOOT with a fault, all others with nothing."""
 
-    def __init__(self, fault):
-        identity = protocol.IDENTITY.pack(protocol.PROTOCOL_VERSION, 0, 16, 1024, 4096, 24, 1024, 32768, 1000)
-        self.replies = bytes([Command.IDENTIFY | REPLY]) + identity + bytes([Command.BOOT | REPLY, fault])
+    def __init__(self, fault, version=protocol.PROTOCOL_VERSION, groups=16):
+        self.identity = protocol.IDENTITY.pack(version, 0, groups, 1024, 4096, 24, 1024, 32768, 1000)
+        self.fault = fault
+        self.answers = b""
 
     def write(self, data):
+        kind, sequence, argument, _ = protocol.HEADER.unpack_from(frames.decode(data.strip(b"\0")))
+        reply = protocol.REPLY_HEADER.pack(kind | REPLY, sequence, argument, 0, self.fault)
+        self.answers = frames.encode(reply + (self.identity if kind == Command.IDENTIFY else b""))
+
+    def read(self, timeout_s):
+        answers, self.answers = self.answers, b""
+        return answers
+
+    def discard(self):
         pass
 
-    def read(self, count):
-        taken, self.replies = self.replies[:count], self.replies[count:]
-        return taken
+    def close(self):
+        pass
 
 
 @pytest.mark.parametrize("fault", protocol.FAULTS)
@@ -232,12 +241,22 @@ def test_bitstream_refuses_a_tape(fault):
     assert "; " in str(error.value)
 
 
-def test_device_refuses_before_loading():
+def test_device_refuses_before_loading(here):
     device = Device(FaultyTransport(0))
-    with pytest.raises(TritapeError, match=r"^groups of the tape must be 16, not 8; pack it with --groups 16$"):
-        device.load(bytes(16), 8)
-    with pytest.raises(TritapeError, match=r"^tape must have at most 16000 bytes, not 16016; choose a smaller model"):
-        device.load(bytes(16016), 16)
+    tape = here / "model.tape"
+    with pytest.raises(TritapeError, match=r"model.tape: groups of the tape must be 13, not 16; pack it with --groups 13$"):
+        Device(FaultyTransport(0, groups=13)).load_tape(tape)
+    with pytest.raises(TritapeError, match=r"^tape: image must have at most 16000 bytes, not 16016; choose a smaller"):
+        device.load_tape(bytes(16016))
+    with pytest.raises(TritapeError, match=r"^a tape must be loaded before the temperature is set, not none; load one"):
+        device.settings(0.7)
+    with pytest.raises(TritapeError, match=r"^a sequence must begin with a token, not with none; feed a prompt first$"):
+        next(device.generate_tokens([], 1))
+
+
+def test_other_protocol_version():
+    with pytest.raises(TritapeError, match=r"^protocol version of the device must be 2, not 3; program a bitstream of"):
+        Device(FaultyTransport(0, version=3))
 
 
 def test_tokenizer_with_larger_ids_than_the_vocabulary(refused, here):

@@ -1,0 +1,37 @@
+"""`tritape board --pty`: a board without a board."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tritape.cli import app
+from tritape.cli.common import build_progress, console, output_file
+from tritape.model.errors import TritapeError
+
+
+@app.command()
+def board(
+    name: Annotated[str, typer.Argument(metavar="BOARD", help="A board that `tritape boards` lists.")],
+    pty: Annotated[bool, typer.Option("--pty", help="Offer it as a pseudo-terminal.")] = False,
+    record: Annotated[
+        Path | None, typer.Option(help="Write every byte of the session to this file.", callback=output_file)
+    ] = None,
+) -> None:
+    """Run a board in simulation, UART pins and all, behind a serial port whose path is printed. Ctrl-C ends it."""
+    from tritape.rtl_gen.boards import board as find
+    from tritape.sim.virtual_board import VirtualBoard
+
+    found = find(name)
+    if not pty:
+        raise TritapeError("a virtual board must be offered somewhere, not nowhere; add --pty")
+    with build_progress(f"building {name}") as tell:
+        virtual = VirtualBoard(found, record=record, progress=tell)
+    try:
+        with virtual:
+            typer.echo(virtual.port)
+            virtual.wait()
+    except KeyboardInterrupt:
+        console.print(f"{name} ended")

@@ -1,0 +1,70 @@
+"""`tritape build`: a board's bitstream."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tritape.cli import app
+from tritape.cli.common import console, output_file, report, write_json
+from tritape.model.checkpoint import ModelConfig
+from tritape.model.data import default_model_path
+from tritape.model.errors import TritapeError
+
+
+@app.command()
+def build(
+    name: Annotated[str, typer.Argument(metavar="BOARD", help="A board that `tritape boards` lists.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Checkpoint folder that must fit (default: the board's, if it fits).")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Placements to try until the clock is met.")] = 4,
+    jobs: Annotated[int, typer.Option(help="Placements at the same time.")] = 1,
+    clock: Annotated[float | None, typer.Option(help="MHz to aim at (default: the board's).")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder (default: build/BOARD).")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the result to this file.", callback=output_file)
+    ] = None,
+) -> None:
+    """Build a board's bitstream with open tools: synthesis, place and route with timing met, archive with manifest."""
+    from dataclasses import replace
+
+    from tritape.rtl_gen.boards import board as find
+    from tritape.rtl_gen.build import build as run
+    from tritape.rtl_gen.estimate import token_cycles
+    from tritape.rtl_gen.fit import check_model
+    from tritape.rtl_gen.toolchains.run import StepError
+
+    board = find(name)
+    if clock is not None:
+        if not clock > 0:
+            raise TritapeError(f"clock must be positive, not {clock!r}; give MHz")
+        board = replace(board, clock_hz=round(clock * 1e6))
+    embedded = default_model_path().parent / board.model
+    shape: ModelConfig | None = ModelConfig.from_file((embedded if model is None else model) / "config.json")
+    if model is None and shape is not None and check_model(board, shape):
+        shape = None
+    folder = Path("build") / board.name if output is None else output
+    try:
+        with console.status(f"{name}: starting") as status:
+
+            def tell(number: int, total: int, step: str, detail: str) -> None:
+                line = f"[{number}/{total}] {step}" + (f": {detail}" if detail else "")
+                status.update(f"{name} \\{line}")
+                console.print(f"\\{line}", highlight=False)
+
+            result = run(board, folder, model=shape, seeds=seeds, jobs=jobs, progress=tell)
+    except StepError as error:
+        console.print(error.tail, markup=False, highlight=False)
+        raise
+    numbers = result.as_dict()
+    shown = dict(numbers)
+    if shape is not None:
+        cycles = token_cycles(shape, board.config)[0]
+        shown["cycles_per_token"] = round(cycles)
+        shown["tokens_per_second"] = round(result.clock_mhz * 1e6 / cycles)
+    report(shown, None, f"{board.title}; tokens per second: this clock over the cycle model")
+    if json_file is not None:
+        write_json(json_file, shown)

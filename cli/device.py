@@ -1,0 +1,125 @@
+"""What the commands for a device share: options, opening it, and loading a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tritape.cli.common import load_model, progress
+from tritape.cli.model import quantise
+from tritape.host.device import Device
+from tritape.host.limits import check_geometry, check_limits
+from tritape.model.checkpoint import ModelConfig
+from tritape.model.data import default_model_path
+from tritape.model.errors import TritapeError
+from tritape.model.quantised import QuantisedModel
+from tritape.model.tape.assembler import image
+from tritape.model.tape.layout import read_tape
+from tritape.model.tape.reader import read_header, read_model
+from tritape.model.tokenizer import BYTE_VOCABULARY, ByteTokenizer, TextCodec, Tokenizer, load_tokenizer
+from tritape.rtl_gen.boards import Board, boards
+from tritape.rtl_gen.boards import board as find_board
+
+Port = Annotated[str, typer.Option("--port", "-p", help="Serial port of the board, or of a virtual one.")]
+BoardName = Annotated[
+    str | None, typer.Option("--board", "-b", help="Insist on this board's bitstream, and use its baud rate.")
+]
+Baud = Annotated[int | None, typer.Option(help="Bits a second of the port (default: the board's, else 1,000,000).")]
+ModelPath = Annotated[Path | None, typer.Option("--model", "-m", help="Checkpoint folder or tape (default: embedded).")]
+Temperature = Annotated[float, typer.Option("--temperature", "-t", help="0 is greedy.")]
+Seed = Annotated[int, typer.Option(help="Seed of the sampler, 0 to 2^32 - 1.")]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model as a command got it: its tape for engines of any G (a file has its own), tokenizer and integers.
+
+    `quantised` is made when called: a large tape need not be decoded to be sent.
+    """
+
+    name: str
+    codec: TextCodec
+    config: ModelConfig
+    sha256: str
+    quantised: Callable[[], QuantisedModel]
+    path: Path | None
+    """The tape file, or None for a checkpoint that is still to be packed."""
+
+
+def find_model(path: Path | None) -> Source:
+    """The model at a path: a tape file or a checkpoint folder; None is the embedded one. Raises TritapeError."""
+    if path is not None and path.is_file():
+        tape, name = read_tape(path), str(path)
+        config = ModelConfig.from_dict(tape.metadata["config"], name)
+        codec: TextCodec
+        if tape.tokenizer:
+            codec = Tokenizer.from_bytes(tape.tokenizer, name, config.vocab_size)
+        elif config.vocab_size == BYTE_VOCABULARY:
+            codec = ByteTokenizer()
+        else:
+            raise TritapeError(
+                f"{path}: tape must hold a tokenizer, not none; pack it from a folder with tokenizer.json"
+            )
+        return Source(
+            path.stem, codec, config, tape.metadata["checkpoint_sha256"], lambda: read_model(tape, name), path
+        )
+    checkpoint = load_model(path)
+    made = quantise(checkpoint)
+    name = (default_model_path() if path is None else path).resolve().name
+    return Source(name, load_tokenizer(checkpoint), checkpoint.config, made.sha256, lambda: made, None)
+
+
+@contextmanager
+def open_device(port: str, board: str | None, baud: int | None) -> Iterator[Device]:
+    """A device, closed at the end. Raises TritapeError when it is not the bitstream of `board`."""
+    wanted = None if board is None else find_board(board)
+    with Device.open(port, baud=baud or (wanted.baud if wanted else None)) as device:
+        if wanted is not None:
+            check_bitstream(device, wanted, port)
+        yield device
+
+
+def check_bitstream(device: Device, board: Board, port: str) -> None:
+    """Raise TritapeError unless the device carries this board's configuration."""
+    found, wanted = device.identity.configuration, board.config.hash64()
+    if found != wanted:
+        raise TritapeError(
+            f"{port}: configuration of the device must be {wanted:016x} ({board.name}), not {found:016x}; "
+            f"run: tritape program {board.name} ARCHIVE"
+        )
+
+
+def is_greedy(device: Device) -> bool:
+    """Whether the device carries the configuration of a board without a sampler."""
+    found = device.identity.configuration
+    return any(board.config.serial and board.config.hash64() == found for board in boards().values())
+
+
+def set_sampler(device: Device, temperature: float, seed: int) -> None:
+    """`Device.settings`; raises TritapeError for a temperature on a bitstream that has no sampler."""
+    if temperature and is_greedy(device):
+        raise TritapeError(
+            f"temperature must be 0 on this bitstream, which is greedy, not {temperature}; add --temperature 0"
+        )
+    device.settings(temperature, seed)
+
+
+def load(device: Device, source: Source) -> None:
+    """Put a model's tape on the device, unless it is there already. Raises TritapeError, with nothing written, when it does
+    not fit."""
+    identity = device.identity
+    data: bytes | memoryview
+    if source.path is None:
+        data = image(source.quantised(), identity.groups, identity.max_rows, identity.engines)
+    else:
+        tape = read_tape(source.path)
+        check_geometry(identity, tape.geometry, str(source.path))
+        data = tape.image
+    check_limits(identity, read_header(data, identity.geometry, source.name), len(data), source.name)
+    with progress("loading") as update:
+        device.load_tape(bytes(data), update)

@@ -1,0 +1,37 @@
+"""Power sensors: one small class each, opened by a short text such as `hwmon:ina260_u14`."""
+
+from __future__ import annotations
+
+from tritape.host.power.csv_trace import read_csv
+from tritape.host.power.hwmon import Hwmon
+from tritape.host.power.ina226 import Ina226
+from tritape.host.power.nvml import Nvml
+from tritape.host.power.rapl import Rapl
+from tritape.host.power.sensor import Sensor
+from tritape.model.errors import TritapeError
+
+__all__ = ["SOURCES", "Hwmon", "Ina226", "Nvml", "Rapl", "Sensor", "open_sensor", "read_csv"]
+
+SOURCES = {
+    "hwmon": "hwmon[:NAME], a sensor of the kernel, such as hwmon:ina260_u14",
+    "ina226": "ina226:BUS:ADDRESS:OHMS, such as ina226:1:0x40:0.002",
+    "rapl": "rapl, the packages of an Intel or AMD processor",
+    "nvml": "nvml[:INDEX], an NVIDIA GPU",
+}
+"""Live sources by their first word, and how each is written. A bench meter's file (`csv:FILE`) is read after the run."""
+
+
+def open_sensor(text: str) -> Sensor:
+    """The sensor that `text` names. Raises TritapeError when it is not one of `SOURCES` or cannot be read."""
+    kind, _, rest = text.partition(":")
+    if kind == "hwmon":
+        return Hwmon(rest or None)
+    if kind == "ina226":
+        return Ina226.from_text(rest)
+    if kind == "rapl" and not rest:
+        return Rapl()
+    if kind == "nvml" and (not rest or rest.isdecimal()):
+        return Nvml(int(rest or 0))
+    raise TritapeError(
+        f"power source must be one of {'; '.join(SOURCES.values())}; or csv:FILE; not {text!r}; choose one"
+    )

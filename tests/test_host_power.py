@@ -1,0 +1,212 @@
+"""Power sensors on fake trees, buses and libraries; wrong input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tritape.host.power import open_sensor, read_csv
+from tritape.host.power.hwmon import Hwmon
+from tritape.host.power.ina226 import BUS_VOLTAGE, CONFIGURATION, CONTINUOUS, SHUNT_VOLTAGE, Ina226
+from tritape.host.power.nvml import Nvml
+from tritape.host.power.rapl import Rapl
+from tritape.model.errors import TritapeError
+
+
+def tree(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def test_hwmon_power_file(tmp_path):
+    root = tree(
+        tmp_path,
+        {
+            "hwmon0/name": "k10temp\n",
+            "hwmon1/name": "ina260_u14\n",
+            "hwmon1/power1_input": "3450000\n",
+            "hwmon2/name": "ina219\n",
+            "hwmon2/in1_input": "5020\n",
+            "hwmon2/curr1_input": "730\n",
+        },
+    )
+    assert Hwmon(None, root).read() == pytest.approx(3.45)
+    assert Hwmon(None, root).name == "hwmon:ina260_u14"
+    assert Hwmon("ina219", root).read() == pytest.approx(5.02 * 0.73)
+    with pytest.raises(TritapeError, match=r"\(there: ina260_u14, ina219\), not 'k10temp'; load its driver"):
+        Hwmon("k10temp", root)
+    with pytest.raises(TritapeError, match=r"\(there: none\), not None"):
+        Hwmon(None, tmp_path / "nothing")
+
+
+def test_hwmon_damaged_file_is_an_os_error(tmp_path):
+    root = tree(tmp_path, {"hwmon1/name": "x\n", "hwmon1/power1_input": "n/a\n"})
+    with pytest.raises(OSError, match="no integer in"):
+        Hwmon("x", root).read()
+
+
+class FakeBus:
+    """Registers of an INA226; `fail` makes every access raise."""
+
+    def __init__(self, **more: int) -> None:
+        self.registers = {0xFE: 0x5449, CONFIGURATION: 0, SHUNT_VOLTAGE: 0, BUS_VOLTAGE: 0}
+        self.closed = self.fail = False
+        self.registers.update({int(key[1:], 16): value for key, value in more.items()})
+
+    def read(self, register: int) -> int:
+        if self.fail:
+            raise OSError(121, "Remote I/O error")
+        return self.registers[register]
+
+    def write(self, register: int, value: int) -> None:
+        self.registers[register] = value
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_ina226_arithmetic():
+    bus = FakeBus()
+    sensor = Ina226(bus, 0.002)
+    assert bus.registers[CONFIGURATION] == CONTINUOUS
+    bus.registers |= {SHUNT_VOLTAGE: 4000, BUS_VOLTAGE: 4000}  # 10 mV over 2 mohm is 5 A; 5 V
+    assert sensor.read() == pytest.approx(25.0)
+    bus.registers[SHUNT_VOLTAGE] = 0x10000 - 4000  # the shunt the other way round
+    assert sensor.read() == pytest.approx(25.0)
+    bus.registers[SHUNT_VOLTAGE] = 0x8000
+    assert sensor.read() == pytest.approx(32768 * 2.5e-6 / 0.002 * 5)
+
+
+def test_ina226_refuses_other_chips_and_closes():
+    bus = FakeBus(rFE=0x1234)
+    with pytest.raises(TritapeError, match=r"manufacturer register must be 0x5449 \(INA226\), not 0x1234"):
+        Ina226(bus, 0.002)
+    assert bus.closed
+    assert bus.registers[CONFIGURATION] == 0, "nothing is written to a chip that is not an INA226"
+    bus = FakeBus()
+    bus.fail = True
+    with pytest.raises(TritapeError, match="chip must answer on the bus, not fail"):
+        Ina226(bus, 0.002)
+    assert bus.closed
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ina226", "ina226 must be BUS:ADDRESS:OHMS, not ''"),
+        ("ina226:1:0x40:", "ina226 must be BUS:ADDRESS:OHMS"),
+        ("ina226:1:0x99:0.002", "I2C address must be from 0x03 to 0x77, not 0x99"),
+        ("ina226:987:0x40:0.002", "/dev/i2c-987: I2C bus must be readable and writable"),
+        ("rapl:x", "power source must be one of"),
+        ("magic", "power source must be one of .* not 'magic'; choose one"),
+    ],
+)
+def test_wrong_sources(text, message):
+    with pytest.raises(TritapeError, match=message):
+        open_sensor(text)
+
+
+def test_rapl_sums_packages_and_unwraps(tmp_path):
+    def files(first: int, second: int) -> dict[str, str]:
+        return {
+            "intel-rapl:0/name": "package-0",
+            "intel-rapl:0/energy_uj": str(first),
+            "intel-rapl:0/max_energy_range_uj": "9999",
+            "intel-rapl:1/name": "package-1",
+            "intel-rapl:1/energy_uj": str(second),
+            "intel-rapl:1/max_energy_range_uj": "99999",
+            "intel-rapl:2/name": "psys",  # would count the packages twice
+            "intel-rapl:2/energy_uj": str(7 * first),
+            "intel-rapl:2/max_energy_range_uj": "99999",
+            "intel-rapl:0:0/name": "core",
+            "intel-rapl:0:0/energy_uj": "5",
+        }
+
+    root = tree(tmp_path, files(9000, 100))
+    sensor = Rapl(root)
+    assert sensor.scope == "2 processor packages"
+    assert sensor.read() == 0
+    tree(tmp_path, files(9999, 200))
+    assert sensor.read() == pytest.approx(1099e-6)
+    tree(tmp_path, files(500, 300))  # 9999 to 0 is one step
+    assert sensor.read() == pytest.approx((999 + 501 + 200) * 1e-6)
+
+
+def test_rapl_absent_or_locked(tmp_path):
+    with pytest.raises(TritapeError, match="rapl must have a package domain"):
+        Rapl(tmp_path)
+    root = tree(tmp_path, {"intel-rapl:0/name": "package-0", "intel-rapl:0/max_energy_range_uj": "9"})
+    with pytest.raises(TritapeError, match=r"counter must be readable, not 'No such file or directory'; run as root"):
+        Rapl(root)
+
+
+class FakeNvml:
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, counter: bool, count: int = 1) -> None:
+        self.counter, self.count, self.shut = counter, count, 0
+
+    def nvmlInit(self) -> None: ...
+
+    def nvmlShutdown(self) -> None:
+        self.shut += 1
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        if index >= self.count:
+            raise self.NVMLError("Invalid Argument")
+        return index
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, _device: int) -> int:
+        if not self.counter:
+            raise self.NVMLError("Not Supported")
+        return 123456
+
+    def nvmlDeviceGetPowerUsage(self, _device: int) -> int:
+        return 71500
+
+
+def test_nvml():
+    energy, power = Nvml(0, FakeNvml(True)), Nvml(0, FakeNvml(False))
+    assert (energy.unit, energy.read()) == ("J", pytest.approx(123.456))
+    assert (power.unit, power.read()) == ("W", pytest.approx(71.5))
+    library = FakeNvml(True)
+    with pytest.raises(TritapeError, match="nvml:3: GPU must exist, not fail"):
+        Nvml(3, library)
+    assert library.shut == 1
+    energy.close()
+    energy.close()
+    assert energy._library.shut == 1
+
+
+def test_csv_of_a_meter(tmp_path):
+    path = tmp_path / "meter.csv"
+    path.write_text("Time_s,Voltage,Current_mA\n100.0,5,1000\n101.0,5,2000\n\n103.0,5,2000\n")
+    assert read_csv(path).energy(100, 103) == pytest.approx(7.5 + 20)
+    assert read_csv(path).energy(100.5, 101) == pytest.approx(3.75)
+    path.write_text("time_ms,watts\n0,2\n500,2\n")
+    assert read_csv(path).energy(0, 0.5) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2\n", "header must name time and power, or time, voltage and current, not 'a,b'"),
+        ("", "header must name"),
+        ("time,watts\n1,2\n1,3\n", "line 3 must have numbers with rising time, not '1,3'"),
+        ("time,watts\n1,x\n", "line 2 must have numbers"),
+        ("time,watts\n1\n", "line 2 must have numbers"),
+        ("time,watts\n1,nan\n", "line 2 must have numbers"),
+        ("time,watts\n1,2\n", "trace must have at least 2 samples, not 1"),
+    ],
+)
+def test_wrong_csv(tmp_path, text, message):
+    path = tmp_path / "meter.csv"
+    path.write_text(text)
+    with pytest.raises(TritapeError, match=message):
+        read_csv(path)
+    with pytest.raises(TritapeError, match="trace must be readable, not 'No such file"):
+        read_csv(tmp_path / "none.csv")

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo test test-fast test-route lint types docs bars clean
+.PHONY: demo test test-fast test-route lint types docs bars bitstreams clean
 
 demo: $(VENV)/.ready  ## Text from the embedded model in simulated hardware, every logit checked
 	$(BIN)/tritape generate "It is a truth universally acknowledged, that" --tokens 48 --temperature 0.7 --seed 1
@@ -17,6 +17,10 @@ test-fast: $(VENV)/.ready  ## Units and model only
 
 test-route: $(VENV)/.ready  ## Place and route, some ten minutes
 	$(BIN)/pytest -m route
+
+bitstreams: $(VENV)/.ready  ## Every board's archive, unattended, with the log in build/bitstreams.log
+	@mkdir -p build
+	$(BIN)/python -m tritape.rtl_gen.bitstreams $(BOARDS) > build/bitstreams.log 2>&1 || (tail -n 40 build/bitstreams.log; exit 1)
 
 bars: $(VENV)/.ready  ## Measure every figure that README and docs state
 	$(BIN)/python benchmarks/bars.py

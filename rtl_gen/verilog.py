@@ -27,6 +27,8 @@ MEANING = {
     "memory.words": "words of the requests, in order; byte 0 in the low bits",
     "memory.write": "writes: address u32 (low), word of G bytes",
     "restart": "high for one cycle when reads under way must be forgotten",
+    "running": "a token runs",
+    "fault": "the tape was refused or is broken",
     "probe": "taps for simulation; leave open in a bitstream",
 }
 """What each port group carries, by the longest matching prefix."""

@@ -1,0 +1,108 @@
+"""`make bitstreams`: every board's archive into bitstreams/, and the table of what they are into its README."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tritape.model.errors import TritapeError
+from tritape.model.files import replacing
+from tritape.rtl_gen.archive import FOLDER, MAX_BYTES, read_archive
+from tritape.rtl_gen.boards import Board, board, boards
+from tritape.rtl_gen.build import build
+from tritape.rtl_gen.toolchains.run import StepError
+
+HEAD = """\
+# Bitstreams
+
+One archive a board: the bitstream and `manifest.json`, which says what it was made from. `make bitstreams` builds them with
+open tools and writes this table; `tritape program BOARD bitstreams/BOARD.zip` loads one. Clock and Fmax are after place and
+route; no figure here was measured on a board. Boards whose vendor's tool must do the rest come as a complete project.
+
+"""
+
+COLUMNS = ("board", "device", "state", "MHz", "Fmax", "LUT", "FF", "BRAM", "DSP", "KiB", "configuration", "revision")
+
+
+JOBS = 2
+"""Boards that are built at the same time."""
+
+
+def main(names: Sequence[str]) -> int:
+    """Build the boards of these names, or all; a board that fails does not stop the others. Returns the exit status."""
+    chosen = [board(name).name for name in names] or [*boards()]
+    failed = []
+    with ProcessPoolExecutor(JOBS) as pool:
+        for name, done in zip(chosen, pool.map(attempt, chosen)):
+            if not done:
+                failed.append(name)
+            write_readme(FOLDER)
+    print(f"failed: {', '.join(failed)}" if failed else "all built")
+    return 1 if failed else 0
+
+
+def attempt(name: str) -> bool:
+    """Build one board, and say how it went."""
+    started = time.monotonic()
+    try:
+        line = build_into(board(name), FOLDER)
+    except TritapeError as error:
+        line = f"FAILED {error}"
+        if isinstance(error, StepError):
+            line = f"{error.tail}\n{line}"
+    print(f"{name}: {line}; {time.monotonic() - started:.0f} s", flush=True)
+    return "FAILED" not in line
+
+
+def build_into(made: Board, folder: Path) -> str:
+    """Build one board and keep its archive only; returns a line about it.
+
+    Raises `TritapeError` when the archive is too large for the repository, besides the errors of `build`.
+    """
+
+    def tell(number: int, total: int, step: str, detail: str) -> None:
+        print(f"{made.name}: [{number}/{total}] {step} {detail}".rstrip(), flush=True)
+
+    with tempfile.TemporaryDirectory() as work:
+        result = build(made, Path(work), seeds=8, progress=tell)
+        content = Path(result.archive).read_bytes()
+    if len(content) > MAX_BYTES:
+        raise TritapeError(f"{made.name}: archive must be at most {MAX_BYTES} bytes, not {len(content)}; leave it out")
+    with replacing(folder / f"{made.name}.zip") as stream:
+        stream.write(content)
+    if result.fmax_mhz is None:
+        return f"project for {result.clock_mhz:g} MHz"
+    return f"{result.clock_mhz:g} MHz, Fmax {result.fmax_mhz} MHz, {result.luts} LUTs, {result.brams} block RAMs"
+
+
+def write_readme(folder: Path) -> None:
+    """README.md in `folder`, with a row for each archive there."""
+    rows = [row(read_archive(path)[0], path.stat().st_size) for path in sorted(folder.glob("*.zip"))]
+    lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * 3}{'---:|' * 7}{'---|' * 2}"]
+    lines += [f"| {' | '.join(cells)} |" for cells in rows]
+    with replacing(folder / "README.md") as stream:
+        stream.write((HEAD + "\n".join(lines) + "\n").encode())
+
+
+def row(about: dict[str, Any], size: int) -> list[str]:
+    """Cells of one manifest, in the order of `COLUMNS`."""
+    numbers = [about.get(name) for name in ("fmax_mhz", "luts", "ffs", "brams", "dsps")]
+    return [
+        about["board"],
+        about["device"],
+        about["state"],
+        f"{about['clock_hz'] / 1e6:g}",
+        *("" if number is None else f"{number:,}" for number in numbers),
+        f"{size / 1024:.0f}",
+        f"`{about['configuration_hash']}`",
+        f"`{about['git_revision']}`",
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

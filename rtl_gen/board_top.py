@@ -1,0 +1,70 @@
+"""The top level of a board: crystal, PLL and reset around the accelerator, its UART and two LEDs on pins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Module, ResetSignal, Signal
+from amaranth.lib import io
+from amaranth.lib.cdc import ResetSynchronizer
+
+from tritape.hw.uart_accelerator import UartAccelerator
+from tritape.model.errors import TritapeError
+from tritape.rtl_gen.boards import Board
+from tritape.rtl_gen.toolchains.pll import exactly
+
+RESET_CYCLES = 1024
+"""Cycles of reset after the PLL has locked. iCE40 block RAM cannot be read for some microseconds after configuration."""
+
+
+def add_clock(m: Module, board: Board, platform: Any) -> None:
+    """Give `m` the domain `sync` at `board.clock_hz`, in reset until `RESET_CYCLES` after the PLL has locked.
+
+    A board whose crystal has the wanted frequency has no PLL. Cost: 13 flip-flops and a carry chain.
+    """
+    crystal = platform.request(board.clock or platform.default_clk, dir="-")
+    clock, locked = Signal(), Signal()
+    if board.clock_hz == board.crystal_hz:
+        m.submodules.crystal = buffer = io.Buffer("i", crystal)
+        m.d.comb += [clock.eq(buffer.i), locked.eq(1)]
+    else:
+        toolchain = board.toolchain
+        setting = exactly(toolchain.settings(platform, board.crystal_hz), board.clock_hz, board.name)
+        m.submodules.pll = toolchain.pll(platform, setting, board.crystal_hz, crystal, clock, locked)
+    m.domains.start = ClockDomain(local=True)
+    m.domains.sync = ClockDomain()
+    count = Signal(range(RESET_CYCLES))
+    running = Signal()
+    m.d.comb += [ClockSignal("start").eq(clock), ClockSignal("sync").eq(clock), ResetSignal("sync").eq(~running)]
+    m.submodules.locked = ResetSynchronizer(~locked, domain="start")
+    m.d.start += count.eq(count + 1)
+    with m.If(count == RESET_CYCLES - 1):
+        m.d.start += running.eq(1)
+
+
+class BoardTop(Elaboratable):
+    """`UartAccelerator` of a board on its pins. Its first LED shows a running token, its second a fault."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def elaborate(self, platform: Any) -> Module:
+        board = self._board
+        m = Module()
+        add_clock(m, board, platform)
+        m.submodules.accelerator = accelerator = UartAccelerator(
+            board.config, board.memory_words, clock_hz=board.clock_hz, baud=board.baud, memory=board.make_memory
+        )
+        name, number = board.uart
+        uart = platform.request(name, number, dir="-")
+        for pin in ("rx", "tx"):
+            if not hasattr(uart, pin):
+                raise TritapeError(f"{board.name}: resource {name} {number} must have a pin {pin}, not none; add it")
+        m.submodules.rx = rx = io.Buffer("i", uart.rx)
+        m.submodules.tx = tx = io.Buffer("o", uart.tx)
+        m.d.comb += [accelerator.rx.eq(rx.i), tx.o.eq(accelerator.tx)]
+        for (resource, index), light in zip(board.leds, accelerator.status):
+            led = io.Buffer("o", platform.request(resource, index, dir="-"))
+            m.submodules[f"led_{resource}{index}"] = led
+            m.d.comb += led.o.eq(light)
+        return m

@@ -1,0 +1,68 @@
+"""The boards: those of this package, and those that installed packages add through the entry point group `tritape.boards`."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+
+from tritape.model.errors import TritapeError
+from tritape.rtl_gen.boards.board import Board
+
+GROUP = "tritape.boards"
+"""Entry point group; each entry point is a `Board`."""
+
+BUILT_IN = (
+    "ulx3s:ULX3S_85F",
+    "ulx3s:ULX3S_25F",
+    "icepi_zero:ICEPI_ZERO",
+    "icesugar_pro:ICESUGAR_PRO",
+    "orangecrab:ORANGECRAB",
+    "ecpix5:ECPIX5",
+    "icebreaker:ICEBREAKER",
+    "upduino:UPDUINO_V3",
+    "tang_nano_9k:TANG_NANO_9K",
+    "tang_primer_20k:TANG_PRIMER_20K",
+    "arty_a7:ARTY_A7_35T",
+    "arty_a7:ARTY_A7_100T",
+)
+"""Module of this package and the name of a `Board` in it."""
+
+__all__ = ["BUILT_IN", "GROUP", "Board", "board", "boards"]
+
+
+def boards() -> dict[str, Board]:
+    """Every board by name, in the order of `BUILT_IN`, then those of other packages.
+
+    Raises `TritapeError` naming the entry point that is no `Board` or whose name is taken.
+    """
+    found: dict[str, Board] = {}
+    for entry in BUILT_IN:
+        module, _, name = entry.partition(":")
+        made = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        found[made.name] = made
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        try:
+            made = point.load()
+        except (ImportError, AttributeError) as error:
+            raise TritapeError(
+                f"entry point {point.name!r} of {GROUP} must load {point.value}, not fail: {error}; reinstall its package"
+            ) from error
+        if not isinstance(made, Board):
+            raise TritapeError(
+                f"entry point {point.name!r} of {GROUP} must be a Board, not {type(made).__name__}; "
+                f"let {point.value} name a Board"
+            )
+        if made.name in found:
+            raise TritapeError(
+                f"entry point {point.name!r} of {GROUP} must have a name of its own, not {made.name!r}; rename the board"
+            )
+        found[made.name] = made
+    return found
+
+
+def board(name: str) -> Board:
+    """The board of this name. Raises `TritapeError` that lists the names there are."""
+    found = boards()
+    if name not in found:
+        raise TritapeError(f"board must be one of {', '.join(found)}, not {name!r}; `tritape boards` describes them")
+    return found[name]

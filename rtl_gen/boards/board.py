@@ -1,0 +1,107 @@
+"""What a board is to tritape: an Amaranth platform, and the configuration that goes onto it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from amaranth.lib import wiring
+
+from tritape.hw.config import Config
+from tritape.model.errors import TritapeError
+from tritape.rtl_gen.toolchains import Toolchain, toolchain_for
+
+
+@dataclass(frozen=True)
+class Board:
+    """One board with the accelerator that it carries. A board file makes one and a build turns it into a bitstream.
+
+    Raises `TritapeError` naming the field where a value cannot be.
+    """
+
+    name: str
+    """What the user types: lower case letters, digits, dashes and dots."""
+    title: str
+    """Maker and model."""
+    platform: Callable[[], Any]
+    """Makes a fresh Amaranth platform (a class of `amaranth_boards`, or one like it): device, pins, crystal."""
+    config: Config
+    memory_words: int
+    """Words of G bytes for the tape."""
+    clock_hz: int
+    """Clock of the accelerator; the board's PLL makes exactly this from the crystal."""
+    baud: int
+    """Rate of the UART."""
+    link: str
+    """What carries the UART to the host, for people."""
+    memory: str = "block RAM"
+    """Where the tape is, for people."""
+    make_memory: Callable[[int, int], wiring.Component] | None = None
+    """Makes a memory with `MemorySignature` from (G, words), for one other than block RAM."""
+    model: str = "nano"
+    """Checkpoint in model/data that is meant for it."""
+    uart: tuple[str, int] = ("uart", 0)
+    """Resource of the platform with subsignals `rx` and `tx`, seen from the FPGA."""
+    leds: tuple[tuple[str, int], ...] = ()
+    """Resources of one LED each, or none: the first shows a token that runs, the second a fault."""
+    memory_styles: tuple[tuple[str, str], ...] = ()
+    """Memories, by name or pattern, that Yosys keeps out of block RAM where that is short: `distributed` or, for a table of
+    constants, `logic`."""
+    clock: str | None = None
+    """Resource of the crystal, if it is not the platform's default."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9]+([-.][a-z0-9]+)*", self.name):
+            raise TritapeError(
+                f"name of a board must be of a-z, 0-9 and single dashes and dots between, not {self.name!r}; rename it"
+            )
+        for field in ("memory_words", "clock_hz", "baud"):
+            value = getattr(self, field)
+            if type(value) is not int or value < 1:
+                raise TritapeError(f"{self.name}: {field} must be a positive integer, not {value!r}; set it")
+        if self.baud * 8 > self.clock_hz:
+            raise TritapeError(
+                f"{self.name}: baud must be at most an eighth of clock_hz {self.clock_hz}, not {self.baud}; lower it"
+            )
+
+    @cached_property
+    def toolchain(self) -> Toolchain:
+        """PLL and tools for this device."""
+        return toolchain_for(self.platform())
+
+    @property
+    def family(self) -> str:
+        """`ecp5`, `ice40`, `gowin` or `xilinx`."""
+        return self.toolchain.family
+
+    @property
+    def device(self) -> str:
+        """Part as its maker writes it."""
+        platform = self.platform()
+        return str(getattr(platform, "part", None) or platform.device)
+
+    @property
+    def crystal_hz(self) -> int:
+        """Frequency of the crystal. Raises `TritapeError` if the platform's file does not give it."""
+        platform = self.platform()
+        clock = platform.lookup(self.clock or platform.default_clk).clock
+        if clock is None:
+            raise TritapeError(
+                f"{self.name}: clock of the platform must have a frequency, not none; add Clock(hz) to it"
+            )
+        return round(clock.frequency)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Largest tape image."""
+        return self.memory_words * self.config.groups
+
+    @property
+    def state(self) -> str:
+        """`routed` or `generated, not routed` after the manifest in bitstreams/, else `not built`."""
+        from tritape.rtl_gen.archive import state
+
+        return state(self)

@@ -1,0 +1,33 @@
+"""Radiona ULX3S: ECP5, 25 MHz crystal, FT231X. Pins: `amaranth_boards.ulx3s`, equal to the maker's ulx3s_v20.lpf."""
+
+from __future__ import annotations
+
+from amaranth_boards.ulx3s import ULX3S_25F_Platform, ULX3S_85F_Platform
+
+from tritape.hw.config import Config
+from tritape.rtl_gen.boards.board import Board
+
+ULX3S_85F = Board(
+    name="ulx3s-85f",
+    title="Radiona ULX3S with LFE5U-85F",
+    platform=ULX3S_85F_Platform,
+    config=Config(groups=26, max_hidden=256, max_intermediate=512, max_layers=8, max_vocab=1024),
+    memory_words=13_312,
+    clock_hz=80_000_000,
+    baud=2_000_000,
+    link="FT231X",
+    model="austen-128x4",
+    leds=(("led", 0), ("led", 1)),
+)
+
+ULX3S_25F = Board(
+    name="ulx3s-25f",
+    title="Radiona ULX3S with LFE5U-25F",
+    platform=ULX3S_25F_Platform,
+    config=Config(groups=8, max_hidden=128, max_intermediate=384, max_layers=4, max_vocab=512),
+    memory_words=6_656,
+    clock_hz=65_000_000,
+    baud=2_000_000,
+    link="FT231X",
+    leds=(("led", 0), ("led", 1)),
+)

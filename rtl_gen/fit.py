@@ -1,0 +1,124 @@
+"""Before synthesis, in seconds: does the design fit on the device, does a model fit into the design, and what to shrink."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from tritape.model.checkpoint import ModelConfig
+from tritape.model.errors import TritapeError
+from tritape.model.tape.layout import image_words, ternary_weights
+from tritape.rtl_gen import estimate
+from tritape.rtl_gen.boards import Board
+
+LUT_RAMS = 18
+"""Distributed RAMs of 16 x 4 bits that Yosys takes rather than one block RAM (seen on ECP5; Gowin's are alike)."""
+FLIP_FLOPS = 256
+"""Bits of a memory that becomes flip-flops rather than block RAM, where there is no distributed RAM."""
+
+
+def check_model(board: Board, shape: ModelConfig) -> list[str]:
+    """Why `shape` does not run on `board`, one line each with the cure; an empty list if it does."""
+    config = board.config
+    problems = [
+        f"{field} must be at most {getattr(config, limit)}, not {getattr(shape, field)}; shrink the model, or raise {limit} "
+        "in the board's file"
+        for field, limit in _LIMITS.items()
+        if getattr(shape, field) > getattr(config, limit)
+    ]
+    words = image_words(shape, config.groups, config.max_rows)
+    if words > board.memory_words:
+        problems.append(
+            f"tape must be at most {board.memory_bytes} bytes, not {words * config.groups}; {_cure(board, shape)}"
+        )
+    return problems
+
+
+def require_model(board: Board, shape: ModelConfig) -> None:
+    """Raises `TritapeError` with the first problem of `check_model`, and how many more there are."""
+    problems = check_model(board, shape)
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise TritapeError(f"{board.name}: {problems[0]}{more}")
+
+
+def require_device(board: Board, netlist: str) -> None:
+    """Raises `TritapeError` when the elaborated design needs more LUTs (estimated) or block RAM than the device has."""
+    available = board.toolchain.capacity(board.platform())
+    luts = estimate.luts(board.config)
+    if luts > available.luts:
+        raise TritapeError(
+            f"{board.name}: design must need at most {available.luts} LUTs, not about {luts}; use fewer groups, or serial=True, "
+            "in the board's file"
+        )
+    needed = block_rams(netlist, available.bram_bits, [name for name, _ in board.memory_styles])
+    if needed > available.brams:
+        raise TritapeError(
+            f"{board.name}: design must need at most {available.brams} block RAMs, not {needed}; use fewer memory_words or "
+            "groups, or lower limits, in the board's file"
+        )
+
+
+def block_rams(netlist: str, bits: int, elsewhere: Sequence[str] = ()) -> int:
+    """Block RAMs of `bits` bits, of the width that needs fewest, that the memories of an RTLIL netlist need, without those
+    of the names or patterns in `elsewhere`."""
+    parity = bits % 9 == 0  # widths above 8 then have a ninth bit a byte; iCE40 has neither that nor distributed RAM
+    widths = (36, 18, 9, 4, 2, 1) if parity else (16, 8, 4, 2, 1)
+    total = 0
+    for *shape, name in re.findall(r"^\s*memory width (\d+) size (\d+) \\(\S+)", netlist, re.MULTILINE):
+        width, depth = map(int, shape)
+        if any(fnmatchcase(name, pattern) for pattern in elsewhere):
+            continue
+        blocks = min(
+            -(-width // w) * -(-depth // ((bits if w > 8 or not parity else bits * 8 // 9) // w)) for w in widths
+        )
+        small = -(-width // 4) * -(-depth // 16) <= LUT_RAMS * blocks if parity else width * depth <= FLIP_FLOPS
+        total += 0 if small else blocks
+    return total
+
+
+_LIMITS = {
+    "hidden_size": "max_hidden",
+    "intermediate_size": "max_intermediate",
+    "num_hidden_layers": "max_layers",
+    "vocab_size": "max_vocab",
+}
+
+
+def _cure(board: Board, shape: ModelConfig) -> str:
+    """The largest layer count, intermediate size or hidden size, each alone, with which the tape would fit."""
+    ways = []
+    for field, step, name in (
+        ("num_hidden_layers", 1, "layers"),
+        ("intermediate_size", 16, "intermediate"),
+        ("hidden_size", 16, "hidden"),
+    ):
+        value = (getattr(shape, field) - 1) // step * step
+        while value > 0 and not _fits(board, replace(shape, **{field: value})):
+            value -= step
+        if value > 0:
+            ways.append(f"{name} {value}")
+    return f"{' or '.join(ways)} would fit" if ways else "choose a board with more memory"
+
+
+def _fits(board: Board, shape: ModelConfig) -> bool:
+    return image_words(shape, board.config.groups, board.config.max_rows) <= board.memory_words
+
+
+def largest_model(board: Board) -> ModelConfig | None:
+    """The `typical` shape of most ternary weights that fits; None when none does."""
+    fitting = []
+    for vocab in (256, 512):
+        hidden = range(8, board.config.max_hidden + 1, 8)
+        count = bisect_left(hidden, True, key=lambda size: bool(check_model(board, typical(size, vocab))))
+        if count:
+            fitting.append(typical(hidden[count - 1], vocab))
+    return max(fitting, key=ternary_weights, default=None)
+
+
+def typical(hidden: int, vocab: int) -> ModelConfig:
+    """Four layers, intermediate 8/3 of hidden as the published models have, rounded up to a multiple of 8."""
+    return ModelConfig(vocab, hidden, num_hidden_layers=4, intermediate_size=-(-hidden * 8 // 3 // 8) * 8)

@@ -1,0 +1,140 @@
+"""Plots of the report as SVG text: one function a plot, each from plain numbers."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MARKERS = {"measured": "o", "simulated": "^", "routed": "s", "synthesised": "D", "projected": "P", "published": "x"}
+COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#805ad5", "#b83280", "#4a5568", "#b7791f", "#2c7a7b", "#9b2c2c", "#718096")
+WIDTH = 9.0  # inches
+BINS = 300
+LABEL_STEP = 1.32  # ratio of the heights of two labels, one below the other
+
+
+def roofline(points: Sequence[tuple[str, float, float, str]], weights: Mapping[str, int]) -> str:
+    """Tokens a second against bytes a second, both logarithmic. points: (label, bandwidth, tokens a second, kind);
+    weights: ternary weights a token by name of a shape, each a line of bandwidth * 5 / weights."""
+    figure, axes = _figure(5.0)
+    low = min(p[1] for p in points) / 2
+    high = max(p[1] for p in points) * 3
+    for colour, (name, count) in zip(COLOURS[::-1], weights.items(), strict=False):
+        axes.plot([low, high], [low * 5 / count, high * 5 / count], color=colour, linewidth=1)
+        axes.annotate(
+            name, (low, low * 5 / count), xytext=(-3, 0), textcoords="offset points", color=colour, fontsize=8, ha="right"
+        )  # fmt: skip
+    above: dict[tuple[int, bool], float] = {}  # height of the last label in a column of the plot; ours are on the left
+    for label, bandwidth, rate, kind in sorted(points, key=lambda p: -p[2]):
+        ours = kind != "published"
+        colour = COLOURS[0] if ours else "#4a5568"
+        axes.plot([bandwidth], [rate], MARKERS[kind], color=colour, markersize=6)
+        column = round(math.log10(bandwidth) * 2), ours
+        at = min(rate, above.get(column, math.inf) / LABEL_STEP)
+        above[column] = at
+        axes.annotate(
+            label, (bandwidth, rate), xytext=(bandwidth / 1.25 if ours else bandwidth * 1.25, at), fontsize=7,
+            ha="right" if ours else "left", va="center", color=colour,
+            arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "#a0aec0", "shrinkA": 0, "shrinkB": 3},
+        )  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel="memory, bytes a second", ylabel="tokens a second")
+    _legend(axes, sorted({p[3] for p in points}))
+    return _svg(figure, "roofline")
+
+
+def stacked(bars: Mapping[str, Mapping[str, float]], unit: str) -> str:
+    """Horizontal bars of parts, in order; the same part has the same colour in every bar."""
+    parts = list(dict.fromkeys(part for bar in bars.values() for part in bar))
+    figure, axes = _figure(1.2 + 0.45 * len(bars))
+    starts = dict.fromkeys(bars, 0.0)
+    for number, part in enumerate(parts):
+        widths = [bar.get(part, 0.0) for bar in bars.values()]
+        colour = COLOURS[number % len(COLOURS)]
+        hatch = "///" if number >= len(COLOURS) else None
+        axes.barh(list(bars), widths, left=list(starts.values()), label=part, color=colour, hatch=hatch, height=0.7)
+        starts = {name: starts[name] + width for name, width in zip(bars, widths, strict=True)}
+    axes.invert_yaxis()
+    axes.set_xlabel(unit)
+    axes.legend(fontsize=7, ncols=2, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    return _svg(figure, f"stacked {unit}")
+
+
+def utilisation(sections: Sequence[tuple[str, float, float, int]], word_cycles: float) -> str:
+    """Share of the memory's rate that is used, over a token. sections: (name, start, end, words), cycles; a word takes
+    `word_cycles`."""
+    spans = [("cycle of the token", list(sections))]
+    layer = [number for number, s in enumerate(sections) if s[0].startswith("layers.1.")]
+    if layer:
+        spans.append(("cycle of the token: layer 1", list(sections[layer[0] : layer[-1] + 1])))
+    figure, _ = _figure(2.2 * len(spans), len(spans))
+    for axes, (label, some) in zip(figure.axes, spans, strict=True):
+        start, end = some[0][1], some[-1][2]
+        shares = busy_shares([(n, a - start, b - start, w) for n, a, b, w in some], word_cycles, BINS)
+        edges = [start + (end - start) * i / BINS for i in range(BINS + 1)]
+        axes.stairs(shares, edges, fill=True, color=COLOURS[0])
+        axes.set(ylim=(0, 1.05), xlim=(start, end), xlabel=label, ylabel="memory busy")
+        axes.xaxis.set_major_formatter(lambda value, position: f"{value:,.0f}")
+    return _svg(figure, f"utilisation {sections[-1][2]} {len(sections)}")
+
+
+def busy_shares(sections: Sequence[tuple[str, float, float, int]], word_cycles: float, bins: int) -> list[float]:
+    """The mean share of the memory's rate in each of `bins` equal spans of the token; each section's words are spread
+    evenly over its time."""
+    width = max(s[2] for s in sections) / bins
+    busy = [0.0] * bins
+    for _, start, end, words in sections:
+        if end <= start:
+            continue
+        share = words * word_cycles / (end - start)
+        for index in range(int(start / width), min(int(end / width), bins - 1) + 1):
+            overlap = min(end, (index + 1) * width) - max(start, index * width)
+            busy[index] += share * max(overlap, 0.0) / width
+    return busy
+
+
+def bars(values: Mapping[str, float], unit: str, percent: bool = False) -> str:
+    """Horizontal bars with their values."""
+    figure, axes = _figure(0.9 + 0.35 * len(values))
+    drawn = axes.barh(list(values), list(values.values()), color=COLOURS[0], height=0.65)
+    axes.bar_label(drawn, [f"{v:.1%}" if percent else f"{v:,.0f}" for v in values.values()], padding=3, fontsize=8)
+    axes.margins(x=0.12)
+    axes.invert_yaxis()
+    axes.set_xlabel(unit)
+    if percent:
+        axes.xaxis.set_major_formatter(lambda value, position: f"{value:.1%}")
+    return _svg(figure, f"bars {unit}")
+
+
+def _figure(height: float, rows: int = 1) -> tuple[Figure, Any]:
+    """A figure with its axes, or an array of them from top to bottom."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.subplots(rows)
+    for each in figure.axes:
+        each.spines[["top", "right"]].set_visible(False)
+        each.tick_params(labelsize=8)
+    return figure, axes
+
+
+def _legend(axes: Any, kinds: Sequence[str]) -> None:
+    for kind in kinds:
+        axes.plot([], [], MARKERS[kind], color="#4a5568" if kind == "published" else COLOURS[0], label=kind)
+    axes.legend(fontsize=8, loc="lower right", frameon=False)
+
+
+def _svg(figure: Figure, salt: str) -> str:
+    """The figure as an element to put into HTML; equal figures give equal text."""
+    import matplotlib
+
+    stream = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none", "font.family": "sans-serif"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    return text[text.index("<svg") :]

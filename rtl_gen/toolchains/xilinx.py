@@ -1,0 +1,65 @@
+"""Xilinx 7 series: a complete Vivado project; tritape does not run Vivado. PLL limits: Xilinx DS181 (-1), UG472."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Const, Instance, Module, Signal
+from amaranth.lib import io
+
+from tritape.model.errors import TritapeError
+from tritape.rtl_gen.toolchains.pll import Limits, Pll
+from tritape.rtl_gen.toolchains.toolchain import Capacity, Toolchain
+
+_CAPACITY = {  # LUT6s, flip-flops, block RAMs of 18 kbit, multipliers: Xilinx DS180
+    "xc7a35t": (20800, 41600, 100, 90),
+    "xc7a100t": (63400, 126800, 270, 240),
+}
+
+
+class Xilinx(Toolchain):
+    """Artix-7."""
+
+    family = "xilinx"
+    packages = ()
+    constraints = "xdc"
+    bitstream = "zip"
+    open_source = False
+
+    def pll_limits(self, platform: Any) -> Limits:
+        return Limits(
+            detector=(19e6, 450e6),
+            vco=(800e6, 1600e6),
+            divide=range(1, 57),
+            multiply=range(2, 65),
+            post=range(1, 129),
+            output=(6.25e6, 800e6),
+            multiply_with_post=True,
+        )
+
+    def pll(self, platform: Any, setting: Pll, input_hz: int, crystal: Any, output: Signal, locked: Signal) -> Module:
+        m = Module()
+        m.submodules.crystal = source = io.Buffer("i", crystal)
+        feedback, raw = Signal(), Signal()
+        m.submodules.pll = Instance(
+            "PLLE2_BASE",
+            p_CLKIN1_PERIOD=1e9 / input_hz,
+            p_DIVCLK_DIVIDE=setting.divide,
+            p_CLKFBOUT_MULT=setting.multiply,
+            p_CLKOUT0_DIVIDE=setting.post,
+            i_CLKIN1=source.i,
+            i_CLKFBIN=feedback,
+            i_RST=Const(0),
+            i_PWRDWN=Const(0),
+            o_CLKFBOUT=feedback,
+            o_CLKOUT0=raw,
+            o_LOCKED=locked,
+        )
+        m.submodules.buffer = Instance("BUFG", i_I=raw, o_O=output)
+        return m
+
+    def capacity(self, platform: Any) -> Capacity:
+        for name, (luts, ffs, brams, dsps) in _CAPACITY.items():
+            if platform.device.startswith(name):
+                return Capacity(luts, ffs, brams, dsps, 18 * 1024)
+        raise TritapeError(f"device must be one of {list(_CAPACITY)}, not {platform.device!r}; choose another")

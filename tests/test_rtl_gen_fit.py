@@ -1,0 +1,102 @@
+"""Fit: limits, tape memory and block RAM, and what a message says to shrink."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tritape.hw.config import Config
+from tritape.model.checkpoint import ModelConfig
+from tritape.model.data import default_model_path
+from tritape.model.errors import TritapeError
+from tritape.model.tape.layout import image_words
+from tritape.rtl_gen.boards import board, boards
+from tritape.rtl_gen.fit import block_rams, check_model, largest_model, require_device, require_model, typical
+
+BIG = board("ulx3s-85f")
+
+
+def test_the_default_model_fits_the_large_board() -> None:
+    require_model(BIG, ModelConfig.from_file(default_model_path() / "config.json"))
+
+
+@pytest.mark.parametrize("name", boards())
+def test_the_largest_model_fits_and_the_next_does_not(name: str) -> None:
+    made = board(name)
+    shape = largest_model(made)
+    assert shape is not None
+    assert check_model(made, shape) == []
+    assert shape == typical(shape.hidden_size, shape.vocab_size)
+    assert check_model(made, typical(shape.hidden_size + 8, shape.vocab_size))
+
+
+def test_limits_are_named() -> None:
+    shape = ModelConfig(4096, 512, 4, 512)
+    problems = check_model(BIG, shape)
+    assert problems[0] == (
+        "hidden_size must be at most 256, not 512; shrink the model, or raise max_hidden in the board's file"
+    )
+    assert problems[1].startswith("vocab_size must be at most 1024, not 4096;")
+    with pytest.raises(TritapeError, match=r"^ulx3s-85f: hidden_size must be at most 256, .* \(and 2 more\)$"):
+        require_model(BIG, shape)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.builds(
+        ModelConfig,
+        vocab_size=st.integers(256, 1024),
+        hidden_size=st.integers(64, 256),
+        num_hidden_layers=st.integers(2, 8),
+        intermediate_size=st.integers(64, 512),
+    )
+)
+def test_what_the_cure_says_fits(shape: ModelConfig) -> None:
+    """Each way to shrink that a message offers makes the tape small enough, and one step less does not."""
+    for problem in check_model(BIG, shape):
+        assert problem.startswith("tape must be at most 346112 bytes, not ")
+        field = {"layers": "num_hidden_layers", "intermediate": "intermediate_size", "hidden": "hidden_size"}
+        for name, value in re.findall(r"(layers|intermediate|hidden) (\d+)", problem):
+            smaller = replace(shape, **{field[name]: int(value)})
+            assert image_words(smaller, 26, 1024) <= BIG.memory_words
+            step = 1 if name == "layers" else 16
+            larger = replace(shape, **{field[name]: int(value) + step})
+            assert image_words(larger, 26, 1024) > BIG.memory_words
+
+
+@pytest.mark.parametrize(
+    ("width", "depth", "bits", "blocks"),
+    [
+        (208, 13312, 18 * 1024, 156),  # 12 columns of 1024 x 18, 13 rows
+        (208, 80, 18 * 1024, 6),  # 512 x 36
+        (11, 256, 18 * 1024, 1),
+        (8, 128, 18 * 1024, 0),  # 16 distributed RAMs
+        (208, 20, 18 * 1024, 0),
+        (16, 256, 4096, 1),
+        (17, 256, 4096, 2),
+        (8, 600, 4096, 2),
+        (8, 16, 4096, 0),
+    ],
+)
+def test_block_rams_of_one_memory(width: int, depth: int, bits: int, blocks: int) -> None:
+    """The first five as Yosys mapped them on ECP5."""
+    assert block_rams(f"  memory width {width} size {depth} \\m\n", bits) == blocks
+
+
+def test_distributed_memories_are_left_out() -> None:
+    netlist = "".join(f"  memory width 11 size 256 \\{name}\n" for name in ("table_0", "table_1", "script"))
+    assert block_rams(netlist, 18 * 1024) == 3
+    assert block_rams(netlist, 18 * 1024, ("table_*",)) == 1
+
+
+def test_a_design_too_large_for_the_device() -> None:
+    netlist = "  memory width 208 size 20000 \\m\n"
+    with pytest.raises(TritapeError, match=r"^ulx3s-85f: design must need at most 208 block RAMs, not 240; use fewer"):
+        require_device(BIG, netlist)
+    require_device(replace(BIG, config=Config(groups=4)), "")
+    with pytest.raises(TritapeError, match=r"^icebreaker: design must need at most 5280 LUTs, not about \d+; use fewer groups"):
+        require_device(replace(board("icebreaker"), config=Config(groups=4)), "")

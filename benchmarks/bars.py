@@ -2,7 +2,8 @@
 
     python benchmarks/bars.py [--no-route]
 
-Each row names the command that printed it. `--no-route` leaves place and route (some minutes) out and keeps its last figures.
+Each row names the command that printed it. The numbers of `perf` and `area` are also kept beside it, for `tritape report`.
+`--no-route` leaves place and route (some minutes) out and keeps its last figures.
 """
 
 from __future__ import annotations
@@ -49,6 +50,9 @@ def main() -> None:
             rows.extend(row for row in previous if row["command"] == command)
             return
         result = run(*arguments)
+        if arguments[0] in ("perf", "area"):  # perf-1024.json, area-engine.json
+            what = arguments[arguments.index("--hidden") + 1] if "--hidden" in arguments else arguments[1]
+            (HERE / f"{arguments[0]}-{what}.json").write_text(json.dumps(result, indent=1) + "\n")
         for name, bar, measure, good in wanted:
             value = measure(result)
             rows.append(

@@ -32,7 +32,7 @@ def check_model(board: Board, shape: ModelConfig) -> list[str]:
     words = image_words(shape, config.groups, config.max_rows)
     if words > board.memory_words:
         problems.append(
-            f"tape must be at most {board.memory_bytes} bytes, not {words * config.groups}; {_cure(board, shape)}"
+            f"tape must be at most {board.memory_bytes} bytes, not {words * config.word_bytes}; {_cure(board, shape)}"
         )
     return problems
 

@@ -44,7 +44,10 @@ class Simulation:
     def __init__(
         self, config: Config, trace: Path | None = None, progress: Callable[[str], None] | None = None
     ) -> None:
-        program = build_model(verilog(config), "top", MAIN, trace=trace is not None, defines={"ENGINES": config.engines}, progress=progress)
+        defines = {"ENGINES": config.engines}
+        program = build_model(
+            verilog(config), "top", MAIN, trace=trace is not None, defines=defines, progress=progress
+        )
         self._process = Process([program, trace] if trace else program)
         self._outgoing = b""
         self.cycle = 0

@@ -138,7 +138,8 @@ class HeaderPayload:
     def encode(self) -> bytes:
         """The 64 payload bytes."""
         return _PAYLOAD.pack(
-            self.magic, self.version, self.groups | self.engines - 1 << 8, self.hidden, self.intermediate, self.layers, self.rows, self.vocab,
+            self.magic, self.version, self.groups | self.engines - 1 << 8,
+            self.hidden, self.intermediate, self.layers, self.rows, self.vocab,
             self.prologue_address, self.prologue_words, self.body_address, self.body_words, self.embedding_address,
             self.row_words, self.logit_fraction,
         )  # fmt: skip

@@ -97,7 +97,7 @@ class Board:
     @property
     def memory_bytes(self) -> int:
         """Largest tape image."""
-        return self.memory_words * self.config.groups
+        return self.memory_words * self.config.word_bytes
 
     @property
     def state(self) -> str:

@@ -37,7 +37,7 @@ from tritape.sim.toolchain import require_compiler
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Also write the result as JSON to this file.", callback=output_file)
 ]
-Groups = Annotated[int, typer.Option(help="Byte tables of the engine, that is bytes a word.")]
+Groups = Annotated[int, typer.Option(help="Byte tables of an engine.")]
 
 
 def quantise(checkpoint: Checkpoint) -> QuantisedModel:
@@ -74,6 +74,7 @@ def pack(
         Path, typer.Option("-o", "--output", help="The tape file to write.", callback=output_file)
     ] = Path("model.tape"),
     groups: Groups = 16,
+    engines: Annotated[int, typer.Option(help="Engines that the tape is for; a word has groups times engines bytes.")] = 1,
     rows: Annotated[int, typer.Option(help="Rows a block: the bitstream's row accumulator.")] = DEFAULT_ROWS,
     text: Annotated[
         Path | None,
@@ -83,7 +84,7 @@ def pack(
 ) -> None:
     """Calibrate a checkpoint and lay it out as a tape. A large model is streamed, layer by layer."""
     started = time.perf_counter()
-    Geometry(groups)
+    Geometry(groups, engines)
     characters = None if text is None else _read_text(text)
     model = load_model(checkpoint)
     tokenizer = b"" if model.tokenizer_path is None else model.tokenizer_path.read_bytes()
@@ -95,10 +96,11 @@ def pack(
     with progress("calibrating") as update:
         quantised = quantise_model(model, ids, update)
     with progress("packing") as update:
-        metadata = pack_tape(quantised, output, groups, rows, tokenizer, checkpoint.resolve().name, update)
+        metadata = pack_tape(quantised, output, groups, rows, tokenizer, checkpoint.resolve().name, update, engines)
     result = {
         "image_bytes": metadata["image_bytes"],
         "groups": groups,
+        "engines": engines,
         "ternary_weights": ternary_weights(model.config),
         "residual_fraction": quantised.residual_fraction,
         "logit_fraction": quantised.logit_fraction,
@@ -159,6 +161,7 @@ def inspect(
         "name": file.metadata["name"],
         "checkpoint_sha256": file.metadata["checkpoint_sha256"],
         "groups": groups,
+        "engines": geometry.engines,
         "hidden": header.hidden,
         "intermediate": header.intermediate,
         "layers": header.layers,
@@ -169,7 +172,7 @@ def inspect(
         "image_bytes": len(file.image),
         "words_a_token": streamed,
         "ternary_weights": ternary_weights(model.config),
-        "packing": ideal_cycles(model.config, groups) / streamed,
+        "packing": ideal_cycles(model.config, geometry.word_bytes) / streamed,
         "sections": dict(count),
         "words": dict(words),
     }

@@ -28,6 +28,7 @@ def verilog(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")] = Path("out"),
     groups: Groups = DEFAULT.groups,
     tables_per_filler: Fillers = DEFAULT.tables_per_filler,
+    engines: Engines = DEFAULT.engines,
     serial: Serial = False,
     max_hidden: Annotated[int, typer.Option(help="Largest hidden size.")] = DEFAULT.max_hidden,
     max_intermediate: Annotated[int, typer.Option(help="Largest intermediate size.")] = DEFAULT.max_intermediate,
@@ -41,6 +42,7 @@ def verilog(
     config = Config(
         groups=groups,
         tables_per_filler=tables_per_filler,
+        engines=engines,
         max_hidden=max_hidden,
         max_intermediate=max_intermediate,
         max_layers=max_layers,
@@ -59,8 +61,9 @@ def estimate(
     model: Annotated[str, typer.Argument(help=f"Checkpoint folder, or a shape: {', '.join(PUBLISHED)}.")],
     groups: Groups = DEFAULT.groups,
     tables_per_filler: Fillers = DEFAULT.tables_per_filler,
+    engines: Engines = DEFAULT.engines,
     serial: Serial = False,
-    bandwidth: Annotated[float | None, typer.Option(help="Memory, bytes a second (default: G a cycle).")] = None,
+    bandwidth: Annotated[float | None, typer.Option(help="Memory, bytes a second (default: E G a cycle).")] = None,
     clock: Annotated[float, typer.Option(help="Clock of the engine, Hz.")] = 80e6,
     json_file: JsonFile = None,
 ) -> None:
@@ -69,7 +72,7 @@ def estimate(
         known = ", ".join(PUBLISHED)
         raise TritapeError(f"model must be a checkpoint folder or a shape, not {model!r}; shapes are {known}")
     shape = PUBLISHED.get(model) or ModelConfig.from_file(Path(model) / "config.json")
-    config = Config.for_model(shape, groups, tables_per_filler, serial=serial)
+    config = Config.for_model(shape, groups, tables_per_filler, engines, serial=serial)
     if not clock > 0 or (bandwidth is not None and not bandwidth > 0):
         raise TritapeError(
             f"clock and bandwidth must be positive, not {clock!r} and {bandwidth!r}; give Hz and bytes a second"

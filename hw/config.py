@@ -72,7 +72,8 @@ class Config:
     def for_model(
         cls, shape: ModelConfig, groups: int, tables_per_filler: int = 1, engines: int = 1, *, serial: bool = False
     ) -> Config:
-        """The default limits, raised where a model needs more. Raises TritapeError when it needs more than there can be."""
+        """The default limits, raised where a model needs more, and so many rows a block that fillings hide behind them with
+        several engines. Raises TritapeError when it needs more than there can be."""
         return cls(
             groups=groups,
             tables_per_filler=tables_per_filler,
@@ -81,6 +82,7 @@ class Config:
             max_intermediate=max(cls.max_intermediate, shape.intermediate_size),
             max_layers=max(cls.max_layers, shape.num_hidden_layers),
             max_vocab=max(cls.max_vocab, shape.vocab_size),
+            max_rows=max(cls.max_rows, 512 * engines),
             serial=serial,
         )
 

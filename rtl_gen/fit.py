@@ -29,7 +29,7 @@ def check_model(board: Board, shape: ModelConfig) -> list[str]:
         for field, limit in _LIMITS.items()
         if getattr(shape, field) > getattr(config, limit)
     ]
-    words = image_words(shape, config.groups, config.max_rows)
+    words = image_words(shape, config.groups, config.max_rows, config.engines)
     if words > board.memory_words:
         problems.append(
             f"tape must be at most {board.memory_bytes} bytes, not {words * config.word_bytes}; {_cure(board, shape)}"
@@ -105,7 +105,8 @@ def _cure(board: Board, shape: ModelConfig) -> str:
 
 
 def _fits(board: Board, shape: ModelConfig) -> bool:
-    return image_words(shape, board.config.groups, board.config.max_rows) <= board.memory_words
+    config = board.config
+    return image_words(shape, config.groups, config.max_rows, config.engines) <= board.memory_words
 
 
 def largest_model(board: Board) -> ModelConfig | None:

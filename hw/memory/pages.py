@@ -24,13 +24,13 @@ class PagedMemory(wiring.Component):
         write: In, {address u32, word 8 G bits}; always ready, stored a cycle later. Not while a read is under way.
 
     Streams: `requests.ready` is a register; `words.valid` and its payload are registers.
-    Latency: `LATENCY` = 9 cycles from a request's transfer to its first word.
+    Latency: `LATENCY` = 8 cycles from a request's transfer to its first word.
     Cost: the block RAM; 8 G flip-flops for each page and 24 G for the rest; distributed RAM for `QUEUE` words.
     Tested: G = 4 and 13, pages of 8 to 64 words, 1 to 300 words. `init`: as `OnChipMemory`.
     Errors: `TritapeError` for groups, words or init out of range.
     """
 
-    LATENCY = 9
+    LATENCY = 8
     QUEUE = 16
     """Words in the output queue: more than a read takes, so that credit for the next ones is back in time."""
 
@@ -42,7 +42,9 @@ class PagedMemory(wiring.Component):
         if len(init) > words * groups:
             raise TritapeError(f"init must be at most {words * groups} bytes, not {len(init)}; use a larger memory")
         if page < 2 or page & (page - 1):
-            raise TritapeError(f"page must be a power of two from 2 on, not {page!r}; 1024 is the depth of an ECP5 block RAM")
+            raise TritapeError(
+                f"page must be a power of two from 2 on, not {page!r}; 1024 is the depth of an ECP5 block RAM"
+            )
         self.groups = groups
         self.depth = words
         self.page = page

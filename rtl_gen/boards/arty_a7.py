@@ -5,6 +5,7 @@ from __future__ import annotations
 from amaranth_boards.arty_a7 import ArtyA7_35Platform, ArtyA7_100Platform
 
 from tritape.hw.config import Config
+from tritape.hw.memory.pages import PagedMemory
 from tritape.rtl_gen.boards.board import Board
 
 ARTY_A7_35T = Board(
@@ -26,6 +27,7 @@ ARTY_A7_100T = Board(
     platform=ArtyA7_100Platform,
     config=Config(groups=26, max_hidden=256, max_intermediate=512, max_layers=8, max_vocab=1024),
     memory_words=13_312,
+    make_memory=PagedMemory,
     clock_hz=80_000_000,
     baud=2_000_000,
     link="FT2232H",

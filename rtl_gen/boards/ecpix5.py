@@ -5,6 +5,7 @@ from __future__ import annotations
 from amaranth_boards.ecpix5 import ECPIX585Platform
 
 from tritape.hw.config import Config
+from tritape.hw.memory.pages import PagedMemory
 from tritape.rtl_gen.boards.board import Board
 
 ECPIX5 = Board(
@@ -13,6 +14,7 @@ ECPIX5 = Board(
     platform=ECPIX585Platform,
     config=Config(groups=26, max_hidden=256, max_intermediate=512, max_layers=8, max_vocab=1024),
     memory_words=13_312,
+    make_memory=PagedMemory,
     clock_hz=80_000_000,
     baud=2_000_000,
     link="FT2232H",

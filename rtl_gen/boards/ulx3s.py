@@ -5,6 +5,7 @@ from __future__ import annotations
 from amaranth_boards.ulx3s import ULX3S_25F_Platform, ULX3S_85F_Platform
 
 from tritape.hw.config import Config
+from tritape.hw.memory.pages import PagedMemory
 from tritape.rtl_gen.boards.board import Board
 
 ULX3S_85F = Board(
@@ -13,6 +14,7 @@ ULX3S_85F = Board(
     platform=ULX3S_85F_Platform,
     config=Config(groups=26, max_hidden=256, max_intermediate=512, max_layers=8, max_vocab=1024),
     memory_words=13_312,
+    make_memory=PagedMemory,
     clock_hz=80_000_000,
     baud=2_000_000,
     link="FT231X",

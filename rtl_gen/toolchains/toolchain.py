@@ -97,7 +97,7 @@ class Toolchain(ABC):
     def script(self, memory_styles: Sequence[tuple[str, str]]) -> str:
         """Yosys script from `top.v` to `top.json`; memories whose name matches get that `ram_style`."""
         marks = "".join(f'setattr -set ram_style "{style}" */m:{name}\n' for name, style in memory_styles)
-        return f"read_verilog -sv top.v\nhierarchy -check -top top\n{marks}{SHARE_ADDERS}{self.synthesis} -top top -json top.json\n"
+        return f"read_verilog -sv top.v\nhierarchy -top top\n{marks}{SHARE_ADDERS}{self.synthesis} -top top -json top.json\n"
 
     def place(self, platform: Any, seed: int, mhz: float) -> list[str]:
         """Arguments of `place_tool`, from `top.json` and the constraints to `placed` and `report.json`."""

@@ -4,19 +4,19 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo test test-fast test-boards test-route lint types docs bars bitstreams clean
+.PHONY: demo test test-fast test-long test-route lint types docs bars bitstreams clean
 
 demo: $(VENV)/.ready  ## Text from the embedded model in simulated hardware, every logit checked
 	$(BIN)/tritape generate "It is a truth universally acknowledged, that" --tokens 48 --temperature 0.7 --seed 1
 
 test: $(VENV)/.ready  ## Everything but place and route
-	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not route and not board"
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not route and not long"
 
 test-fast: $(VENV)/.ready  ## Units and model only
-	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not route and not board and not slow"
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not route and not long and not slow"
 
-test-boards: $(VENV)/.ready  ## Text through the large virtual boards, some minutes of compiling
-	$(BIN)/pytest -m board
+test-long: $(VENV)/.ready  ## Text through the boards in Verilator, more widths: minutes of compiling
+	$(BIN)/pytest -m long
 
 test-route: $(VENV)/.ready  ## Place and route, some ten minutes
 	$(BIN)/pytest -m route

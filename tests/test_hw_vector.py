@@ -170,7 +170,9 @@ def test_the_host_takes_every_logit() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("groups", [5, 8, 16])
+@pytest.mark.parametrize(
+    "groups", [5, pytest.param(8, marks=pytest.mark.long), pytest.param(16, marks=pytest.mark.long)]
+)
 def test_other_widths(groups: int) -> None:
     run(model(64, 40, 1, 65), replace(CONFIG, groups=groups, tables_per_filler=groups // 2), [3, 60])
 

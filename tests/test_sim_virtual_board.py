@@ -210,11 +210,11 @@ def test_port_that_is_not_a_device(tmp_path):
         Device.open(str(tmp_path / "file"))
 
 
-LARGE = pytest.mark.board  # minutes of compiling
+LARGE = pytest.mark.long  # minutes of compiling
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param("ulx3s-85f", marks=LARGE), pytest.param("ulx3s-25f", marks=LARGE), "icebreaker"]
+    "name", [pytest.param("ulx3s-85f", marks=LARGE), pytest.param("ulx3s-25f", marks=LARGE), pytest.param("icebreaker", marks=LARGE)]
 )
 def test_text_on_real_boards(name):
     """Each board's own configuration, memory and UART, with a small model: text equals the golden model's."""

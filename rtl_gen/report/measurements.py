@@ -44,7 +44,7 @@ def read_measurements(folder: Path) -> Measurements:
             "give the folder that the --json files were written to"
         )
     found = Measurements()
-    for path in sorted(folder.rglob("*.json")):
+    for path in sorted(folder.glob("*.json")):
         try:
             value = json.loads(path.read_bytes())
         except (ValueError, RecursionError):

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
+from rich.table import Column, Table
 
 from tritape.cli import app
 from tritape.cli.common import console
@@ -74,7 +73,7 @@ def _by_unit(config: Config, family: str, json: Path | None) -> None:
     component = Accelerator(config)
     with console.status("synthesis") as status:
         units = units_area(component, family, open_ports=("probe",), progress=status.update)
-    table = Table("unit", *(Text(name, justify="right") for name in ("LUT4", "carry", "FF", "block RAM", "DSP")))
+    table = Table("unit", *(Column(name, justify="right") for name in ("LUT4", "carry", "FF", "block RAM", "DSP")))
     for unit in units:
         table.add_row(unit.name, *(f"{count:,}" for count in (unit.luts, unit.carries, unit.ffs, unit.brams, unit.dsps)))
     console.print(table)

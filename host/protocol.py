@@ -74,7 +74,8 @@ class Identity:
                 "program a bitstream of this tritape"
             )
         version, configuration, code, *rest = IDENTITY.unpack(data)
-        return cls(version, configuration, code & 0xFF, *rest, engines=(code >> 8) + 1)
+        values = [version, configuration, code & 0xFF, *rest, (code >> 8) + 1]
+        return cls(*values)
 
 
 @dataclass(frozen=True)

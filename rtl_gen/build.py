@@ -154,14 +154,19 @@ def elaborate(board: Board) -> dict[str, str]:
     return {path.name: path.read_text() for path in sorted(folder.iterdir())}
 
 
+_SOURCES = digest(
+    *(path.read_bytes() for part in ("model", "hw", "rtl_gen") for path in sorted((ROOT / part).rglob("*.py")))
+)
+"""Of the sources as they were imported, since somebody may edit them while builds run."""
+
+
 def _source_key(board: Board) -> str:
     values = {field.name: getattr(board, field.name) for field in fields(board)}
     makers = [values.pop(name) for name in ("platform", "make_memory")]
-    sources = sorted(path for part in ("model", "hw", "rtl_gen") for path in (ROOT / part).rglob("*.py"))
     own = [Path(inspect.getfile(maker)) for maker in makers if maker is not None]
     versions = [version(package) for package in ("amaranth", "amaranth-boards")]
     names = [getattr(maker, "__qualname__", "") for maker in makers]
-    return digest(repr(values), *names, *versions, *(path.read_bytes() for path in (*sources, *own)))
+    return digest(repr(values), *names, *versions, _SOURCES, *(path.read_bytes() for path in own))
 
 
 def _route(board: Board, seeds: int, jobs: int, tell: Callable[..., None]) -> tuple[Board, Routed]:

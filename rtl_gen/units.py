@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -72,7 +72,7 @@ def units_area(
     return count_units(json.loads((cached("units", key, synthesis) / "stat.json").read_text()), kinds, depth)
 
 
-def count_units(stat: dict[str, Any], kinds: dict[str, tuple[str, ...]], depth: int) -> list[UnitArea]:
+def count_units(stat: dict[str, Any], kinds: Mapping[str, tuple[str, ...]], depth: int) -> list[UnitArea]:
     """Cells by unit of the JSON that Yosys's `stat` prints for a hierarchy whose modules are named by their path."""
     cells = {
         name.lstrip("\\"): {cell.lstrip("\\"): count for cell, count in module["num_cells_by_type"].items()}

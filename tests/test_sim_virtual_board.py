@@ -214,7 +214,7 @@ LARGE = pytest.mark.long  # minutes of compiling
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param("ulx3s-85f", marks=LARGE), pytest.param("ulx3s-25f", marks=LARGE), pytest.param("icebreaker", marks=LARGE)]
+    "name", [pytest.param(name, marks=LARGE) for name in ("ulx3s-85f", "ulx3s-25f", "icebreaker")]
 )
 def test_text_on_real_boards(name):
     """Each board's own configuration, memory and UART, with a small model: text equals the golden model's."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFO
@@ -77,7 +79,9 @@ class VectorScalar(wiring.Component):
         return (engines - 1).bit_length()
 
     @staticmethod
-    def _level(m: Module, name: str, width: int, values: list[Value], join) -> list[Value]:  # type: ignore[no-untyped-def]
+    def _level(
+        m: Module, name: str, width: int, values: list[Value], join: Callable[[Value, Value], Value]
+    ) -> list[Value]:
         """One registered level of a tree."""
         joined = [join(a, b) for a, b in zip(values[::2], values[1::2])] + values[len(values) // 2 * 2 :]
         registers: list[Value] = [Signal(width, name=f"{name}_{index}") for index in range(len(joined))]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth.hdl import Module, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -88,7 +90,7 @@ class Lane(wiring.Component):
         m.submodules.mlgru = mlgru = MLGRU(config.groups, hidden, config.max_layers)
         m.submodules.mixer = mixer = ChannelMixer()
         m.submodules.embedding = embedding = Embedding(config.groups)
-        units = {
+        units: dict[str, Any] = {
             "residual": residual, "norm": norm, "dequantiser": dequantiser, "mlgru": mlgru, "mixer": mixer,
             "embedding": embedding,
         }  # fmt: skip

@@ -22,7 +22,8 @@ class VectorSignature(wiring.Signature):
     Streams for the host: logits, Out, s18: while logits_enable, every logit, and the head waits until it is taken.
     The recurrent state for the host, while no token runs: while state_access is high state_value is what stands at
     state_address
-    (layer * hidden + j; with E lanes, of a lane, and the lane in the low bits), 5 cycles later at most; state_write with it stores state_data.
+    (layer * hidden + j; with E lanes, of a lane, and the lane in the low bits), 5 cycles later at most;
+    state_write with it stores state_data.
     Plain: inv_temperature, seed, reseed (`Sampler`); norm_done, a pulse for each PREP that is finished; for simulation the
     `TAPS`, each with
     _valid, E elements but for the logit: dequantised (or raw) rows, elements of x and v as they are written, logits;

@@ -108,17 +108,17 @@ class SerialVector(wiring.Component):
                 # 2^15 - lb is a number of 16 bits, h - c one of 19
                 m.d.comb += alu.a.eq(held)
         with m.Switch(operation.b):
-            for choice, source in (
+            for factor_choice, source in (
                 (B.ONE, 1), (B.FACTOR, factor), (B.SIGMA, sigma), (B.RESULT, alu.result), (B.GAIN, gains.as_signed()),
             ):  # fmt: skip
-                with m.Case(choice):
+                with m.Case(factor_choice):
                     m.d.comb += alu.b.eq(source)
         with m.Switch(operation.shift):
-            for choice, amount in (
+            for shift_choice, amount in (
                 (Shift.SCALE, scale.shift), (Shift.OUTPUT, output_shift), (Shift.FRACTION, 15),
                 (Shift.QUANTISE, 9 + scalar.reciprocal.payload.e), (Shift.EMBEDDING, 8),
             ):  # fmt: skip
-                with m.Case(choice):
+                with m.Case(shift_choice):
                     m.d.comb += alu.shift.eq(amount)
 
         # Results: `use` goes along with the operands.

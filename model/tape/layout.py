@@ -154,7 +154,8 @@ class HeaderPayload:
         """Parse 64 payload bytes; magic and version are not judged here."""
         fields = _PAYLOAD.unpack(data)
         width, engines = fields[2] & 0xFF, (fields[2] >> 8) + 1
-        return cls(width, *fields[3:], engines, *fields[:2])  # magic and version come first in the bytes
+        values = [width, *fields[3:], engines, *fields[:2]]  # magic and version come first in the bytes
+        return cls(*values)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Measurements:
 
 
 def read_measurements(folder: Path) -> Measurements:
-    """All JSON files of a folder and the folders in it. Raises TritapeError for a missing folder or a damaged file."""
+    """All JSON files of a folder. Raises TritapeError for a missing folder or a damaged file."""
     if not folder.is_dir():
         raise TritapeError(
             f"{folder}: measurements must be a folder, not {'a file' if folder.exists() else 'missing'}; "

@@ -59,8 +59,10 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "magic"),
-    [("ulx3s-25f", b"\xff\x00"), ("icebreaker", b"\x7e\xaa\x99\x7e"), ("upduino-v3", b"\x7e\xaa\x99\x7e"),
-     ("tang-nano-9k", b"1111"), ("tang-primer-20k", b"1111")],
+    [("ulx3s-25f", b"\xff\x00"), ("icebreaker", b"\x7e\xaa\x99\x7e"),
+     pytest.param("upduino-v3", b"\x7e\xaa\x99\x7e", marks=pytest.mark.route),
+     pytest.param("tang-nano-9k", b"1111", marks=pytest.mark.route),
+     pytest.param("tang-primer-20k", b"1111", marks=pytest.mark.route)],
 )  # fmt: skip
 def test_every_open_family(small: None, tmp_path: Path, name: str, magic: bytes) -> None:
     told = []

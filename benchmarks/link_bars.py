@@ -95,6 +95,7 @@ def cuts(simulation: Simulation, model: QuantisedModel, count: int) -> dict[str,
 
 
 def main() -> None:
+    """Run both bars on the simulated device and print them as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bytes", type=int, default=1 << 20)
     parser.add_argument("--tokens", type=int, default=200)

@@ -148,7 +148,7 @@ def inspect(
     """Check every CRC of a tape and say what is on it."""
     file = read_tape(tape)
     groups = file.metadata["groups"]
-    geometry = Geometry(groups, file.metadata["engines"])
+    geometry = file.geometry
     header = read_header(file.image, geometry, str(tape))
     words: Counter[str] = Counter()
     count: Counter[str] = Counter()

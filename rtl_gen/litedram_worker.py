@@ -103,6 +103,7 @@ def generate(spec: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def main() -> None:
+    """Generate the core that the JSON file argv[1] describes into the folder argv[2]."""
     spec, folder = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
     text, description = generate(spec)
     (folder / "core.v").write_text(text)

@@ -364,6 +364,7 @@ def _header(path: Path) -> bytes:
 
 
 def read_text(corpus: Path, name: str, part: str) -> str:
+    """Text `name`.`part` of a fetched corpus. Raises TritapeError if it is not there."""
     path = corpus / f"{name}.{part}.txt"
     if not path.is_file():
         raise TritapeError(f"{path}: text must exist, not be missing; run `tritape-train fetch` first")

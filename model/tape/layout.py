@@ -343,7 +343,7 @@ class TapeFile:
     @property
     def geometry(self) -> Geometry:
         """Groups and engines that it is packed for."""
-        return Geometry(self.metadata["groups"], self.metadata["engines"])
+        return Geometry(self.metadata["groups"], self.metadata.get("engines", 1))  # absent before there were several
 
     def release(self) -> None:
         """Give the memory of a mapped image back until it is read again."""

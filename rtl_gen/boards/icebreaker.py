@@ -14,20 +14,23 @@ def spram(groups: int, _words: int) -> SpramMemory:
     return SpramMemory(groups, primitive=None)
 
 
+UP5K = Config(
+    groups=4,
+    tables_per_filler=2,
+    max_hidden=128,
+    max_intermediate=320,
+    max_layers=4,
+    max_vocab=512,
+    max_rows=512,
+    serial=True,
+)
+"""What an iCE40UP5K has room for."""
+
 ICEBREAKER = Board(
     name="icebreaker",
     title="1BitSquared iCEBreaker",
     platform=ICEBreakerPlatform,
-    config=Config(
-        groups=4,
-        tables_per_filler=2,
-        max_hidden=128,
-        max_intermediate=320,
-        max_layers=4,
-        max_vocab=512,
-        max_rows=512,
-        serial=True,
-    ),
+    config=UP5K,
     memory_words=32_768,
     make_memory=spram,
     clock_hz=24_000_000,

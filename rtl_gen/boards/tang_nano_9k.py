@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from amaranth_boards.tang_nano_9k import TangNano9kPlatform
 
-from tritape.hw.config import Config
 from tritape.rtl_gen.boards.board import Board
+from tritape.rtl_gen.boards.icebreaker import UP5K
 
 TANG_NANO_9K = Board(
     name="tang-nano-9k",
     title="Sipeed Tang Nano 9K",
     platform=TangNano9kPlatform,
-    config=Config(
-        groups=4,
-        tables_per_filler=2,
-        max_hidden=128,
-        max_intermediate=320,
-        max_layers=4,
-        max_vocab=512,
-        max_rows=512,
-        serial=True,
-    ),
+    config=UP5K,
     memory_words=6_144,
     clock_hz=54_000_000,
     baud=1_000_000,

@@ -13,9 +13,8 @@ from amaranth.build import Attrs
 from amaranth_boards.resources import UARTResource
 from amaranth_boards.upduino_v3 import UpduinoV3Platform
 
-from tritape.hw.config import Config
 from tritape.rtl_gen.boards.board import Board
-from tritape.rtl_gen.boards.icebreaker import spram
+from tritape.rtl_gen.boards.icebreaker import UP5K, spram
 
 
 def platform() -> Any:
@@ -29,16 +28,7 @@ UPDUINO_V3 = Board(
     name="upduino-v3",
     title="tinyVision.ai UPduino 3",
     platform=platform,
-    config=Config(
-        groups=4,
-        tables_per_filler=2,
-        max_hidden=128,
-        max_intermediate=320,
-        max_layers=4,
-        max_vocab=512,
-        max_rows=512,
-        serial=True,
-    ),
+    config=UP5K,
     memory_words=32_768,
     make_memory=spram,
     clock_hz=24_000_000,

@@ -177,12 +177,12 @@ def test_other_widths(groups: int) -> None:
     run(model(64, 40, 1, 65), replace(CONFIG, groups=groups, tables_per_filler=groups // 2), [3, 60])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_shortest_vectors() -> None:
     run(model(2, 1, 2, 1), replace(CONFIG, max_hidden=1, max_intermediate=1, max_vocab=2), [1, 0, 1])
 
 
-@pytest.mark.parametrize("tables_per_filler", [1, 4])
+@pytest.mark.parametrize("tables_per_filler", [1, pytest.param(4, marks=pytest.mark.long)])
 def test_cycle_model(tables_per_filler: int) -> None:
     """The second of two tokens takes what `tritape estimate` says, within one percent."""
     quantised = model(97, 40, 1, 65)

@@ -156,7 +156,9 @@ class Counted(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.engine = engine = self.engine
-        for name in ("activations", "commands", "weights"):
+        for lane, activations in zip(self.activations, engine.activations):
+            wiring.connect(m, wiring.flipped(lane), activations)
+        for name in ("commands", "weights"):
             wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(engine, name))
         wiring.connect(m, engine.rows, wiring.flipped(self.rows))
         states = [getattr(engine, name) for name in STATUS]

@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 TRITAPE = str(Path(sys.executable).parent / "tritape")
 REFERENCE = "tests/data/mmfreelm-tiny"
-DEFAULT = "model/data/austen-128x4"
+DEFAULT = "model/data/small"
 SHAPES = [(40, 65, 1, 97), (64, 256, 2, 256), (128, 512, 4, 512), (320, 800, 1, 1000), (1024, 2816, 1, 2048)]
 
 Measure = Callable[[dict[str, Any]], Any]

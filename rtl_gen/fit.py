@@ -64,13 +64,17 @@ def require_device(board: Board, netlist: str) -> None:
 
 def block_rams(netlist: str, bits: int, elsewhere: Sequence[str] = ()) -> int:
     """Block RAMs of `bits` bits, of the width that needs fewest, that the memories of an RTLIL netlist need, without those
-    of the names or patterns in `elsewhere`."""
+    that a pattern in `elsewhere` names (`NAME` or `MODULE/NAME`)."""
     parity = bits % 9 == 0  # widths above 8 then have a ninth bit a byte; iCE40 has neither that nor distributed RAM
     widths = (36, 18, 9, 4, 2, 1) if parity else (16, 8, 4, 2, 1)
-    total = 0
-    for *shape, name in re.findall(r"^\s*memory width (\d+) size (\d+) \\(\S+)", netlist, re.MULTILINE):
-        width, depth = map(int, shape)
-        if any(fnmatchcase(name, pattern) for pattern in elsewhere):
+    patterns = [pattern if "/" in pattern else f"*/{pattern}" for pattern in elsewhere]
+    total, module = 0, ""
+    for found in re.finditer(r"^(?:module \\(\S+)|\s*memory width (\d+) size (\d+) \\(\S+))", netlist, re.MULTILINE):
+        if found[1]:
+            module = found[1]
+            continue
+        width, depth = int(found[2]), int(found[3])
+        if any(fnmatchcase(f"{module}/{found[4]}", pattern) for pattern in patterns):
             continue
         blocks = min(
             -(-width // w) * -(-depth // ((bits if w > 8 or not parity else bits * 8 // 9) // w)) for w in widths

@@ -63,7 +63,7 @@ def client(served: Served) -> Iterator[openai.OpenAI]:
         served,
         served.codec,
         "austen",
-        vocab_size=512,
+        vocab_size=1024,
         logit_fraction=served.logit_fraction,
         eject=lambda: served.ejected.append(served.generated),
     )
@@ -152,8 +152,8 @@ def test_a_client_that_hangs_up_frees_the_device(client, served):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"prompt": ""}, "prompt must have tokens from 0 to 511"),
-        ({"prompt": [512]}, "prompt must have tokens from 0 to 511"),
+        ({"prompt": ""}, "prompt must have tokens from 0 to 1023"),
+        ({"prompt": [1024]}, "prompt must have tokens from 0 to 1023"),
         ({"max_tokens": 0}, "max_tokens: Input should be greater than or equal to 1"),
         ({"n": 2}, "n: Input should be less than or equal to 1"),
         ({"temperature": 1e-9}, "temperature must be 0 or from"),

@@ -88,9 +88,9 @@ def test_reads_the_embedded_checkpoint() -> None:
     checkpoint = load_checkpoint(default_model_path())
     assert checkpoint.tokenizer_path == default_model_path() / "tokenizer.json"
     linear = checkpoint.bitlinear("model.layers.2.mlp.down_proj")
-    assert linear.weights.shape == (128, 512)
+    assert linear.weights.shape == (130, 390)
     assert linear.weights.dtype == np.int8
-    assert linear.gain.shape == (512,)
+    assert linear.gain.shape == (390,)
     # The stored latents are canonical: every one is 0 or one magnitude, so quantising must not move any.
     latent = checkpoint.tensor("model.layers.2.mlp.down_proj.weight")
     np.testing.assert_array_equal(np.sign(latent), linear.weights)

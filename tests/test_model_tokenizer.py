@@ -17,7 +17,7 @@ from tritape.model.errors import TritapeError
 from tritape.model.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
 
 TINY = Path(__file__).parent / "data" / "mmfreelm-tiny"
-AUSTEN = Tokenizer(default_model_path() / "tokenizer.json", 512)
+AUSTEN = Tokenizer(default_model_path().parent / "austen-128x4" / "tokenizer.json", 512)  # spells any byte
 UNICODE = st.text(st.characters(codec="utf-8"))
 
 
@@ -86,9 +86,9 @@ def test_other_vocabularies_need_a_tokenizer() -> None:
 
 def test_refuses_a_tokenizer_with_more_ids_than_the_model() -> None:
     with pytest.raises(
-        TritapeError, match=r"tokenizer\.json: token ids must be below vocab_size 511, not 511; use the"
+        TritapeError, match=r"tokenizer\.json: token ids must be below vocab_size 1023, not 1023; use the"
     ):
-        Tokenizer(default_model_path() / "tokenizer.json", 511)
+        Tokenizer(default_model_path() / "tokenizer.json", 1023)
 
 
 def test_refuses_damaged_files(tmp_path: Path) -> None:

@@ -26,11 +26,11 @@ ARTY_A7_100T = Board(
     title="Digilent Arty A7-100T",
     platform=ArtyA7_100Platform,
     config=Config(groups=26, max_hidden=256, max_intermediate=512, max_layers=8, max_vocab=1024),
-    memory_words=13_312,
+    memory_words=14_848,
     make_memory=PagedMemory,
     clock_hz=80_000_000,
     baud=2_000_000,
     link="FT2232H",
-    model="austen-128x4",
+    model="small",
     leds=(("led", 0), ("led", 1)),
 )

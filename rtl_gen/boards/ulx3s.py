@@ -12,14 +12,15 @@ ULX3S_85F = Board(
     name="ulx3s-85f",
     title="Radiona ULX3S with LFE5U-85F",
     platform=ULX3S_85F_Platform,
-    config=Config(groups=26, max_hidden=256, max_intermediate=512, max_layers=8, max_vocab=1024),
-    memory_words=13_312,
+    config=Config(groups=26, max_hidden=256, max_intermediate=512, max_layers=4, max_vocab=1024),
+    memory_words=14_848,
     make_memory=PagedMemory,
-    clock_hz=65_000_000,
+    clock_hz=75_000_000,
     baud=2_000_000,
     link="FT231X",
-    model="austen-128x4",
+    model="small",
     leds=(("led", 0), ("led", 1)),
+    memory_styles=(("*_gains/memory", "distributed"), ("script", "logic"), ("table", "logic")),
 )
 
 ULX3S_25F = Board(

@@ -95,8 +95,11 @@ class Toolchain(ABC):
     """The Yosys command from the elaborated design to `top.json`."""
 
     def script(self, memory_styles: Sequence[tuple[str, str]]) -> str:
-        """Yosys script from `top.v` to `top.json`; memories whose name matches get that `ram_style`."""
-        marks = "".join(f'setattr -set ram_style "{style}" */m:{name}\n' for name, style in memory_styles)
+        """Yosys script from `top.v` to `top.json`; memories that match (`Board.memory_styles`) get that `ram_style`."""
+        marks = ""
+        for pattern, style in memory_styles:
+            module, _, name = ("*/" + pattern).rpartition("/")
+            marks += f'setattr -set ram_style "{style}" {module.rpartition("/")[2]}/m:{name}\n'
         return f"read_verilog -sv top.v\nhierarchy -top top\n{marks}{SHARE_ADDERS}{self.synthesis} -top top -json top.json\n"
 
     def place(self, platform: Any, seed: int, mhz: float) -> list[str]:

@@ -15,7 +15,7 @@ ULX3S_85F = Board(
     config=Config(groups=26, max_hidden=256, max_intermediate=512, max_layers=4, max_vocab=1024),
     memory_words=14_848,
     make_memory=PagedMemory,
-    clock_hz=75_000_000,
+    clock_hz=56_250_000,
     baud=2_000_000,
     link="FT231X",
     model="small",

@@ -29,6 +29,7 @@ GROUPS: list[str] = [
     "model",
     "generate",
     "rtl",
+    "perf",
     "area",
     "report",
     "build",

@@ -75,7 +75,9 @@ def _by_unit(config: Config, family: str, json: Path | None) -> None:
         units = units_area(component, family, open_ports=("probe",), progress=status.update)
     table = Table("unit", *(Column(name, justify="right") for name in ("LUT4", "carry", "FF", "block RAM", "DSP")))
     for unit in units:
-        table.add_row(unit.name, *(f"{count:,}" for count in (unit.luts, unit.carries, unit.ffs, unit.brams, unit.dsps)))
+        table.add_row(
+            unit.name, *(f"{count:,}" for count in (unit.luts, unit.carries, unit.ffs, unit.brams, unit.dsps))
+        )
     console.print(table)
     if json is not None:
         with replacing(json) as stream:

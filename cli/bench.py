@@ -49,7 +49,7 @@ def bench(
         raise TritapeError("a plot must have a power source, not none; add --power")
     if not 0 <= idle <= 3600:
         raise TritapeError(f"idle must be from 0 to 3600 seconds, not {idle}; choose another")
-    source = find_model(model)
+    source = find_model(model, board)
     ids = source.codec.encode(prompt)
     settings = {"tokens": tokens, "generations": generations, "warm_up": warm_up, "idle_s": idle}
     result: dict[str, Any] = {"model": source.name, "prompt_tokens": len(ids)}

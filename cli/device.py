@@ -30,7 +30,10 @@ BoardName = Annotated[
     str | None, typer.Option("--board", "-b", help="Insist on this board's bitstream, and use its baud rate.")
 ]
 Baud = Annotated[int | None, typer.Option(help="Bits a second of the port (default: the board's, else 1,000,000).")]
-ModelPath = Annotated[Path | None, typer.Option("--model", "-m", help="Checkpoint folder or tape (default: embedded).")]
+ModelPath = Annotated[
+    Path | None,
+    typer.Option("--model", "-m", help="Checkpoint folder or tape (default: the one for --board, else small)."),
+]
 Temperature = Annotated[float, typer.Option("--temperature", "-t", help="0 is greedy.")]
 Seed = Annotated[int, typer.Option(help="Seed of the sampler, 0 to 2^32 - 1.")]
 
@@ -51,8 +54,11 @@ class Source:
     """The tape file, or None for a checkpoint that is still to be packed."""
 
 
-def find_model(path: Path | None) -> Source:
-    """The model at a path: a tape file or a checkpoint folder; None is the embedded one. Raises TritapeError."""
+def find_model(path: Path | None, board: str | None = None) -> Source:
+    """The model at a path: a tape file or a checkpoint folder; None is the embedded one that is meant for `board`, or the
+    default model. Raises TritapeError."""
+    if path is None and board is not None:
+        path = default_model_path().parent / find_board(board).model
     if path is not None and path.is_file():
         tape, name = read_tape(path), str(path)
         config = ModelConfig.from_dict(tape.metadata["config"], name)

@@ -74,7 +74,9 @@ def pack(
         Path, typer.Option("-o", "--output", help="The tape file to write.", callback=output_file)
     ] = Path("model.tape"),
     groups: Groups = 16,
-    engines: Annotated[int, typer.Option(help="Engines that the tape is for; a word has groups times engines bytes.")] = 1,
+    engines: Annotated[
+        int, typer.Option(help="Engines that the tape is for; a word has groups times engines bytes.")
+    ] = 1,
     rows: Annotated[int, typer.Option(help="Rows a block: the bitstream's row accumulator.")] = DEFAULT_ROWS,
     text: Annotated[
         Path | None,

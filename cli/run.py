@@ -48,7 +48,7 @@ def run(
     json_file: JsonFile = None,
 ) -> None:
     """Generate text on a board. The model is loaded first, unless it is there already."""
-    source = find_model(model)
+    source = find_model(model, board)
     ids = _check(source, prompt, tokens)
     with open_device(port, board, baud) as device:
         load(device, source)
@@ -100,7 +100,7 @@ def chat(
     baud: Baud = None,
 ) -> None:
     """Write with a model in turns. The recurrent state is the whole memory of a conversation: a file of a few kilobytes."""
-    source = find_model(model)
+    source = find_model(model, board)
     with open_device(port, board, baud) as device:
         load(device, source)
         set_sampler(device, temperature, seed)

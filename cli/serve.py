@@ -30,7 +30,7 @@ def serve(
         raise TritapeError(
             "fastapi and uvicorn must be installed, not missing; run: pip install 'tritape[serve]'"
         ) from None
-    source = find_model(model)
+    source = find_model(model, board)
     with open_device(port, board, baud) as device:
         load(device, source)
         lost = False

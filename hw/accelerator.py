@@ -17,6 +17,7 @@ from tritape.hw.tape.sequencer import Sequencer
 from tritape.hw.vector.pipelined import PipelinedVector
 from tritape.hw.vector.ports import SATURATED, TAPS
 from tritape.hw.vector.serial import SerialVector
+from tritape.model.errors import TritapeError
 
 COUNTERS = (
     "running",  # cycles from a token's start to its result
@@ -70,10 +71,15 @@ class Accelerator(wiring.Component):
 
     `memory_words` is what IDENTIFY reports. One bitstream runs any tape within the limits of `config`. Stream rules: those
     of amaranth.lib.stream. Tested: whole tokens of several models, bit for bit against the golden model, under random
-    stalls of memory and host (tests/test_hw_accelerator.py). Source: docs/architecture.md, docs/contract.md.
+    stalls of memory and host (tests/test_hw_accelerator.py). Raises `TritapeError` for several tracks.
+    Source: docs/architecture.md, docs/contract.md.
     """
 
     def __init__(self, config: Config, *, memory_words: int = (1 << 32) - 1) -> None:
+        if config.tracks != 1:
+            raise TritapeError(
+                f"tracks must be 1 in an accelerator with a host link, not {config.tracks!r}; several have a TrackAccelerator"
+            )
         self.config = config
         self.memory_words = memory_words
         super().__init__(

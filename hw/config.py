@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tritape.model.checkpoint import ModelConfig
 
 TRITS = 5  # ternary digits of a weight byte, so activations of one table
+MAX_TRACKS = 16
 _FIELD_MAX = (1 << 16) - 1  # tiles and rows travel in 16-bit fields of the tape
 
 
@@ -37,6 +38,8 @@ class Config:
     """Rows of one matrix block, the size of the accumulator memory."""
     serial: bool = False
     """Everything behind the engine in one unit with one multiplier, greedy, and few counters: slower, a third of the cells."""
+    tracks: int = 1
+    """T: tokens that one pass over the tape serves, each with an engine and a vector path of its own (decision 0006)."""
 
     def __post_init__(self) -> None:
         limits = {
@@ -48,6 +51,7 @@ class Config:
             "max_layers": (1, _FIELD_MAX),
             "max_vocab": (1, 1 << 16),
             "max_rows": (1, _FIELD_MAX),
+            "tracks": (1, MAX_TRACKS),
         }
         if type(self.serial) is not bool:
             raise TritapeError(f"serial must be True or False, not {self.serial!r}; choose one")
@@ -66,11 +70,24 @@ class Config:
                 "keep within that range"
             )
         if self.serial and self.engines != 1:
-            raise TritapeError(f"engines must be 1 in a serial configuration, not {self.engines!r}; take away one of the two")
+            raise TritapeError(
+                f"engines must be 1 in a serial configuration, not {self.engines!r}; take away one of the two"
+            )
+        if self.serial and self.tracks != 1:
+            raise TritapeError(
+                f"tracks must be 1 in a serial configuration, not {self.tracks!r}; take away one of the two"
+            )
 
     @classmethod
     def for_model(
-        cls, shape: ModelConfig, groups: int, tables_per_filler: int = 1, engines: int = 1, *, serial: bool = False
+        cls,
+        shape: ModelConfig,
+        groups: int,
+        tables_per_filler: int = 1,
+        engines: int = 1,
+        *,
+        serial: bool = False,
+        tracks: int = 1,
     ) -> Config:
         """The default limits, raised where a model needs more, and so many rows a block that fillings hide behind them with
         several engines. Raises TritapeError when it needs more than there can be."""
@@ -84,6 +101,7 @@ class Config:
             max_vocab=max(cls.max_vocab, shape.vocab_size),
             max_rows=max(cls.max_rows, 512 * engines),
             serial=serial,
+            tracks=tracks,
         )
 
     @property
@@ -126,6 +144,9 @@ class Config:
         return self.max_layers * self.max_hidden
 
     def hash64(self) -> int:
-        """64-bit hash of the content: equal configurations give equal numbers in every process and version of Python."""
-        text = ",".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))
+        """64-bit hash of the content: equal configurations give equal numbers in every process and version of Python.
+
+        `tracks` counts only where there are several, since bitstreams are older than the field."""
+        names = [field.name for field in fields(self) if field.name != "tracks" or self.tracks > 1]
+        text = ",".join(f"{name}={getattr(self, name)}" for name in names)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")

@@ -25,6 +25,7 @@ from tritape.hw.norm.vector_scalar import VectorScalar
 from tritape.hw.tape.embedding import Embedding
 from tritape.hw.tape.reader import TapeReader
 from tritape.hw.tape.sequencer import Sequencer
+from tritape.hw.tracks.track import Track
 from tritape.hw.vector import program as serial
 from tritape.hw.vector.serial import SerialVector
 from tritape.model.checkpoint import ModelConfig
@@ -60,6 +61,9 @@ class _Clock:
     config: Config
     now: float = 0.0  # when the sequencer has taken the last word
     word_cycles: float = 1.0  # cycles between words, at least
+    buffer_words: float = 0.0  # that the memory reads ahead while the engine waits
+    ahead: float = 0.0  # of them that are there
+    read_end: float = 0.0  # when the last word was taken
     by_section: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     stream_end: float = 0.0  # when the engine has taken the last row slice
     logits_end: float = 0.0  # when the head has taken the last logit
@@ -73,19 +77,41 @@ class _Clock:
     last_element: float = 0.0  # when the residual unit wrote the last element
     unit_free: float = 0.0  # when the serial vector unit can begin something
 
+    def read(self, words: float, start: float) -> float:
+        """When so many words are taken, the first of them from `start` on: one a cycle while there are words ahead, then as
+        they come."""
+        gain = 1 - 1 / max(self.word_cycles, 1.0)
+        self.ahead = min(self.buffer_words, self.ahead + max(0.0, start - self.read_end) / self.word_cycles)
+        if words * gain < self.ahead:
+            self.ahead -= words * gain
+            self.read_end = start + words
+        else:
+            self.read_end = start + (words - self.ahead * (gain > 0)) * self.word_cycles
+            self.ahead = self.ahead if gain == 0 else 0.0
+        return self.read_end
 
-def estimate_tokens(shape: ModelConfig, config: Config, clock_hz: float, bandwidth: float | None) -> dict[str, Any]:
+
+def estimate_tokens(
+    shape: ModelConfig,
+    config: Config,
+    clock_hz: float,
+    bandwidth: float | None,
+    buffer_bytes: float = 0.0,
+    latency: float = 0.0,
+) -> dict[str, Any]:
     """Cycles, sizes and projected rate of one token.
 
-    bandwidth: bytes a second that the memory delivers, None for one word a cycle. The result is JSON-ready:
+    bandwidth: bytes a second that the memory delivers, None for one word a cycle; buffer_bytes: what it reads ahead; latency:
+    cycles from a token's first request to its words. The result is JSON-ready:
     `cycles_per_token, ideal_cycles, roofline_fraction, tokens_per_second, limited_by, cycles` by kind of section, `tape_bytes,
-    image_bytes, padding, block_rams, luts_estimated`.
+    image_bytes, padding, block_rams, luts_estimated`. With several tracks all but the first and the rate are of a step, and
+    there are `tracks, cycles_per_step`.
     """
     groups = config.groups
     word_cycles = 1.0
     if bandwidth is not None:
         word_cycles = max(1.0, config.word_bytes * clock_hz / bandwidth)
-    cycles, by_section = token_cycles(shape, config, word_cycles)
+    cycles, by_section = token_cycles(shape, config, word_cycles, None, buffer_bytes / config.word_bytes, latency)
     geometry = Geometry(groups, config.engines)
     prologue, body = program(shape, groups, config.max_rows, config.engines)
     words = sum(geometry.section_words(s) for s in prologue + body) + geometry.row_words(shape.hidden_size)
@@ -97,11 +123,15 @@ def estimate_tokens(shape: ModelConfig, config: Config, clock_hz: float, bandwid
     elif padding(shape, groups) > MAX_PADDING:
         better = min(range(max(4, groups * 3 // 4), groups * 5 // 4 + 1), key=lambda other: padding(shape, other))
         limited = f"padding to tiles of {config.tile}; G = {better} pads {padding(shape, better):.1%}"
+    tracks = {}
+    if config.tracks > 1:
+        tracks = {"tracks": config.tracks, "cycles_per_step": round(cycles)}
     return {
-        "cycles_per_token": round(cycles),
+        "cycles_per_token": round(cycles / config.tracks),
         "ideal_cycles": ideal,
         "roofline_fraction": ideal / cycles,
-        "tokens_per_second": clock_hz / cycles,
+        "tokens_per_second": config.tracks * clock_hz / cycles,
+        **tracks,
         "clock_hz": clock_hz,
         "limited_by": limited,
         "cycles": {name: round(value) for name, value in by_section.items()},
@@ -128,30 +158,33 @@ def token_cycles(
     config: Config,
     word_cycles: float = 1.0,
     on_section: Callable[[Section, float, float], None] | None = None,
+    buffer_words: float = 0.0,
+    latency: float = 0.0,
 ) -> tuple[float, dict[str, float]]:
-    """(cycles from a token's start to its result, cycles by projection or kind of section).
+    """(cycles from a token's start to its result, cycles by projection or kind of section); with several tracks, of a step.
 
     `on_section(section, start, end)` is told of every section of the body, in cycles.
     """
     geometry = Geometry(config.groups, config.engines)
     prologue, body = program(shape, config.groups, config.max_rows, config.engines)
-    clock = _Clock(config, word_cycles=word_cycles)
+    clock = _Clock(config, word_cycles=word_cycles, buffer_words=buffer_words)
     # The prologue was read while the token before ended: its PREP listens, and EMBED waits for the row.
     clock.listening = next(section for section in prologue if section.opcode == Opcode.PREP)
-    start = TapeReader.LATENCY + 3
+    start = TapeReader.LATENCY + 3 + latency
     row = Embedding.LATENCY + Residual.LATENCY
     hidden = geometry.lane(shape.hidden_size)
-    clock.now = start + max(hidden, geometry.row_words(shape.hidden_size) * word_cycles)
-    clock.by_section["EMBED"] = clock.now
+    rows = geometry.row_words(shape.hidden_size) * word_cycles
+    clock.now = start + (max(hidden, rows) if config.tracks == 1 else config.tracks * rows)
+    clock.by_section["EMBED"] = clock.read_end = clock.now
     if config.serial:
         clock.now = max(clock.now, start + shape.hidden_size)
         clock.unit_free = clock.now + _serial(clock, "embed", shape.hidden_size)
         _vector_ready(clock, clock.unit_free)
     else:
-        _vector_ready(clock, start + row + hidden)
+        _vector_ready(clock, start + row + hidden + (config.tracks - 1) * rows)
     for section in body:
         before = max(clock.now, clock.stream_end)
-        clock.now += (geometry.header_words * word_cycles) + Sequencer.OVERHEAD
+        clock.now = clock.read(geometry.header_words, clock.now) + Sequencer.OVERHEAD
         if section.opcode == Opcode.PREP:
             _prepare(clock, section)
         elif section.opcode == Opcode.MATVEC:
@@ -160,8 +193,8 @@ def token_cycles(
             clock.now = max(clock.now, clock.unit_free) + section.payload * max(word_cycles, config.groups // 2)
             clock.unit_free = clock.now
         else:
-            clock.now += section.payload * word_cycles
-        clock.now += word_cycles  # CRC
+            clock.now = clock.read(section.payload, clock.now)
+        clock.now = clock.read(1, clock.now)  # CRC
         name = section.what.split(".")[-1] if section.opcode == Opcode.MATVEC else section.opcode.name
         after = max(clock.now, clock.stream_end)
         clock.by_section[name] += after - before
@@ -198,7 +231,9 @@ def _quantise(clock: _Clock, section: Section, statistics_end: float) -> None:
     if clock.config.serial:
         _serial_quantise(clock, section)
         return
-    first = statistics_end + RMSNorm.STATISTICS_LATENCY + VectorScalar.level_count(clock.config.engines) + NORMALISE_CYCLES
+    first = (
+        statistics_end + RMSNorm.STATISTICS_LATENCY + VectorScalar.level_count(clock.config.engines) + NORMALISE_CYCLES
+    )
     clock.activations[section.what] = first, section.length, 1
     clock.norm_free = first + section.length
 
@@ -215,21 +250,22 @@ def _stream(clock: _Clock, section: Section) -> None:
         begin = max(clock.fill_start + fill, clock.bank_free[clock.bank], dispatched, activations)
         clock.fill_start = begin
         stream = max(begin + fill, clock.stream_end, clock.now)
-        clock.stream_end = clock.now = stream + section.rows * clock.word_cycles
+        clock.stream_end = clock.now = clock.read(section.rows, stream)
         clock.bank_free[clock.bank] = clock.stream_end
         clock.bank ^= 1
         dispatched = 0.0
     if config.serial:
         _serial_rows(clock, section, stream)
         return
+    behind = pipeline_cycles(config) + (Track.ROW_CYCLES if config.tracks > 1 else 0)
     if section.mode == MatvecMode.LOGITS:
         # The head takes one logit a cycle: with several lanes it falls behind while the last tile of a block streams.
-        delay = pipeline_cycles(config) + Dequantiser.LATENCY + (RowSerialiser.LATENCY if config.engines > 1 else 0)
+        delay = behind + Dequantiser.LATENCY + (RowSerialiser.LATENCY if config.engines > 1 else 0)
         begun = max(stream + clock.word_cycles + delay, clock.logits_end)
         clock.logits_end = max(clock.stream_end + delay, begun + section.rows * config.engines - 1)
     if not section.flags & 2:
         return
-    rows_end = clock.stream_end + pipeline_cycles(config) + Dequantiser.LATENCY
+    rows_end = clock.stream_end + behind + Dequantiser.LATENCY
     if section.mode == MatvecMode.RESIDUAL:
         _vector_ready(clock, rows_end + Residual.LATENCY)
     elif section.mode == MatvecMode.G:
@@ -302,9 +338,11 @@ def block_rams(config: Config) -> int:
     if config.serial:
         values = config.state_elements + config.max_hidden + config.max_intermediate
         return sum((*common, blocks(18, values), blocks(16, 4 * config.max_length + config.max_hidden)))
-    return sum(
+    row = blocks(8 * config.word_bytes, -(-config.max_hidden // config.word_bytes)) if config.tracks > 1 else 0
+    return config.tracks * sum(
         (
             *common,
+            row,
             2 * blocks(16 * (groups // 2), gain_words),
             blocks(16 * (groups // 2), gain_words // 2),  # lower bound
             blocks(18, config.max_hidden + config.max_intermediate),
@@ -318,9 +356,12 @@ def block_rams(config: Config) -> int:
 
 def luts(config: Config) -> int:
     """LUT4 equivalents of the accelerator on an ECP5: exact at G = 16 (`tritape area accelerator`), rough elsewhere."""
-    return (LUTS_SERIAL_BASE if config.serial else LUTS_BASE) + LUTS_PER_GROUP * config.groups
+    if config.serial:
+        return LUTS_SERIAL_BASE + LUTS_PER_GROUP * config.groups
+    return LUTS_SHARED + config.tracks * (LUTS_BASE - LUTS_SHARED + LUTS_PER_GROUP * config.groups)
 
 
 LUTS_BASE = 7000
+LUTS_SHARED = 2000  # of these in the sequencer, the reader and the host link, which several tracks share
 LUTS_SERIAL_BASE = 3100
 LUTS_PER_GROUP = 110

@@ -24,6 +24,7 @@ from tritape.model.quantised import QuantisedModel
 from tritape.model.tape.assembler import image
 from tritape.model.tape.layout import ideal_cycles
 from tritape.sim.fast.build import build_model
+from tritape.sim.fast.memory import CODES, IDEAL, Memory
 from tritape.sim.fast.runner import Process
 from tritape.sim.fast.top import verilog
 
@@ -33,26 +34,41 @@ RETRY_S = 1.0
 
 
 class Simulation:
-    """The accelerator in Verilator behind an ideal memory of one word a cycle: a `Transport` for `host.Device`.
+    """The accelerator in Verilator behind a memory, an ideal one of one word a cycle by default: a `Transport` for `host.Device`.
 
     Built once per content and cached; `progress(line)` follows the build. `trace` names an FST file to write. Time is
-    simulated: a second of a time-out is `CYCLES_A_SECOND` cycles in which nothing moves on the link.
+    simulated: a second of a time-out is `CYCLES_A_SECOND` cycles in which nothing moves on the link. `image_bytes`: what a DRAM
+    must hold.
     """
 
     CYCLES_A_SECOND = 2_000_000
 
     def __init__(
-        self, config: Config, trace: Path | None = None, progress: Callable[[str], None] | None = None
+        self,
+        config: Config,
+        trace: Path | None = None,
+        progress: Callable[[str], None] | None = None,
+        memory: Memory = IDEAL,
+        image_bytes: int = 0,
     ) -> None:
-        defines = {"ENGINES": config.engines}
+        defines = {"ENGINES": config.engines, "MEMORY": CODES[memory.kind]}
+        if memory.kind == "axi":
+            defines |= {"PORTS": memory.ports, "PORT_BITS": memory.port_bits}
         program = build_model(
-            verilog(config), "top", MAIN, trace=trace is not None, defines=defines, progress=progress
+            verilog(config, memory, image_bytes),
+            "top",
+            MAIN,
+            trace=trace is not None,
+            defines=defines,
+            progress=progress,
         )
         self._process = Process([program, trace] if trace else program)
         self._outgoing = b""
         self.cycle = 0
         """Clock cycles since the start."""
         self.set_memory(b"", config.groups)
+        limits = (memory.latency, memory.jitter, round(1024 * memory.limit))
+        self._process.call(ord("L"), struct.pack("<III", *limits))
 
     def __enter__(self) -> Simulation:
         return self

@@ -18,6 +18,7 @@ from small_board import SMALL, golden
 from typer.testing import CliRunner
 
 from tritape import cli
+from tritape.cli.device import find_model
 from tritape.model.checkpoint import ModelConfig, load_checkpoint, random_checkpoint, save_checkpoint
 from tritape.model.errors import TritapeError
 from tritape.model.formats import quantise_model
@@ -139,7 +140,7 @@ def test_another_board_is_refused(port):
 
 def test_models_that_do_not_fit(port, model, tmp_path):
     """The embedded model is too large; a tape of another G, or cut short, is refused."""
-    with pytest.raises(TritapeError, match="hidden size must be at most 32 on this bitstream, not 128"):
+    with pytest.raises(TritapeError, match="hidden size must be at most 32 on this bitstream, not 130"):
         tritape("run", "--port", port, PROMPT)
     tape = tmp_path / "m.tape"
     pack(quantise_model(load_checkpoint(model)), tape, 8, 128)
@@ -172,3 +173,9 @@ def test_serve(port, model):
     assert process.returncode in (0, -signal.SIGINT, 130), said
     assert "Traceback" not in said
     assert re.search(rf"http://127.0.0.1:{number}/v1 serves small", said)
+
+
+@pytest.mark.parametrize(("board", "name"), [(None, "small"), ("icebreaker", "tiny"), ("ulx3s-25f", "nano")])
+def test_a_board_has_its_model(board: str | None, name: str) -> None:
+    """Without --model: the one that fits the board that was named."""
+    assert find_model(None, board).name == name

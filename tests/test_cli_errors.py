@@ -244,7 +244,9 @@ def test_bitstream_refuses_a_tape(fault):
 def test_device_refuses_before_loading(here):
     device = Device(FaultyTransport(0))
     tape = here / "model.tape"
-    with pytest.raises(TritapeError, match=r"model.tape: groups of the tape must be 13, not 16; pack it with --groups 13$"):
+    with pytest.raises(
+        TritapeError, match=r"model.tape: groups of the tape must be 13, not 16; pack it with --groups 13$"
+    ):
         Device(FaultyTransport(0, groups=13)).load_tape(tape)
     with pytest.raises(TritapeError, match=r"^tape: image must have at most 16000 bytes, not 16016; choose a smaller"):
         device.load_tape(bytes(16016))

@@ -50,7 +50,9 @@ class AXIAccelerator(wiring.Component):
         return m
 
 
-@pytest.mark.parametrize(("groups", "ports", "port_bits"), [(5, 2, 32), pytest.param(16, 1, 128, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("groups", "ports", "port_bits"), [(5, 2, 32), pytest.param(16, 1, 128, marks=pytest.mark.long)]
+)
 def test_tape_loaded_over_the_link(groups: int, ports: int, port_bits: int) -> None:
     model = odd()
     data = image(model, groups, 1024)

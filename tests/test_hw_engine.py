@@ -42,7 +42,9 @@ class Work:
         lanes = np.zeros(-(-len(q) // self.config.engines) * self.config.engines, dtype=np.int64)
         lanes[: len(q)] = q
         for lane, values in enumerate(lanes.reshape(-1, self.config.engines).T):
-            self.activations[lane] += [{"value": int(v), "last": int(k == len(values) - 1)} for k, v in enumerate(values)]
+            self.activations[lane] += [
+                {"value": int(v), "last": int(k == len(values) - 1)} for k, v in enumerate(values)
+            ]
         return q
 
     def block(self, trits: np.ndarray, q: np.ndarray, release: bool) -> None:
@@ -77,7 +79,9 @@ class Work:
 
 
 def small(groups: int, tables: int = 2, engines: int = 1) -> Config:
-    return Config(groups, tables, engines, max_hidden=700, max_intermediate=700, max_layers=1, max_vocab=256, max_rows=512)
+    return Config(
+        groups, tables, engines, max_hidden=700, max_intermediate=700, max_layers=1, max_vocab=256, max_rows=512
+    )
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)

@@ -20,7 +20,9 @@ def test_sums_and_saturations_with_a_receiver_that_waits(serial: bool) -> None:
     slices = [(row, tile, rng.choice((-1, 1)) * rng.choice((65535, 65536, 70000, 0, rng.randrange(1 << 20))))
               for tile in range(tiles) for row in range(rows)]  # fmt: skip
     signs = [rng.randrange(2) for _ in slices]
-    sums = [sum((-1) ** sign * total for (at, _, total), sign in zip(slices, signs) if at == row) for row in range(rows)]
+    sums = [
+        sum((-1) ** sign * total for (at, _, total), sign in zip(slices, signs) if at == row) for row in range(rows)
+    ]
     expected = [max(-131071, min(131071, value)) for value in sums]
     seen: list[int] = []
     clamps = 0

@@ -62,5 +62,7 @@ def test_primitives() -> None:
 
 
 def test_refuses_other_words() -> None:
-    with pytest.raises(TritapeError, match=r"^groups must be 4 or 8 for this memory, not 5; its RAMs are 2 bytes wide$"):
+    with pytest.raises(
+        TritapeError, match=r"^groups must be 4 or 8 for this memory, not 5; its RAMs are 2 bytes wide$"
+    ):
         SpramMemory(5)

@@ -113,7 +113,9 @@ def model(vocab: int, hidden: int, layers: int, intermediate: int) -> QuantisedM
     return quantise_model(random_checkpoint(shape, seed=3), ids=list(range(min(24, vocab))))
 
 
-def run(quantised: QuantisedModel, config: Config, fed: list[int], stall: float = 0.2, logits: bool = False) -> BenchResult:
+def run(
+    quantised: QuantisedModel, config: Config, fed: list[int], stall: float = 0.2, logits: bool = False
+) -> BenchResult:
     golden, tokens = IntegerModel(quantised), []
     probes: dict[str, list[int]] = {name: [] for name in PROBES}
     for token in fed:

@@ -59,9 +59,7 @@ class RowAccumulator(wiring.Component):
         m.submodules.addsub = adder = AddSub(self.width, self.width)
 
         valid = [self.valid] + [Signal(name=f"valid_{age}") for age in (1, 2, 3)]
-        emit = [self.valid & self.last] + [
-            Signal(name=f"emit_{age}") for age in range(1, latency(self._config))
-        ]
+        emit = [self.valid & self.last] + [Signal(name=f"emit_{age}") for age in range(1, latency(self._config))]
         row = [self.row] + [Signal.like(self.row, name=f"row_{age}") for age in (1, 2, 3)]
         first = Signal()
         prior = Signal(signed(self.width))  # age 2
@@ -84,7 +82,9 @@ class RowAccumulator(wiring.Component):
             m.d.sync += first.eq(self.first)
             m.d.sync += prior.eq(read.data)
             m.d.sync += result.eq(adder.result)
-        with m.If(self.advance & first):  # apart from the condition above: a reset input of the registers, no multiplexer
+        with m.If(
+            self.advance & first
+        ):  # apart from the condition above: a reset input of the registers, no multiplexer
             m.d.sync += prior.eq(0)
         row_value = Signal(signed(ROW_BITS))
         saturate = self._saturate_at_once if self._config.serial else self._saturate

@@ -73,7 +73,10 @@ class TableEngine(wiring.Component):
         accumulators = [RowAccumulator(config, ENTRY_BITS + trees[0].levels) for _ in range(config.engines)]
         for index, (tree, accumulator) in enumerate(zip(trees, accumulators)):
             m.submodules[f"tree_{index}"], m.submodules[f"accumulator_{index}"] = tree, accumulator
-            m.d.comb += [self.rows.payload[index].eq(accumulator.rows.payload), accumulator.rows.ready.eq(self.rows.ready)]
+            m.d.comb += [
+                self.rows.payload[index].eq(accumulator.rows.payload),
+                accumulator.rows.ready.eq(self.rows.ready),
+            ]
         wiring.connect(m, wiring.flipped(self.commands), filler.commands)
         per_lane = fillers(config)
         for index in range(config.engines):

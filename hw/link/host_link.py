@@ -389,7 +389,13 @@ def identity(config: Config, memory_words: int) -> bytes:
         + config.hash64().to_bytes(8, "little")
         + b"".join(
             value.to_bytes(2, "little")
-            for value in (config.geometry_code, config.max_hidden, config.max_intermediate, config.max_layers, config.max_rows)
+            for value in (
+                config.geometry_code,
+                config.max_hidden,
+                config.max_intermediate,
+                config.max_layers,
+                config.max_rows,
+            )
         )
         + config.max_vocab.to_bytes(4, "little")
         + memory_words.to_bytes(4, "little")

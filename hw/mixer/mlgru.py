@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from amaranth import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from tritape.hw.mixer.activation import Activated, Activation
@@ -55,6 +56,12 @@ class MLGRU(wiring.Component):
     `values` to `valid` of `elements` in mode G when nothing stalls; only `elements` can make `values` stall, except for
     the start of the lower bound in mode F.
 
+    With `chained` (decision 0006), for one track of several; plain inputs hold still during a token:
+        active: In, u1: else mode F stores nothing. fresh: In, u1, instead of the command's
+        chain: In, u1: the old h comes from `before`: In, s18, one element for each of a mode F
+        give: In, u1: every new h of mode F also goes to `after`: Out, s18, `CHAIN_CYCLES` after the element's entry; `QUEUE`
+            of them wait there, and an element enters only when there is room for all under way
+
     Cost: block RAMs: ceil(max_layers * max_hidden / 1024) for h, ceil(max_hidden / 1024) for c, the activation table
     and the lower bound; five 18 x 18 multipliers; 926 LUT4 (carry chains included) and about 1,250 flip-flops for one
     bank, 1,338 and 1,690 for 24. Tested for lengths 1, 40, 65, 97, several layers, more than one bank, extremes, saturation.
@@ -66,7 +73,10 @@ class MLGRU(wiring.Component):
     ACCESS_LATENCY = StateMemory.LATENCY + 1
     RECURRENCE = 8  # cycles from sigma to the state's write
 
-    def __init__(self, groups: int, max_hidden: int, max_layers: int) -> None:
+    CHAIN_CYCLES = RECURRENCE
+    QUEUE = 16
+
+    def __init__(self, groups: int, max_hidden: int, max_layers: int, *, chained: bool = False) -> None:
         if not 1 <= max_hidden <= 16384:
             raise TritapeError(f"max_hidden must be 1..16384, not {max_hidden!r}")
         if not 1 <= max_layers <= (1 << 20) // max_hidden:
@@ -77,6 +87,10 @@ class MLGRU(wiring.Component):
         self.groups = groups
         self.max_hidden = max_hidden
         self.max_layers = max_layers
+        self.chained = chained
+        state = stream.Signature(signed(18))
+        chain = {name: In(1) for name in ("active", "fresh", "chain", "give")}
+        chain |= {"before": In(state), "after": Out(state)}
         word = data.StructLayout({"word": unsigned(8 * groups), "first": unsigned(1)})
         super().__init__(
             {
@@ -90,6 +104,7 @@ class MLGRU(wiring.Component):
                 "state_write": In(1),
                 "state_data": In(signed(18)),
                 "state_value": Out(signed(18)),
+                **(chain if chained else {}),
             }
         )
 
@@ -133,10 +148,13 @@ class MLGRU(wiring.Component):
         m.submodules.skid = skid = Skid(Activated)
         wiring.connect(m, activation.activated, skid.source)
         activated, bound = skid.sink, lower_bound.elements
+        enters, fresh, store = bound.valid, command.fresh, stage[-1]
+        if self.chained:
+            enters, fresh, store = Signal(), self.fresh, stage[-1] & self.active
         m.d.comb += [
             gate.operands.valid.eq(activated.valid & output),
             bound.ready.eq(activated.valid & forget),
-            activated.ready.eq(~(forget | output) | (forget & bound.valid) | (output & gate.operands.ready)),
+            activated.ready.eq(~(forget | output) | (forget & enters) | (output & gate.operands.ready)),
             finish.eq(stage[-1] | (activated.valid & activated.ready & ~forget)),
             gate.operands.payload.raw.eq(activated.payload.operand),
             gate.operands.payload.factor.eq(activated.payload.silu),
@@ -152,8 +170,11 @@ class MLGRU(wiring.Component):
         old5, new5 = Signal(signed(34)), Signal(signed(34))
         sum6 = Signal(signed(35))
         state7 = Signal(signed(18))
+        old_state = states.read_data
+        if self.chained:
+            old_state = self._chain(m, activated.valid & forget, bound, enters, stage[-1] & forget, state7, old_state)
         m.d.sync += [
-            stage.eq(Cat(activated.valid & bound.valid & forget, stage[:-1])),
+            stage.eq(Cat(activated.valid & enters & forget, stage[:-1])),
             sigma1.eq(activated.payload.sigma),
             bound1.eq(bound.payload),
             rest1.eq(SIGMA_ONE - bound.payload),
@@ -162,7 +183,7 @@ class MLGRU(wiring.Component):
             forget3.eq((Cat(1, bound2) + (product2 >> 14)) >> 1),  # the 1 and bit 14 of the product round
             forget4.eq(forget3),
             admit4.eq(SIGMA_ONE - forget3),
-            old5.eq(Mux(command.fresh, 0, forget4 * states.read_data)),
+            old5.eq(Mux(fresh, 0, forget4 * old_state)),
             new5.eq(admit4 * candidates.read_data),
             sum6.eq(old5 + new5),
             state7.eq(((sum6 >> 14) + 1) >> 1),
@@ -176,7 +197,7 @@ class MLGRU(wiring.Component):
             states.read_address.eq(state_read),
             states.write_address.eq(state_write),
             states.write_data.eq(state7),
-            states.write.eq(stage[-1] | stored),
+            states.write.eq(store | stored),
             self.state_value.eq(states.read_data),
             candidates.enable.eq(1),
             candidates.read_address.eq(candidate),
@@ -229,3 +250,26 @@ class MLGRU(wiring.Component):
                 candidate.eq(0),
             ]
         return m
+
+    def _chain(
+        self, m: Module, wanted: Value, bound: stream.Interface, enters: Signal, made: Value, state: Signal, own: Value
+    ) -> Value:
+        """The chain between tracks: an element that is `wanted` `enters` the recurrence when its `bound`, the state it starts
+        from and room for what it makes are there. Returns: the old state at stage 4, `own` or from `before`."""
+        m.submodules.made = queue = SyncFIFO(width=18, depth=self.QUEUE)
+        room, starts = Signal(), Signal()
+        m.d.sync += room.eq(queue.level < self.QUEUE - self.RECURRENCE)  # a cycle late, so one less
+        m.d.comb += [
+            starts.eq((self.before.valid | ~self.chain) & (room | ~self.give)),
+            enters.eq(bound.valid & starts),
+            bound.ready.eq(wanted & starts),
+            self.before.ready.eq(wanted & bound.valid & self.chain & (room | ~self.give)),
+            queue.w_data.eq(state),
+            queue.w_en.eq(made & self.give),
+            self.after.payload.eq(queue.r_data),
+            self.after.valid.eq(queue.r_rdy),
+            queue.r_en.eq(self.after.ready),
+        ]
+        carried = [self.before.payload, *(Signal(signed(18), name=f"carried{stage}") for stage in range(1, 5))]
+        m.d.sync += [later.eq(earlier) for earlier, later in pairwise(carried)]
+        return Mux(self.chain, carried[-1], own)

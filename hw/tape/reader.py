@@ -13,6 +13,10 @@ from tritape.model.errors import TritapeError
 TokenRequest = data.StructLayout({"token": 16, "fresh": 1})
 """A token to run; `fresh` marks the first one of a text (the state starts at zero)."""
 
+TrackRequest = data.StructLayout({"token": 16, "fresh": 1, "chain": 1, "active": 1})
+"""A track's share of a step. `chain`: the state starts from what the track before it makes of its token in the same step;
+`active`: the token counts, else it changes nothing."""
+
 
 class TapeReader(wiring.Component):
     """Turns tokens into read requests, always one prologue ahead.
@@ -28,31 +32,36 @@ class TapeReader(wiring.Component):
         finished: In 1, the sequencer's pulse at the END section of a token.
         requests: Out stream, {address u32, length u32} in words.
         fresh: Out u1, of the token under way.
+    With several tracks a step of T tokens is what one token is above, and the reader asks for their rows in order of tracks:
+        tokens: In stream of T `TrackRequest`. step: Out, T `TrackRequest`, of the step under way, instead of fresh.
 
     Streams: `requests` is a register; the ready signals are functions of registers only.
     Latency: `LATENCY` = 3 cycles from a token's transfer to the request of its row.
-    Cost: a 16 x 16 multiplier (unsigned), about 180 flip-flops. Tested: G = 4, 13, 16, random addresses and tokens.
+    Cost: a 16 x 16 multiplier (unsigned), about 180 flip-flops and 19 for each of several tracks. Tested: G = 4, 13, 16,
+    T = 1, 3, random addresses and tokens.
     `address_bits`: of the memory's addresses in words; what is above is taken for 0.
     Errors: `TritapeError` for groups below 4.
     """
 
     LATENCY = 3
 
-    def __init__(self, groups: int, *, address_bits: int = 32) -> None:
+    def __init__(self, groups: int, *, address_bits: int = 32, tracks: int = 1) -> None:
         if groups < 4:
             raise TritapeError(f"groups must be at least 4, not {groups!r}")
         self.groups = groups
+        self.tracks = tracks
         self.address_bits = address_bits
         numbers = ("prologue_address", "prologue_words", "body_address", "body_words", "embedding_address", "row_words")
+        step = data.ArrayLayout(TrackRequest, tracks)
         super().__init__(
             {
                 "boot": In(stream.Signature(1)),
                 "configured": In(1),
                 **{name: In(32) for name in numbers},
-                "tokens": In(stream.Signature(TokenRequest)),
+                "tokens": In(stream.Signature(TokenRequest if tracks == 1 else step)),
                 "finished": In(1),
                 "requests": Out(stream.Signature(Request)),
-                "fresh": Out(1),
+                **({"fresh": Out(1)} if tracks == 1 else {"step": Out(step)}),
             }
         )
 
@@ -94,7 +103,10 @@ class TapeReader(wiring.Component):
             with m.State("TOKEN"):
                 m.d.comb += self.tokens.ready.eq(~busy & free)
                 with m.If(self.tokens.valid & self.tokens.ready):
-                    m.d.sync += [token.eq(self.tokens.payload.token), self.fresh.eq(self.tokens.payload.fresh)]
+                    if self.tracks == 1:
+                        m.d.sync += [token.eq(self.tokens.payload.token), self.fresh.eq(self.tokens.payload.fresh)]
+                    else:
+                        m.d.sync += [token.eq(self.tokens.payload[0].token), self.step.eq(self.tokens.payload)]
                     m.d.sync += [busy.eq(1), body.eq(1)]
                     m.next = "MULTIPLY"
             with m.State("MULTIPLY"):
@@ -106,4 +118,10 @@ class TapeReader(wiring.Component):
                     self.requests.valid.eq(1),
                 ]
                 m.next = "REGION"
+                if self.tracks > 1:
+                    track = Signal(range(self.tracks))  # whose row this is
+                    m.d.sync += track.eq(0)
+                    with m.If(track != self.tracks - 1):
+                        m.d.sync += [track.eq(track + 1), token.eq(self.step[(track + 1)[: len(track)]].token)]
+                        m.next = "MULTIPLY"
         return m

@@ -62,6 +62,7 @@ class Sequencer(wiring.Component):
         wait_words: Out 1, a word is needed, none is there; wait_units: Out 1, a word is there, a unit is not ready.
 
     `address_bits`: of the memory's addresses in words; addresses and counts of words keep only so many bits.
+    With several tracks, T embedding rows follow an EMBED, each with its CRC; track: Out, whose row embedding_words is of.
 
     Streams: the commands of a MATVEC and an EMBED are offered while their words pass; the next header waits until they
     are taken. PREPs are queued (two for the residual, one for the norm), so later sections can feed what they need.
@@ -94,6 +95,8 @@ class Sequencer(wiring.Component):
         }
         status = {"configured": 1, "fault": 1, "fault_code": 4, "crc_errors": 16, "first_bad_section": 16}
         status |= {"first_bad_valid": 1, "section": 16, "finished": 1, "wait_words": 1, "wait_units": 1}
+        if config.tracks > 1:
+            status["track"] = (config.tracks - 1).bit_length()
         super().__init__(
             {
                 "words": In(stream.Signature(word)),
@@ -159,11 +162,16 @@ class Sequencer(wiring.Component):
             with m.If(number != tape_words):
                 m.d.sync += number.eq(number + 1)
             self._capture(m, tape, word, number, tape_words)
-            self._capture(m, header, word, number, words(_COMPARED_BYTES, groups))  # what is only compared needs no place
+            self._capture(
+                m, header, word, number, words(_COMPARED_BYTES, groups)
+            )  # what is only compared needs no place
 
         with m.FSM():
             with m.State("HEADER"):
-                m.d.comb += [wants.eq(1), take.eq(~pending & ~self._keeps_constants(m, header, word, number, have & take))]
+                m.d.comb += [
+                    wants.eq(1),
+                    take.eq(~pending & ~self._keeps_constants(m, header, word, number, have & take)),
+                ]
                 with m.If(have & take):
                     m.d.sync += number.eq(number + 1)
                     self._capture(m, header, word, number, header_words)
@@ -225,6 +233,11 @@ class Sequencer(wiring.Component):
                     with m.If(closing):
                         m.d.sync += closing.eq(0)
                         m.next = "HEADER"
+                        if self.config.tracks > 1:
+                            m.d.sync += [self.track.eq(0), left.eq(self.row_words)]
+                            with m.If(self.track != self.config.tracks - 1):
+                                m.d.sync += self.track.eq(self.track + 1)
+                                m.next = "ROW"
 
             with m.State("CHECK"):
                 low = header.as_value()[: 8 * _COMPARED_BYTES]
@@ -243,7 +256,9 @@ class Sequencer(wiring.Component):
         m.d.sync += self.finished.eq(have & take & closing & opcode[Opcode.END])
         for name, width in REGISTERS.items():
             m.d.comb += getattr(self, name).eq(getattr(tape, name)[: min(width, self.address_bits)])
-        checked = self.section  # index of the section whose CRC is judged: the one under way if its header takes long enough
+        checked = (
+            self.section
+        )  # index of the section whose CRC is judged: the one under way if its header takes long enough
         if header_words <= Crc32.LATENCY:
             checked = Signal(16)
             with m.If(have & take & closing):

@@ -19,7 +19,7 @@ from tritape.hw.norm.scalar import Reciprocal, ScalarOperands, Scale
 from tritape.hw.norm.skid import Skid
 from tritape.hw.tape import commands
 from tritape.hw.tape.embedding import Embedding
-from tritape.hw.vector.ports import SATURATED
+from tritape.hw.vector.ports import SATURATED, TRACK_INPUTS, chain_ports
 
 
 class Lane(wiring.Component):
@@ -40,6 +40,7 @@ class Lane(wiring.Component):
         as in `MLGRU`.
         `saturated_NAME` (Out, 1): a pulse for each element that the unit clamped.
         `value_valid`, `value`, `vector_valid`, `vector` (Out): taps on dequantised values and on elements written.
+        `active`, `fresh`, `chain`, `give`, `before`, `after`: only with several tracks, as in `MLGRU`.
 
     Latency and cost: those of the units. Tested: whole tokens with E = 1, 2, 4 (tests/test_hw_accelerator.py,
     tests/test_sim_generate.py). Source: docs/architecture.md.
@@ -77,6 +78,7 @@ class Lane(wiring.Component):
                 "value": Out(signed(18)),
                 "vector_valid": Out(1),
                 "vector": Out(signed(18)),
+                **(chain_ports() if config.tracks > 1 else {}),
             }
         )
 
@@ -87,7 +89,7 @@ class Lane(wiring.Component):
         m.submodules.norm = norm = RMSNorm(config.groups, config.lane(config.max_length))
         m.submodules.residual = residual = Residual(hidden, config.lane(config.max_intermediate))
         m.submodules.dequantiser = dequantiser = Dequantiser()
-        m.submodules.mlgru = mlgru = MLGRU(config.groups, hidden, config.max_layers)
+        m.submodules.mlgru = mlgru = MLGRU(config.groups, hidden, config.max_layers, chained=config.tracks > 1)
         m.submodules.mixer = mixer = ChannelMixer()
         m.submodules.embedding = embedding = Embedding(config.groups)
         units: dict[str, Any] = {
@@ -107,6 +109,10 @@ class Lane(wiring.Component):
         wiring.connect(m, wiring.flipped(self.scales), dequantiser.scales)
         wiring.connect(m, wiring.flipped(self.rows), dequantiser.rows)
         wiring.connect(m, wiring.flipped(self.embedding_words), embedding.words)
+        if config.tracks > 1:
+            m.d.comb += [getattr(mlgru, name).eq(getattr(self, name)) for name in TRACK_INPUTS]
+            wiring.connect(m, wiring.flipped(self.before), mlgru.before)
+            wiring.connect(m, mlgru.after, wiring.flipped(self.after))
         self._parameters(m, norm, mlgru)
         self._values(m, dequantiser.values, mlgru, mixer, embedding, residual)
         m.d.comb += [

@@ -12,7 +12,7 @@ from tritape.hw.link.logit_tap import LogitTap
 from tritape.hw.norm.vector_scalar import VectorScalar
 from tritape.hw.tape.queue import CommandQueue
 from tritape.hw.vector.lane import Lane
-from tritape.hw.vector.ports import SATURATED, VectorSignature
+from tritape.hw.vector.ports import SATURATED, TRACK_INPUTS, VectorSignature
 
 
 class PipelinedVector(wiring.Component):
@@ -47,6 +47,10 @@ class PipelinedVector(wiring.Component):
             wiring.connect(m, scalar.reciprocal[index], lane.reciprocal)
             wiring.connect(m, lane.activations, wiring.flipped(self.activations[index]))
             m.d.comb += [lane.rows.payload.eq(self.rows.payload[index]), lane.rows.valid.eq(self.rows.valid)]
+            if config.tracks > 1:
+                m.d.comb += [getattr(lane, name).eq(getattr(self, name)) for name in TRACK_INPUTS]
+                wiring.connect(m, wiring.flipped(self.before[index]), lane.before)
+                wiring.connect(m, lane.after, wiring.flipped(self.after[index]))
         m.d.comb += self.rows.ready.eq(lanes[0].rows.ready)
         self._broadcast(m, scalar.scales, [lane.scales for lane in lanes])
         self._head(m, lanes, tap, head)

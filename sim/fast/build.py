@@ -46,8 +46,8 @@ def build_model(
 ) -> Path:
     """Executable made from the Verilog text with module `top` and the C++ file `main_cpp`; cached by content.
 
-    The main includes `Vmodel.h` and drives the class `Vmodel`. With `trace` the model can write FST waveforms:
-    `VM_TRACE` is then 1 and `verilated_fst_c.h` is there to include. `defines` are macros of the main.
+    The main includes `Vmodel.h`, and headers that lie beside it, and drives the class `Vmodel`. With `trace` the model can
+    write FST waveforms: `VM_TRACE` is then 1 and `verilated_fst_c.h` is there to include. `defines` are macros of the main.
 
     `progress` gets one line per step (`verilating`, `compiling 3/12`, `linking`), and nothing when the executable is in
     the cache. Raises `TritapeError` with the stage that failed and the end of its log.
@@ -58,7 +58,9 @@ def build_model(
     tools = digest(toolchain.verilator_version(), toolchain.compiler_version(compiler), *FLAGS)
     headers = {name: (Path(__file__).parent / name).read_text() for name in _FST_HEADERS} if trace else {}
     runtime = digest(tools, *verilate, *headers.values())
-    key = digest(verilog, top, main_text, runtime)
+    beside = {name: main_cpp.parent / name for name in _INCLUDED.findall(main_text)}
+    headers |= {name: path.read_text() for name, path in beside.items() if path.is_file()}
+    key = digest(verilog, top, main_text, runtime, *headers.values())
     tell = progress or (lambda line: None)
 
     def build(folder: Path) -> None:
@@ -97,6 +99,7 @@ def build_model(
     return cached("fast", key, build) / "model"
 
 
+_INCLUDED = re.compile(r'^#include "([\w.]+)"', re.MULTILINE)
 _COMPILED = re.compile(r"^\S+ .*-c -o \S+\.o|^\S+ .*-include \S+ -c \S+", re.MULTILINE)
 _LINKED = re.compile(r" -o model$")
 

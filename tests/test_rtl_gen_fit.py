@@ -51,7 +51,7 @@ def test_limits_are_named() -> None:
         ModelConfig,
         vocab_size=st.integers(256, 1024),
         hidden_size=st.integers(64, 256),
-        num_hidden_layers=st.integers(2, 4),
+        num_hidden_layers=st.integers(2, 8),
         intermediate_size=st.integers(64, 512),
     )
 )

@@ -76,6 +76,12 @@ def test_reading_ahead_hides_waits() -> None:
         ),
         (["--clock", "0"], "clock and bandwidth must be positive, not 0.0 and None; give Hz and bytes a second"),
         (["--shape", "7b"], "shape must be a config.json or one of 370m, 1.3b, 2.7b, not '7b'; choose one of them"),
+        (["--lanes", "9"], "lanes must be 1..8, and 1 with --serial, not 9; choose another number"),
+        (["--lanes", "2", "--serial"], "lanes must be 1..8, and 1 with --serial, not 2; choose another number"),
+        (
+            ["--lanes", "2", "--memory", "axi"],
+            "memory must be ideal for several lanes, not 'axi'; others are simulated",
+        ),
         (["--shape", "370m", "--layers", "0"], "layers must be at least 1, not 0; choose another"),
     ],
 )

@@ -82,9 +82,8 @@ class RowAccumulator(wiring.Component):
             m.d.sync += first.eq(self.first)
             m.d.sync += prior.eq(read.data)
             m.d.sync += result.eq(adder.result)
-        with m.If(
-            self.advance & first
-        ):  # apart from the condition above: a reset input of the registers, no multiplexer
+        # Apart from the condition above: a reset input of the registers, no multiplexer.
+        with m.If(self.advance & first):
             m.d.sync += prior.eq(0)
         row_value = Signal(signed(ROW_BITS))
         saturate = self._saturate_at_once if self._config.serial else self._saturate

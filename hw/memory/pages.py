@@ -14,29 +14,25 @@ class PagedMemory(wiring.Component):
     """`words` words of G bytes in pages of block RAM, read in runs at one word a cycle.
 
     `OnChipMemory` is smaller, but its block RAMs stop with the reader, and a multiplexer of all rows of them stands in one
-    cycle. Here they run freely: a read starts when the output queue has room for its word. Each page has registers of its
-    own before and behind its block RAMs; a multiplexer takes one of four pages and another one of the groups of four, with a
-    register behind each. No path leads from `words.ready` to a block RAM, and none crosses the device in one cycle.
+    cycle. Here they run freely: a read starts when the output queue has room for its word, each page has a register behind
+    it, the multiplexer reads those and has a register of its own. No path leads from `words.ready` to a block RAM.
 
     Ports (`MemorySignature`)
         requests: In, {address u32, length u32}; every address read must be below `words`.
         words: Out, 8 G bits. One word a cycle, without a gap inside a request and from one request of at least two words
         to the next if that waits by then. Length 0 gives nothing.
-        write: In, {address u32, word 8 G bits}; always ready, stored two cycles later. Not while a read is under way.
+        write: In, {address u32, word 8 G bits}; always ready, stored a cycle later. Not while a read is under way.
 
     Streams: `requests.ready` is a register; `words.valid` and its payload are registers.
-    Latency: `LATENCY` = 10 cycles from a request's transfer to its first word.
-    Cost: the block RAM; 16 G flip-flops for each page, 8 G for each four and 24 G for the rest; distributed RAM for `QUEUE`
-        words.
+    Latency: `LATENCY` = 8 cycles from a request's transfer to its first word.
+    Cost: the block RAM; 8 G flip-flops for each page and 24 G for the rest; distributed RAM for `QUEUE` words.
     Tested: G = 4 and 13, pages of 8 to 64 words, 1 to 300 words. `init`: as `OnChipMemory`.
     Errors: `TritapeError` for groups, words or init out of range.
     """
 
-    LATENCY = 10
+    LATENCY = 8
     QUEUE = 16
     """Words in the output queue: more than a read takes, so that credit for the next ones is back in time."""
-    GROUP = 4
-    """Pages of one multiplexer; a power of two."""
 
     def __init__(self, groups: int, words: int, init: bytes = b"", *, page: int = 1024) -> None:
         if groups < 4:
@@ -60,27 +56,21 @@ class PagedMemory(wiring.Component):
         pages = -(-self.depth // self.page)
         address, issue = self._requests(m, pages * self.page)
 
-        # Registers behind a read: address, page's own address, block RAM, page's output, group of pages, word.
+        # Three registers: address, page, multiplexer.
         inside, page = Signal(range(self.page)), Signal(range(pages))
-        read = [Signal(name=f"read_{stage}") for stage in range(6)]
-        chosen = [Signal.like(page, name=f"chosen_{stage}") for stage in range(4)]
+        read = [Signal(name=f"read_{stage}") for stage in range(4)]
+        chosen = [Signal.like(page, name=f"chosen_{stage}") for stage in range(2)]
+        word = Signal(8 * self.groups)
         m.d.sync += [
             inside.eq(address[: inside.shape().width]),
             page.eq(address[inside.shape().width :]),
             *(to.eq(source) for to, source in zip(read, (issue, *read))),
             *(to.eq(source) for to, source in zip(chosen, (page, *chosen))),
+            word.eq(Array(self._pages(m, pages, inside))[chosen[1]]),
         ]
-        outputs = self._pages(m, pages, inside, page)
-        low, groups = (self.GROUP - 1).bit_length(), []
-        for first in range(0, pages, self.GROUP):
-            group = Signal(8 * self.groups, name=f"group_{first}")
-            m.d.sync += group.eq(Array(outputs[first : first + self.GROUP])[chosen[2][:low]])
-            groups.append(group)
-        word = Signal(8 * self.groups)
-        m.d.sync += word.eq(Array(groups)[chosen[3][low:]])
         m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=8 * self.groups, depth=self.QUEUE)
         m.d.comb += [
-            queue.w_en.eq(read[5]),
+            queue.w_en.eq(read[3]),
             queue.w_data.eq(word),
             self.words.valid.eq(queue.r_rdy),
             self.words.payload.eq(queue.r_data),
@@ -116,21 +106,12 @@ class PagedMemory(wiring.Component):
                 m.d.sync += waiting.eq(0)
         return address, issue
 
-    def _pages(self, m: Module, pages: int, inside: Signal, page: Signal) -> list[Signal]:
-        """The block RAMs: what each page held at `inside` three cycles ago. Writes come two cycles late, from registers.
-
-        Each page has registers of its own for its addresses and its word, which change only when it is meant: a device's
-        width lies between the first page and the last, too far for one register to reach all in a cycle.
-        """
+    def _pages(self, m: Module, pages: int, inside: Signal) -> list[Signal]:
+        """The block RAMs: what each page held at `inside` two cycles ago. Writes come a cycle late, from registers."""
         where, word = Signal(range(self.page)), Signal(8 * self.groups)
-        writing, target = Signal(), Signal(range(pages))
+        target = self.write.payload.address[where.shape().width :]
         m.d.comb += self.write.ready.eq(1)
-        m.d.sync += [
-            where.eq(self.write.payload.address),
-            target.eq(self.write.payload.address[where.shape().width :]),
-            word.eq(self.write.payload.word),
-            writing.eq(self.write.valid),
-        ]
+        m.d.sync += [where.eq(self.write.payload.address), word.eq(self.write.payload.word)]
         outputs = []
         for number in range(pages):
             first = number * self.page
@@ -144,9 +125,6 @@ class PagedMemory(wiring.Component):
             reader, writer = memory.read_port(), memory.write_port()
             output = Signal(8 * self.groups, name=f"output_{number}")
             outputs.append(output)
-            m.d.sync += [output.eq(reader.data), writer.en.eq(writing & (target == number))]
-            with m.If(page == number):
-                m.d.sync += reader.addr.eq(inside)
-            with m.If(target == number):
-                m.d.sync += [writer.addr.eq(where), writer.data.eq(word)]
+            m.d.comb += [reader.addr.eq(inside), writer.addr.eq(where), writer.data.eq(word)]
+            m.d.sync += [writer.en.eq(self.write.valid & (target == number)), output.eq(reader.data)]
         return outputs

@@ -59,7 +59,7 @@ class MLGRU(wiring.Component):
     With `chained` (decision 0006), for one track of several; plain inputs hold still during a token:
         active: In, u1: else mode F stores nothing. fresh: In, u1, instead of the command's
         chain: In, u1: the old h comes from `before`: In, s18, one element for each of a mode F
-        give: In, u1: every new h of mode F also goes to `after`: Out, s18, `CHAIN_CYCLES` after the element's entry; `QUEUE`
+        give: In, u1: every new h of mode F also goes to `after`: Out, s18, `RECURRENCE` after the element's entry; `QUEUE`
             of them wait there, and an element enters only when there is room for all under way
 
     Cost: block RAMs: ceil(max_layers * max_hidden / 1024) for h, ceil(max_hidden / 1024) for c, the activation table
@@ -73,7 +73,6 @@ class MLGRU(wiring.Component):
     ACCESS_LATENCY = StateMemory.LATENCY + 1
     RECURRENCE = 8  # cycles from sigma to the state's write
 
-    CHAIN_CYCLES = RECURRENCE
     QUEUE = 16
 
     def __init__(self, groups: int, max_hidden: int, max_layers: int, *, chained: bool = False) -> None:

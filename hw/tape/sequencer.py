@@ -162,9 +162,8 @@ class Sequencer(wiring.Component):
             with m.If(number != tape_words):
                 m.d.sync += number.eq(number + 1)
             self._capture(m, tape, word, number, tape_words)
-            self._capture(
-                m, header, word, number, words(_COMPARED_BYTES, groups)
-            )  # what is only compared needs no place
+            # What is only compared needs no place of its own.
+            self._capture(m, header, word, number, words(_COMPARED_BYTES, groups))
 
         with m.FSM():
             with m.State("HEADER"):
@@ -256,9 +255,8 @@ class Sequencer(wiring.Component):
         m.d.sync += self.finished.eq(have & take & closing & opcode[Opcode.END])
         for name, width in REGISTERS.items():
             m.d.comb += getattr(self, name).eq(getattr(tape, name)[: min(width, self.address_bits)])
-        checked = (
-            self.section
-        )  # index of the section whose CRC is judged: the one under way if its header takes long enough
+        # Index of the section whose CRC is judged: the one under way if its header takes long enough.
+        checked = self.section
         if header_words <= Crc32.LATENCY:
             checked = Signal(16)
             with m.If(have & take & closing):

@@ -8,10 +8,10 @@ from amaranth.lib.wiring import In, Out
 
 from tritape.hw.config import Config
 from tritape.hw.engine.table_engine import TableEngine
+from tritape.hw.forward import forward
 from tritape.hw.mixer.mlgru import MLGRU
 from tritape.hw.tape import commands
 from tritape.hw.tape.queue import CommandQueue
-from tritape.hw.tracks.forward import forward
 from tritape.hw.vector.pipelined import PipelinedVector
 from tritape.hw.vector.ports import VectorSignature
 
@@ -94,7 +94,7 @@ class Track(wiring.Component):
     def _rows(self, m: Module, engine: TableEngine, vector: PipelinedVector) -> None:
         """Rows wait here while the recurrence waits for the track before, so that the engines go on: without this place, a track
         that is some elements behind could not have as many more of them under way."""
-        depth = MLGRU.CHAIN_CYCLES * self.config.tracks
+        depth = MLGRU.RECURRENCE * self.config.tracks
         m.submodules.waiting_rows = waiting = fifo.SyncFIFO(width=len(Cat(engine.rows.payload)), depth=depth)
         m.d.comb += [
             waiting.w_data.eq(Cat(engine.rows.payload)),

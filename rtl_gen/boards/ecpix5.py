@@ -12,7 +12,7 @@ ECPIX5 = Board(
     name="ecpix-5",
     title="LambdaConcept ECPIX-5 with LFE5UM5G-85F",
     platform=ECPIX585Platform,
-    config=Config(groups=26, max_hidden=256, max_intermediate=512, max_layers=4, max_vocab=1024),
+    config=Config(groups=26, max_hidden=256, max_intermediate=512, max_layers=8, max_vocab=1024),
     memory_words=14_848,
     make_memory=PagedMemory,
     clock_hz=70_000_000,

@@ -12,7 +12,7 @@ ULX3S_85F = Board(
     name="ulx3s-85f",
     title="Radiona ULX3S with LFE5U-85F",
     platform=ULX3S_85F_Platform,
-    config=Config(groups=26, max_hidden=256, max_intermediate=512, max_layers=4, max_vocab=1024),
+    config=Config(groups=26, max_hidden=256, max_intermediate=512, max_layers=8, max_vocab=1024),
     memory_words=14_848,
     make_memory=PagedMemory,
     clock_hz=56_250_000,

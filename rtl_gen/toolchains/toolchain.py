@@ -49,6 +49,12 @@ class Usage:
     fmax_mhz: float
 
 
+def module_and_memory(pattern: str) -> tuple[str, str]:
+    """The two patterns of an entry of `Board.memory_styles`: `NAME` is that memory in any module."""
+    module, slash, name = pattern.partition("/")
+    return (module, name) if slash else ("*", pattern)
+
+
 class Toolchain(ABC):
     """One family. Subclasses hold facts; `tritape.rtl_gen.build` has the steps."""
 
@@ -98,8 +104,8 @@ class Toolchain(ABC):
         """Yosys script from `top.v` to `top.json`; memories that match (`Board.memory_styles`) get that `ram_style`."""
         marks = ""
         for pattern, style in memory_styles:
-            module, _, name = ("*/" + pattern).rpartition("/")
-            marks += f'setattr -set ram_style "{style}" {module.rpartition("/")[2]}/m:{name}\n'
+            module, name = module_and_memory(pattern)
+            marks += f'setattr -set ram_style "{style}" {module}/m:{name}\n'
         return f"read_verilog -sv top.v\nhierarchy -top top\n{marks}{SHARE_ADDERS}{self.synthesis} -top top -json top.json\n"
 
     def place(self, platform: Any, seed: int, mhz: float) -> list[str]:

@@ -21,6 +21,7 @@
 
 #include "Vmodel.h"
 #include "memories.h"
+#include "pipe.h"
 #include "verilated.h"
 #if VM_TRACE
 #include "verilated_fst_c.h"
@@ -76,17 +77,6 @@ void step() {
 #endif
     top->clk = 0;
     ++cycle;
-}
-
-bool get(void* data, size_t size) { return std::fread(data, 1, size, stdin) == size; }
-
-void reply(char code, const void* head, size_t head_size, const void* data, size_t size) {
-    const uint32_t length = static_cast<uint32_t>(head_size + size);
-    std::fwrite(&code, 1, 1, stdout);
-    std::fwrite(&length, 4, 1, stdout);
-    if (head_size) std::fwrite(head, 1, head_size, stdout);
-    if (size) std::fwrite(data, 1, size, stdout);
-    std::fflush(stdout);
 }
 
 void exchange(const std::vector<uint8_t>& request) {

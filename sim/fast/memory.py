@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
+from tritape.hw.forward import forward
 from tritape.hw.memory.attach import add_memory
 from tritape.hw.memory.axi import AXIMemory
 from tritape.hw.memory.axi_bus import ADDRESS_BITS
@@ -18,7 +19,6 @@ from tritape.hw.memory.gearbox import Gearbox
 from tritape.hw.memory.litedram import LiteDRAMMemory
 from tritape.hw.memory.planner import Planner
 from tritape.hw.memory.qspi import QSPIMemory
-from tritape.hw.tracks.forward import forward
 from tritape.model.errors import TritapeError
 from tritape.rtl_gen.litedram import DRAMS, Core, litedram_core
 

@@ -12,8 +12,8 @@ from amaranth.lib.wiring import In
 from tritape import hw, model, rtl_gen
 from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
+from tritape.hw.forward import forward
 from tritape.hw.tracks.accelerator import TrackAccelerator
-from tritape.hw.tracks.forward import forward
 from tritape.rtl_gen.verilog_text import verilog_text
 from tritape.sim.cache import cached, digest
 from tritape.sim.fast.memory import BOARDS, IDEAL, AcceleratorWithMemory, Memory

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "Vmodel.h"
+#include "pipe.h"
 #include "verilated.h"
 
 // Verilator writes the double underscore of a flattened port name as ___05F.
@@ -205,16 +206,6 @@ std::vector<uint8_t> counters() {
     return answer;
 }
 
-bool get(void* data, size_t size) { return std::fread(data, 1, size, stdin) == size; }
-
-void reply(char code, const void* data, size_t size) {
-    const uint32_t length = static_cast<uint32_t>(size);
-    std::fwrite(&code, 1, 1, stdout);
-    std::fwrite(&length, 4, 1, stdout);
-    if (size) std::fwrite(data, 1, size, stdout);
-    std::fflush(stdout);
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -249,12 +240,12 @@ int main(int argc, char** argv) {
                 for (auto& probe : track) probe.clear();
         } else if (code == 'P') {
             const auto& probe = probes[request[0]][request[1]];
-            reply('P', probe.data(), probe.size() * 4);
+            reply('P', nullptr, 0, probe.data(), probe.size() * 4);
             continue;
         } else {
             break;
         }
-        reply(code, answer.data(), answer.size());
+        reply(code, nullptr, 0, answer.data(), answer.size());
     }
     top->final();
     delete top;

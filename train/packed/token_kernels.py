@@ -87,6 +87,7 @@ def mixer(
     state, g, gs, x, scratch, outer, gains, data, scales, bound, eps, inner_eps, later, size,
     K: tl.constexpr, J: tl.constexpr, R: tl.constexpr, BLOCK: tl.constexpr, WORDS: tl.constexpr, NATIVE: tl.constexpr,
 ):  # fmt: skip
+    """R rows of i, f and g from x, and the recurrence on them; writes h to `state`, g, and g * silu(h) to `gs`."""
     first = tl.program_id(0) * R
     wi, wf, wg = data, data + K * J, data + 2 * K * J
     next_i = _rows(wi, first, K, 0, J, R, WORDS)
@@ -239,6 +240,7 @@ def next_token(
     x, chosen, place, forced, best, where, embedding, embedding_scale, programs,
     K: tl.constexpr, BLOCK: tl.constexpr, PROGRAMS: tl.constexpr, FIRST: tl.constexpr, NATIVE: tl.constexpr,
 ):  # fmt: skip
+    """The best logit's token, or the one that `forced` names at this place: to `chosen`, and its embedding to x."""
     if NATIVE:
         gdc_wait()
     at = tl.arange(0, PROGRAMS)

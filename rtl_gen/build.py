@@ -146,6 +146,7 @@ def elaborate(board: Board) -> dict[str, str]:
         plan = board.platform().prepare(BoardTop(board), "top", emit_src=False)
         if board.toolchain.open_source:
             plan.files["top.v"] = verilog._convert_rtlil_text(plan.files["top.il"], strip_internal_attrs=True)
+            plan.files["top.v"] += plan.files.pop("litedram_core.v", "")
         for name, content in plan.files.items():
             if not name.startswith("build_") and ".debug." not in name:
                 (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
@@ -164,7 +165,8 @@ def _source_key(board: Board) -> str:
     values = {field.name: getattr(board, field.name) for field in fields(board)}
     makers = [values.pop(name) for name in ("platform", "make_memory")]
     own = [Path(inspect.getfile(maker)) for maker in makers if maker is not None]
-    versions = [version(package) for package in ("amaranth", "amaranth-boards")]
+    packages = ("amaranth", "amaranth-boards", *(("litedram", "litex", "migen") if board.dram is not None else ()))
+    versions = [version(package) for package in packages]
     names = [getattr(maker, "__qualname__", "") for maker in makers]
     return digest(repr(values), *names, *versions, _SOURCES, *(path.read_bytes() for path in own))
 

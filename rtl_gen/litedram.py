@@ -13,6 +13,9 @@ from pathlib import Path
 from tritape.model.errors import TritapeError
 from tritape.sim.cache import cached, digest
 
+SUSTAINED = {"SDR": 0.968, "DDR3": 0.931}
+"""Of the pins' bytes, on long reads with refresh (simulated: `python -m tritape.sim.memory.measure sdr`, `ddr3`)."""
+
 
 @dataclass(frozen=True)
 class DRAM:
@@ -38,12 +41,19 @@ class DRAM:
         """Bytes that the pins carry in a cycle of the controller."""
         return self.lanes * {"SDR": 1, "DDR3": 4}[self.memtype]  # DDR3: two clocks of two edges
 
+    @property
+    def sustained_bytes(self) -> float:
+        """Of them, those that come on long reads."""
+        return self.peak_bytes * SUSTAINED[self.memtype]
+
 
 DRAMS = {
     "ulx3s": DRAM("SDR", "MT48LC16M16", 2, 100_000_000, 25_000_000, "GENSDRPHY", "LFE5U-85F-6BG381C"),
+    "icepi-zero": DRAM("SDR", "W9825G6KH6", 2, 60_000_000, 50_000_000, "GENSDRPHY", "LFE5U-25F-6BG256C"),
+    "icesugar-pro": DRAM("SDR", "IS42S16160", 2, 60_000_000, 25_000_000, "GENSDRPHY", "LFE5U-25F-6BG256C"),
     "ecpix5": DRAM("DDR3", "MT41K256M16", 2, 75_000_000, 100_000_000, "ECP5DDRPHY", "LFE5UM5G-85F-8BG554I", 260),
 }
-"""Boards whose memory has been tried. The clock of DDR3 pins is twice the controller's."""
+"""The memories of boards. The clock of DDR3 pins is twice the controller's."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,12 @@ from amaranth.lib import wiring
 
 from tritape.hw.config import Config
 from tritape.model.errors import TritapeError
+from tritape.rtl_gen.litedram import DRAM
 from tritape.rtl_gen.toolchains import Toolchain, toolchain_for
+
+SDRAM_CONFIG = Config(groups=4, max_hidden=512, max_intermediate=1536, max_layers=8, max_vocab=4096)
+"""For a memory of 16 bits a cycle: the engine takes twice that, so it catches up after each wait."""
+SDRAM_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class Board:
     """Where the tape is, for people."""
     make_memory: Callable[[int, int], wiring.Component] | None = None
     """Makes a memory with `MemorySignature` from (G, words), for one other than block RAM."""
+    dram: DRAM | None = None
+    """SDR SDRAM on the platform's resource `sdram` 0, behind a LiteDRAM controller, in place of block RAM; ECP5 only."""
     model: str = "nano"
     """Checkpoint in model/data that is meant for it."""
     uart: tuple[str, int] = ("uart", 0)
@@ -66,6 +73,13 @@ class Board:
             raise TritapeError(
                 f"{self.name}: baud must be at most an eighth of clock_hz {self.clock_hz}, not {self.baud}; lower it"
             )
+        if self.dram is not None:
+            if self.make_memory is not None:
+                raise TritapeError(f"{self.name}: make_memory must be None beside dram; take away one of the two")
+            if self.family != "ecp5" or self.dram.memtype != "SDR":
+                raise TritapeError(
+                    f"{self.name}: dram must be SDR on an ECP5, not {self.dram.memtype} on {self.family}; choose another memory"
+                )
 
     @cached_property
     def toolchain(self) -> Toolchain:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Module, ResetSignal, Signal
@@ -13,7 +12,7 @@ from tritape.hw.memory.litedram import LiteDRAMMemory
 from tritape.hw.uart_accelerator import UartAccelerator
 from tritape.model.errors import TritapeError
 from tritape.rtl_gen.boards import Board
-from tritape.rtl_gen.litedram import litedram_core
+from tritape.rtl_gen.litedram import board_dram, litedram_core
 from tritape.rtl_gen.toolchains.pll import exactly
 
 RESET_CYCLES = 1024
@@ -23,8 +22,8 @@ RESET_CYCLES = 1024
 def add_clock(m: Module, board: Board, platform: Any) -> None:
     """Give `m` the domain `sync` at `board.clock_hz`, in reset until `RESET_CYCLES` after the PLL has locked.
 
-    A board whose crystal has the wanted frequency has no PLL. With SDRAM there is also the domain `sdram`, a quarter of a period
-    later. Cost: 13 flip-flops and a carry chain.
+    A board whose crystal has the wanted frequency has no PLL. With SDR SDRAM there is also the domain `sdram`, a quarter of a
+    period later. Cost: 13 flip-flops and a carry chain.
     """
     crystal = platform.request(board.clock or platform.default_clk, dir="-")
     clock, locked = Signal(), Signal()
@@ -50,7 +49,7 @@ def add_clock(m: Module, board: Board, platform: Any) -> None:
         m.d.start += running.eq(1)
 
 
-_PADS = {
+_SDR = {
     "a": "a",
     "ba": "ba",
     "cas_n": "cas",
@@ -61,6 +60,7 @@ _PADS = {
     "ras_n": "ras",
     "we_n": "we",
 }
+_DDR3 = {**_SDR, "clk_p": "clk", "dqs_p": "dqs", "dm": "dm", "odt": "odt", "reset_n": "rst"}
 
 
 def add_sdram(m: Module, board: Board, platform: Any) -> LiteDRAMMemory:
@@ -70,11 +70,11 @@ def add_sdram(m: Module, board: Board, platform: Any) -> LiteDRAMMemory:
     answers has three quarters of a period to come back. Source: the clocking of LiteX's ECP5 boards with SDRAM.
     """
     assert board.dram is not None
-    core = litedram_core(replace(board.dram, clock_hz=board.clock_hz, input_hz=board.crystal_hz))
+    core = litedram_core(board_dram(board))
     platform.add_file("litedram_core.v", core.verilog)
     pins = platform.request("sdram", 0, dir="-")
     memory = LiteDRAMMemory(
-        board.config.word_bytes, core, pads={f"sdram_{pad}": getattr(pins, pin).io for pad, pin in _PADS.items()}
+        board.config.word_bytes, core, pads={f"sdram_{pad}": getattr(pins, pin).io for pad, pin in _SDR.items()}
     )
     m.submodules.sdram_clock = clock = io.DDRBuffer("o", pins.clk, o_domain="sdram")
     m.d.comb += [
@@ -82,6 +82,31 @@ def add_sdram(m: Module, board: Board, platform: Any) -> LiteDRAMMemory:
         clock.o[1].eq(0),
         memory.clk_in.eq(ClockSignal()),
         memory.rst_in.eq(ResetSignal()),
+    ]
+    return memory
+
+
+def add_ddr3(m: Module, board: Board, platform: Any) -> LiteDRAMMemory:
+    """The memory of a board with DDR3, to be put into the accelerator, and the domain `sync`: the controller's PLL makes the
+    clocks of both. A reset or select line that the board does not have stays open."""
+    core = litedram_core(board_dram(board))
+    platform.add_file("litedram_core.v", core.verilog)
+    pins = platform.request("ddr3", 0, dir="-")
+    ports = {pad: getattr(pins, pin) for pad, pin in _DDR3.items() if hasattr(pins, pin)}
+    pads = {f"ddram_{pad}": port.p if hasattr(port, "p") else port.io for pad, port in ports.items()}
+    pads["ddram_a"] = pads["ddram_a"][: (core.rows - 1).bit_length()]  # the board may have lines for larger chips
+    memory = LiteDRAMMemory(board.config.word_bytes, core, pads=pads)
+    if ("ddr3_pseudo_power", 0) in platform.resources:  # pins that supply others; at 0 they are what they should be
+        group = platform.request("ddr3_pseudo_power", 0, dir="-")
+        for name in ("vcc_virtual", "gnd_virtual"):
+            m.submodules[name] = supply = io.Buffer("o", getattr(group, name))
+            m.d.comb += supply.o.eq(0)
+    m.submodules.crystal = crystal = io.Buffer("i", platform.request(board.clock or platform.default_clk, dir="-"))
+    m.domains.sync = ClockDomain()
+    m.d.comb += [
+        memory.clk_in.eq(crystal.i),
+        ClockSignal("sync").eq(memory.user_clk),
+        ResetSignal("sync").eq(memory.user_rst),
     ]
     return memory
 
@@ -95,8 +120,13 @@ class BoardTop(Elaboratable):
     def elaborate(self, platform: Any) -> Module:
         board = self._board
         m = Module()
-        add_clock(m, board, platform)
-        memory = add_sdram(m, board, platform) if board.dram is not None else None
+        memory = None
+        if board.dram is not None and board.dram.memtype == "DDR3":
+            memory = add_ddr3(m, board, platform)
+        else:
+            add_clock(m, board, platform)
+            if board.dram is not None:
+                memory = add_sdram(m, board, platform)
         m.submodules.accelerator = accelerator = UartAccelerator(
             board.config,
             board.memory_words,

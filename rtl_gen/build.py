@@ -22,6 +22,7 @@ from tritape.rtl_gen.archive import ROOT, manifest, write_archive
 from tritape.rtl_gen.board_top import BoardTop
 from tritape.rtl_gen.boards import Board
 from tritape.rtl_gen.fit import require_device, require_model
+from tritape.rtl_gen.litedram import board_dram, start_of
 from tritape.rtl_gen.toolchains.pll import at_most
 from tritape.rtl_gen.toolchains.run import run_tool
 from tritape.rtl_gen.toolchains.toolchain import Usage
@@ -108,6 +109,8 @@ def build(
     if board.toolchain.open_source:
         board, routed = _route(board, seeds, jobs, tell)
         numbers = {**asdict(routed.usage), "timing_met": True, "seed": routed.seed}
+        if board.dram is not None and board.dram.memtype == "DDR3":
+            numbers["dram"] = start_of(board_dram(board))
         tell("bitstream")
         main = f"{board.name}.{board.toolchain.bitstream}"
         files = {main: _pack(board, routed)}

@@ -7,7 +7,6 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,7 +22,7 @@ from tritape.hw.uart_accelerator import UartAccelerator
 from tritape.model.errors import TritapeError
 from tritape.model.files import replacing
 from tritape.rtl_gen.boards import Board
-from tritape.rtl_gen.litedram import Core, litedram_core
+from tritape.rtl_gen.litedram import Core, board_dram, litedram_core
 from tritape.rtl_gen.verilog_text import verilog_text
 from tritape.sim.cache import cached, digest
 from tritape.sim.fast.build import build_model
@@ -133,8 +132,7 @@ class VirtualBoard:
 
 def _sdram(board: Board) -> Core:
     """The controller of the board's SDRAM with LiteDRAM's model of the chip, a quarter of its rows."""
-    assert board.dram is not None
-    return litedram_core(replace(board.dram, clock_hz=board.clock_hz), model=True, rows=MODEL_ROWS)
+    return litedram_core(board_dram(board), model=True, rows=MODEL_ROWS)
 
 
 def verilog(board: Board) -> str:

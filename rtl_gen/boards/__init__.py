@@ -25,6 +25,8 @@ BUILT_IN = (
     "ulx3s:ULX3S_85F_SDRAM",
     "icepi_zero:ICEPI_ZERO_SDRAM",
     "icesugar_pro:ICESUGAR_PRO_SDRAM",
+    "orangecrab:ORANGECRAB_DDR3",
+    "ecpix5:ECPIX5_DDR3",
     "arty_a7:ARTY_A7_35T",
     "arty_a7:ARTY_A7_100T",
 )

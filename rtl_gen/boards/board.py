@@ -18,6 +18,8 @@ from tritape.rtl_gen.toolchains import Toolchain, toolchain_for
 SDRAM_CONFIG = Config(groups=4, max_hidden=512, max_intermediate=1536, max_layers=8, max_vocab=4096)
 """For a memory of 16 bits a cycle: the engine takes twice that, so it catches up after each wait."""
 SDRAM_BYTES = 32 << 20
+DDR3_CONFIG = Config(groups=16, max_hidden=512, max_intermediate=1536, max_layers=8, max_vocab=4096)
+"""For a memory of 64 bits a cycle, twice that for the same reason."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Board:
     make_memory: Callable[[int, int], wiring.Component] | None = None
     """Makes a memory with `MemorySignature` from (G, words), for one other than block RAM."""
     dram: DRAM | None = None
-    """SDR SDRAM on the platform's resource `sdram` 0, behind a LiteDRAM controller, in place of block RAM; ECP5 only."""
+    """Memory behind a LiteDRAM controller, in place of block RAM: SDR on the platform's resource `sdram` 0, or DDR3 on `ddr3` 0;
+    ECP5 only."""
     model: str = "nano"
     """Checkpoint in model/data that is meant for it."""
     uart: tuple[str, int] = ("uart", 0)
@@ -76,10 +79,8 @@ class Board:
         if self.dram is not None:
             if self.make_memory is not None:
                 raise TritapeError(f"{self.name}: make_memory must be None beside dram; take away one of the two")
-            if self.family != "ecp5" or self.dram.memtype != "SDR":
-                raise TritapeError(
-                    f"{self.name}: dram must be SDR on an ECP5, not {self.dram.memtype} on {self.family}; choose another memory"
-                )
+            if self.family != "ecp5":
+                raise TritapeError(f"{self.name}: dram must be on an ECP5, not {self.family}; choose another memory")
 
     @cached_property
     def toolchain(self) -> Toolchain:

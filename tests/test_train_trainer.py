@@ -15,6 +15,8 @@ torch = pytest.importorskip("torch", reason="needs the extra tritape[train]")
 from tritape.model.checkpoint import load_checkpoint  # noqa: E402
 from tritape.model.errors import TritapeError  # noqa: E402
 from tritape.model.reference import FloatModel  # noqa: E402
+from tritape.train import rounding  # noqa: E402
+from tritape.train.bench import run as run_measurement  # noqa: E402
 from tritape.train.cli import STUDIES, main  # noqa: E402
 from tritape.train.evaluate import bits_per_byte  # noqa: E402
 from tritape.train.model import BitLinear, load_model, straight_ternary  # noqa: E402
@@ -94,6 +96,30 @@ def test_released_checkpoint_is_the_trained_model(corpus, tmp_path):
     theirs = np.stack([float_model.step(token) for token in ids])
     assert np.abs(ours - theirs).max() < 0.05 * np.abs(ours).max()
     assert {p.name for p in (tmp_path / "run").iterdir()} >= {"tokenizer.json", "loss.png", "result.json", "log.jsonl"}
+
+
+def test_released_weights_do_not_hang_on_the_last_bit(corpus, tmp_path, monkeypatch):
+    Trainer(recipe(), corpus, tmp_path, "cpu").train()
+    arguments = [str(tmp_path / "run"), str(corpus / "austen.valid.txt"), "--json", str(tmp_path / "rounding.json")]
+    monkeypatch.setattr(sys, "argv", ["rounding", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        run_measurement(rounding.main)
+    assert not stopped.value.code
+    figures = json.loads((tmp_path / "rounding.json").read_text())
+    assert figures["released, cpu, float64"] == pytest.approx(figures["released, cpu, float32"], rel=1e-5)
+    assert figures["weights"] == 2 * (4 * 16 + 3 * 24) * 16 + 136 * 16
+
+
+def test_latents_near_a_threshold_are_counted():
+    model = build_model(recipe().model, 0)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, BitLinear):
+                module.weight.fill_(1.0)
+        model.lm_head.weight[0, :4] = torch.tensor([0.5, -0.5 - 5e-6, 1.5, 1.5])  # the mean magnitude stays 1
+    counts = rounding.near_threshold(model, "cpu")
+    assert (counts["within_1e-07"], counts["within_1e-06"], counts["within_1e-05"]) == (1, 1, 2)
+    assert counts["cpu_differs"] == 0
 
 
 def test_one_inner_gain_for_three_matrices(corpus, tmp_path):

@@ -103,7 +103,9 @@ def test_novels_split_into_three_parts_without_common_paragraphs(monkeypatch, sh
     digest = hashlib.sha256(heldout.encode()).hexdigest()
     monkeypatch.setattr(corpus_module, "AUSTEN_HELD_OUT_SHA256", digest)
     if shared is not None:
-        with pytest.raises(TritapeError, match=r"the parts must not share a paragraph, not 'Paragraph .*; move the cut"):
+        with pytest.raises(
+            TritapeError, match=r"the parts must not share a paragraph, not 'Paragraph .*; move the cut"
+        ):
             split("austen", novels)
         return
     corpus = split("austen", novels)

@@ -68,12 +68,10 @@ def split(name: str, documents: Documents) -> Corpus:
         first = text.index("\n", int(len(text) * (1 - OTHER_HELD_OUT - OTHER_VALID))) + 1
         second = text.index("\n", int(len(text) * (1 - OTHER_HELD_OUT))) + 1
         corpus = Corpus(name, text[:first], text[first:second], text[second:])
-    if name == "austen":
-        train, valid, heldout = (_long_paragraphs(part) for part in (corpus.train, corpus.valid, corpus.heldout))
-        if shared := train & valid | train & heldout | valid & heldout:
-            raise TritapeError(
-                f"source {name}: the parts must not share a paragraph, not {min(shared)!r:.60}; move the cut"
-            )
+    if name == "austen" and (common := _common_paragraphs(corpus)):
+        raise TritapeError(
+            f"source {name}: the parts must not share a paragraph, not {min(common)!r:.60}; move the cut"
+        )
     return corpus
 
 
@@ -114,5 +112,10 @@ def _novel(novel: list[str], start: str) -> tuple[list[str], list[str], list[str
     raise TritapeError(f"source austen: a paragraph must start with {start!r:.60}, not none; fetch the package again")
 
 
-def _long_paragraphs(text: str) -> set[str]:
-    return {paragraph for paragraph in text.split("\n") if len(paragraph) > MIN_SHARED}
+def _common_paragraphs(corpus: Corpus) -> set[str]:
+    """Paragraphs of more than `MIN_SHARED` characters that are in two parts."""
+    parts = [
+        {paragraph for paragraph in part.split("\n") if len(paragraph) > MIN_SHARED}
+        for part in (corpus.train, corpus.valid, corpus.heldout)
+    ]
+    return parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2]

@@ -1,7 +1,8 @@
 """The simulator's side of test_hw_axi_accelerator: the host's own `Device` against AXIAccelerator, on cocotbext-axi memories.
 
-The job is {"bases": [[of a session's ports], ...], "port_bytes", "line_bytes", "image", "other": base64 of two tapes, "prompt",
-"count"}. Each session has memories of its own. The answer is what each session returned.
+The job is {"bases": [[of a session's ports], ...], "port_bytes", "image": base64 of a tape, "some": bytes of it that are
+written over the registers, from word 1 on, "prompt", "count"}. Each session has memories of its own, and the tape put into
+them directly. The answer is what each session returned.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiSlave
 
 from tritape.host.device import Device
 from tritape.host.transport.registers import RegisterTransport, shape, stripes
+from tritape.hw.link.axi_lite import Register
 
 
 class Memories:
@@ -51,8 +53,8 @@ class BusRegisters:
 class Placing(RegisterTransport):
     """What `UioTransport` is, with the simulation's memory for the buffer."""
 
-    def __init__(self, regions: list[Region], *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, regions: list[Region], registers: BusRegisters, bases: list[int], pause: Any) -> None:
+        super().__init__(registers, bases, "bench", pause)
         self.regions = regions
 
     def place(self, image: bytes) -> None:
@@ -77,36 +79,32 @@ async def everything(dut: Any) -> None:
     async def cycles() -> None:
         await ClockCycles(dut.clk, 50)
 
-
     def host() -> list[Any]:
-        answers = []
-        for number, regions in enumerate(sessions):
-            kind = Placing if number else RegisterTransport
-            arguments = (registers, [region.base for region in regions], "bench", resume(cycles))
-            transport = kind(regions, *arguments) if number else kind(*arguments)
-            device = Device(transport, retry_s=3600.0)
-            writes = device.link.call
+        answers, tape = [], base64.b64decode(job["image"])
+        for regions in sessions:
+            device = Device(
+                Placing(regions, registers, [region.base for region in regions], resume(cycles)), retry_s=3600.0
+            )
+            device.write_memory(1, tape[: job["some"]])
+            written = [bytes(region.data).hex() for region in regions]
+            back = device.read_memory(1, job["some"] // device.identity.geometry.word_bytes).hex()
             kinds: list[str] = []
+            obey = device.link.call
 
-            def call(command: Any, *rest: Any) -> Any:
-                kinds.append(command.name)
-                return writes(command, *rest)
+            def call(kind: Any, *rest: Any, kinds: list[str] = kinds, obey: Any = obey) -> Any:
+                kinds.append(kind.name)
+                return obey(kind, *rest)
 
-            device.link.call = call
-            device.load_tape(base64.b64decode(job["image"]))
+            device.link.call = call  # type: ignore[method-assign]
+            device.load_tape(tape)
             tokens = list(device.generate_tokens(job["prompt"], job["count"]))
             device.reset()
             logits = [int(value) for value in device.logits(job["prompt"])]
-            answers.append(
-                {
-                    "tokens": tokens,
-                    "logits": logits,
-                    "written": kinds.count("WRITE"),
-                    "checked": kinds.count("CHECK"),
-                    "counters": device.counters(),
-                    "memory": [base64.b64encode(region.data).decode() for region in regions],
-                }
-            )
+            errors = device.counters()["crc_errors"]
+            answers.append({
+                "written": written, "back": back, "kinds": kinds, "tokens": tokens, "logits": logits, "errors": errors,
+                "state": registers.read(Register.STATE),
+            })  # fmt: skip
         return answers
 
     answers = await bridge(host)()

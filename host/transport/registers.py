@@ -46,9 +46,14 @@ class RegisterTransport:
         require_tritape(registers, name)
         ports, _, _ = shape(registers)
         if len(bases) != ports or any(base % (1 << PAGE_BITS) for base in bases):
-            raise TritapeError(f"{name}: bases must be {ports} multiples of {1 << PAGE_BITS}, not {bases!r}; give others")
+            raise TritapeError(
+                f"{name}: bases must be {ports} multiples of {1 << PAGE_BITS}, not {bases!r}; give others"
+            )
         for port, base in enumerate(bases):
-            for address, half in ((Register.BASE + 8 * port, base & 0xFFFFFFFF), (Register.BASE + 8 * port + 4, base >> 32)):
+            for address, half in (
+                (Register.BASE + 8 * port, base & 0xFFFFFFFF),
+                (Register.BASE + 8 * port + 4, base >> 32),
+            ):
                 if registers.read(address) != half:
                     registers.write(address, half)
 
@@ -73,7 +78,9 @@ class RegisterTransport:
             part = data[at : at + (self._registers.read(Register.STATUS) >> 16)]
             if not part:
                 if time.monotonic() >= end:
-                    raise TritapeError(f"{self._name}: device must take bytes, not be full for {FULL_S:g} s; load it again")
+                    raise TritapeError(
+                        f"{self._name}: device must take bytes, not be full for {FULL_S:g} s; load it again"
+                    )
                 self._pause()
                 continue
             whole = len(part) // 4 * 4

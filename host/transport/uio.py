@@ -23,7 +23,9 @@ class MappedRegisters:
         try:
             self._map = mmap.mmap(file, 1 << WINDOW_BITS)
         except (OSError, ValueError) as error:
-            raise TritapeError(f"{path}: device must have a page of registers, not fail ({error}); check its reg") from error
+            raise TritapeError(
+                f"{path}: device must have a page of registers, not fail ({error}); check its reg"
+            ) from error
         finally:
             os.close(file)
         self._words = memoryview(self._map).cast("I")
@@ -106,7 +108,9 @@ def _open(path: Path) -> int:
         return os.open(path, os.O_RDWR | os.O_SYNC)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM):
-            raise TritapeError(f"{path}: device must be open to you, not forbidden; run as root, or give it a udev rule") from error
+            raise TritapeError(
+                f"{path}: device must be open to you, not forbidden; run as root, or give it a udev rule"
+            ) from error
         raise TritapeError(f"{path}: device must open, not fail ({error.strerror}); load its driver again") from error
 
 
@@ -115,4 +119,6 @@ def _number(path: Path) -> int:
     try:
         return int(path.read_text(), 0)
     except (OSError, ValueError) as error:
-        raise TritapeError(f"{path}: file must hold a number, not fail ({error}); load the module u-dma-buf again") from error
+        raise TritapeError(
+            f"{path}: file must hold a number, not fail ({error}); load the module u-dma-buf again"
+        ) from error

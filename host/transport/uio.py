@@ -53,8 +53,8 @@ class UioTransport(RegisterTransport):
     """
 
     def __init__(self, name: str, root: Path = Path("/")) -> None:
-        label = PREFIX + name
-        registers = MappedRegisters(root / "dev" / _uio(name, root))
+        label, self._buffer = PREFIX + name, -1
+        self._mapped = registers = MappedRegisters(root / "dev" / _uio(name, root))
         try:
             require_tritape(registers, label)
             self._ports, self._line_bytes, self._port_bytes = shape(registers)
@@ -70,10 +70,9 @@ class UioTransport(RegisterTransport):
                 )
             start = _number(folder / "phys_addr")
             self._buffer = _open(root / "dev" / name)
-            self._mapped = registers
             super().__init__(registers, [start + port * self._port_bytes for port in range(self._ports)], label)
         except BaseException:
-            registers.close()
+            self.close()
             raise
 
     def place(self, image: bytes) -> None:
@@ -89,7 +88,7 @@ class UioTransport(RegisterTransport):
         if self._buffer >= 0:
             os.close(self._buffer)
             self._buffer = -1
-            self._mapped.close()
+        self._mapped.close()
 
 
 def _uio(name: str, root: Path) -> str:

@@ -210,12 +210,12 @@ load:
 
 
 def _readme(board: BusBoard) -> str:
-    room = buffer_bytes(board) // _MEGABYTE
+    room, clock = buffer_bytes(board) // _MEGABYTE, f"{board.clock_hz / 1e6:g}"
     return f"""\
 # tritape for {board.title}
 
-Generated, not routed: nobody has run Vivado on this project, and it was never on a board. The clock,
-{board.clock_hz / 1e6:g} MHz, is a wish until `timing.txt` says otherwise; `tritape build {board.name} --clock MHZ` asks for another.
+Generated, not routed: nobody has run Vivado on this project, and it was never on a board. The clock, {clock}
+MHz, is a wish until `timing.txt` says otherwise: `tritape build {board.name} --clock MHZ` asks for another.
 
 1. On a machine with Vivado and the board files of the kit: `make`. It writes `tritape.bit`, `tritape.bit.bin`,
    `tritape.dtbo`, `utilization.txt` and `timing.txt`.

@@ -77,8 +77,8 @@ class AXILiteLink(wiring.Component):
 
     Streams: all valid and ready outputs are registers or FIFO flags. One access at a time.
     Latency and rate: `WRITE_CYCLES` and `READ_CYCLES` from the cycle of a valid address to that of its response, both
-    included, for a manager that waits for nothing. Cost: two FIFOs of `DEPTH` bytes (a block RAM each), 28 flip-flops
-    a port, about 150 more.
+    included, for a manager that waits for nothing. Cost: two block RAMs (FIFOs of `DEPTH` bytes), 415 LUT4 and 192
+    flip-flops of an ECP5 with one port, 461 and 276 with four (yosys, flat).
     Tested: every byte both ways against cocotbext-axi under random pauses, full and empty FIFOs, 1, 3 and 32 ports
     (tests/test_hw_axi_lite.py). Errors: `TritapeError` for ports out of range and a port_bytes that is no whole page.
     """

@@ -29,6 +29,8 @@ def wrapper_verilog(*, ports: int, port_bits: int, address_bits: int) -> str:
     data bits and `address_bits` (40 or more) address bits, around module `CORE`, an `AXIAccelerator`."""
     declared = ["input wire ap_clk", "input wire ap_rst_n"]
     connected = [".clk(ap_clk)", ".rst(reset)"]
+    unused: list[str] = []
+    one_zero = "1'b0"
     interfaces: list[tuple[str, Signature, str, bool]] = [
         (CONTROL, AXILiteSignature(), "control", True),
         *((memory_bus(port), AXISignature(port_bits), f"axi__{port}", False) for port in range(ports)),
@@ -37,7 +39,9 @@ def wrapper_verilog(*, ports: int, port_bits: int, address_bits: int) -> str:
         for name, member in signature.members.items():
             bits = member.shape if isinstance(member.shape, int) else 1
             if name in _IDENTIFIERS:
-                connected.append(f".{inner}__{name}({'' if member.flow == Out else '1' + chr(39) + 'b0'})")
+                if member.flow == Out:
+                    unused.append(f"  wire unused_{bus}_{name};")
+                connected.append(f".{inner}__{name}({f'unused_{bus}_{name}' if member.flow == Out else one_zero})")
                 continue
             outward = (member.flow == Out) != flipped
             wide = name in ("araddr", "awaddr") and not flipped
@@ -64,7 +68,7 @@ def wrapper_verilog(*, ports: int, port_bits: int, address_bits: int) -> str:
     lines = [f"  {port}{end}" for port, end in zip(declared, ends)]
     text = [
         f"module {TOP} (", *clock, lines[0], *reset, *lines[1:], ");", "  reg reset = 1'b1;",
-        "  always @(posedge ap_clk) reset <= ~ap_rst_n;", *high,
+        "  always @(posedge ap_clk) reset <= ~ap_rst_n;", *high, *unused,
         f"  {CORE} core (", *(f"    {port}{end}" for port, end in zip(connected, [","] * (len(connected) - 1) + [""])),
         "  );", "endmodule",
     ]  # fmt: skip

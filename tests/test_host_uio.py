@@ -131,6 +131,10 @@ def register(root: Path, address: int) -> int:
 
 def test_uio_on_files(root: Path) -> None:
     transport = UioTransport("tritape", root)
+    with pytest.raises(
+        TritapeError, match=r"^uio:tritape: port must be free, not used by another program; close that one$"
+    ):
+        UioTransport("tritape", root)
     for port in range(PORTS):
         low, high = register(root, Register.BASE + 8 * port), register(root, Register.BASE + 8 * port + 4)
         assert low | high << 32 == START + port * PAGES * 4096
@@ -147,6 +151,7 @@ def test_uio_on_files(root: Path) -> None:
     assert back[: len(image)] == image
     transport.close()
     transport.close()
+    UioTransport("tritape", root).close()
 
 
 def test_what_is_wrong_on_the_board(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

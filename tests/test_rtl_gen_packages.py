@@ -21,6 +21,7 @@ from tritape.model.errors import TritapeError
 from tritape.rtl_gen.archive import read_archive
 from tritape.rtl_gen.boards import BusBoard, board
 from tritape.rtl_gen.build import VENDOR_STEPS, build
+from tritape.rtl_gen.fit import require_device
 from tritape.rtl_gen.packages.kria import CONTROL_ADDRESS
 from tritape.rtl_gen.packages.wrapper import wrapper_verilog
 from tritape.rtl_gen.verilog import waivers
@@ -301,6 +302,11 @@ def test_memory_that_is_not_there(name: str, change: dict[str, int], message: st
 
 def test_what_cannot_be() -> None:
     made = board("kv260")
+    with pytest.raises(
+        TritapeError, match=r"^kv260: design must need at most 288 block RAMs, not 501; use fewer memory_words"
+    ):
+        require_device(made, f"module \\core\n  memory width 36 size {501 * 512} \\mem\n")
+    require_device(made, f"module \\core\n  memory width 36 size {288 * 512} \\mem\n")
     with pytest.raises(TritapeError, match=r"^name of a board must be of a-z, .* not 'KV 260'; rename it$"):
         replace(made, name="KV 260")
     with pytest.raises(TritapeError, match=r"^kv260: clock_hz must be a positive integer, not 2\.5; set it$"):

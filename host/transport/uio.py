@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
 from pathlib import Path
 
+from tritape.host.transport.port import UIO
 from tritape.host.transport.registers import RegisterTransport, require_tritape, shape, stripes
 from tritape.hw.link.axi_lite import WINDOW_BITS
 from tritape.model.errors import TritapeError
-
-PREFIX = "uio:"
-"""How such a port is written: `uio:NAME`."""
 
 
 class MappedRegisters:
@@ -49,11 +48,12 @@ class UioTransport(RegisterTransport):
 
     The ports of the memory lie one behind the other in the buffer. `place` writes an image there, which is faster than over
     the link. `root` is where `sys` and `dev` are. Raises TritapeError, with the cure, for a device or buffer that is missing,
-    not permitted, too small, or not tritape's. Tested against files (tests/test_host_uio.py), not on a board.
+    not permitted, too small, used by another program, or not tritape's. Tested against files
+    (tests/test_host_uio.py), not on a board.
     """
 
     def __init__(self, name: str, root: Path = Path("/")) -> None:
-        label, self._buffer = PREFIX + name, -1
+        label, self._buffer = UIO + name, -1
         self._mapped = registers = MappedRegisters(root / "dev" / _uio(name, root))
         try:
             require_tritape(registers, label)
@@ -70,6 +70,12 @@ class UioTransport(RegisterTransport):
                 )
             start = _number(folder / "phys_addr")
             self._buffer = _open(root / "dev" / name)
+            try:
+                fcntl.flock(self._buffer, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise TritapeError(
+                    f"{label}: port must be free, not used by another program; close that one"
+                ) from error
             super().__init__(registers, [start + port * self._port_bytes for port in range(self._ports)], label)
         except BaseException:
             self.close()
@@ -96,7 +102,7 @@ def _uio(name: str, root: Path) -> str:
     found = {path.read_text().strip(): path.parent.name for path in sorted(root.glob("sys/class/uio/uio*/name"))}
     if name not in found:
         raise TritapeError(
-            f"{PREFIX}{name}: UIO device must be one of {', '.join(found) or 'none'}, not {name!r}; load the overlay, and "
+            f"{UIO}{name}: UIO device must be one of {', '.join(found) or 'none'}, not {name!r}; load the overlay, and "
             "uio_pdrv_genirq with of_id=generic-uio"
         )
     return found[name]

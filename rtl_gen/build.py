@@ -180,11 +180,19 @@ def bus_project(board: BusBoard) -> dict[str, str]:
 
     key = digest(
         repr((board.config, board.memory_words, board.ports, board.port_bits, board.address_bits, board.device)),
-        version("amaranth"), _SOURCES,
+        version("amaranth"), _BUS_SOURCES,
     )  # fmt: skip
     return {"tritape.v": (cached("bus-elaborate", key, run) / "tritape.v").read_text(), **files}
 
 
+def _contents(*patterns: str) -> list[bytes]:
+    return [path.read_bytes() for pattern in patterns for path in sorted(ROOT.glob(pattern))]
+
+
+_BUS_SOURCES = digest(
+    *_contents("model/**/*.py", "hw/**/*.py", "rtl_gen/verilog_text.py", "rtl_gen/packages/wrapper.py")
+)
+"""Of what the Verilog of a `BusBoard` comes from. A large one takes minutes, so nothing else is in it."""
 _SOURCES = digest(
     *(path.read_bytes() for part in ("model", "hw", "rtl_gen") for path in sorted((ROOT / part).rglob("*.py")))
 )

@@ -116,6 +116,11 @@ class Board:
         return self.memory_words * self.config.word_bytes
 
     @property
+    def word_cycles(self) -> float:
+        """Cycles in which the memory delivers a word, on long reads."""
+        return 1.0 if self.dram is None else max(1.0, self.config.word_bytes / self.dram.sustained_bytes)
+
+    @property
     def capacity(self) -> Capacity:
         """What the device has. Raises `TritapeError` for a device that is not known."""
         return self.toolchain.capacity(self.platform())

@@ -64,6 +64,11 @@ class BusBoard:
         return self.memory_words * self.config.word_bytes
 
     @property
+    def word_cycles(self) -> float:
+        """Cycles in which the ports deliver a word, if the memory behind them is no slower."""
+        return max(1.0, self.config.word_bytes / (self.ports * self.port_bits // 8))
+
+    @property
     def capacity(self) -> Capacity:
         """What the device has."""
         return part_capacity(self.device)

@@ -45,6 +45,8 @@ class BusBoard:
 
     baud = None
     """There are no wires."""
+    dram = None
+    """The memory's controller is the vendor's, and started when the host's programs run."""
     family = "xilinx"
     toolchain = Xilinx()
 

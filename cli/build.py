@@ -62,8 +62,7 @@ def build(
     numbers = result.as_dict()
     shown = dict(numbers)
     if shape is not None:
-        word_cycles = 1.0 if board.dram is None else max(1.0, board.config.word_bytes / board.dram.sustained_bytes)
-        cycles = token_cycles(shape, board.config, word_cycles)[0]
+        cycles = token_cycles(shape, board.config, board.word_cycles)[0]
         shown["cycles_per_token"] = round(cycles)
         shown["tokens_per_second"] = round(result.clock_mhz * 1e6 / cycles)
     report(shown, None, f"{board.title}; tokens per second: this clock over the cycle model")

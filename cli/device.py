@@ -24,10 +24,15 @@ from tritape.model.tape.layout import read_tape
 from tritape.model.tape.reader import read_header, read_model
 from tritape.model.tokenizer import BYTE_VOCABULARY, ByteTokenizer, TextCodec, Tokenizer, load_tokenizer
 from tritape.rtl_gen.archive import FOLDER, read_archive
-from tritape.rtl_gen.boards import Board, boards
+from tritape.rtl_gen.boards import AnyBoard, boards
 from tritape.rtl_gen.boards import board as find_board
 
-Port = Annotated[str, typer.Option("--port", "-p", help="Serial port of the board, or of a virtual one.")]
+Port = Annotated[
+    str,
+    typer.Option(
+        "--port", "-p", help="Serial port of the board, or of a virtual one; uio:NAME for fabric beside this processor."
+    ),
+]
 BoardName = Annotated[
     str | None, typer.Option("--board", "-b", help="Insist on this board's bitstream, and use its baud rate.")
 ]
@@ -93,7 +98,7 @@ def open_device(port: str, board: str | None, baud: int | None) -> Iterator[Devi
         yield device
 
 
-def check_bitstream(device: Device, board: Board, port: str) -> None:
+def check_bitstream(device: Device, board: AnyBoard, port: str) -> None:
     """Raise TritapeError unless the device carries this board's configuration."""
     found, wanted = device.identity.configuration, board.config.hash64()
     if found != wanted:
@@ -103,7 +108,7 @@ def check_bitstream(device: Device, board: Board, port: str) -> None:
         )
 
 
-def start_memory(device: Device, board: Board) -> None:
+def start_memory(device: Device, board: AnyBoard) -> None:
     """Start and level a board's DDR3, unless that was done since its bitstream was loaded. Raises TritapeError when it cannot
     be."""
     if board.dram is None or board.dram.memtype != "DDR3" or dram.is_started(device):

@@ -73,12 +73,13 @@ class Device:
     def open(
         cls, port: str, *, baud: int | None = None, model: str | Path | None = None, retry_s: float | None = None
     ) -> Device:
-        """A device on a serial port. With `model`, a tape file or a checkpoint folder, its tape is loaded, unless it is there
-        already, and its tokenizer attached."""
-        from tritape.host.transport.serial import DEFAULT_BAUD, SerialTransport
+        """A device on a serial port, or beside this processor (`uio:NAME`). With `model`, a tape file or a checkpoint folder,
+        its tape is loaded, unless it is there already, and its tokenizer attached."""
+        from tritape.host.transport.port import open_port
+        from tritape.host.transport.serial import DEFAULT_BAUD
 
         baud = baud or DEFAULT_BAUD
-        transport = SerialTransport(port, baud)
+        transport = open_port(port, baud)
         try:
             device = cls(
                 transport, retry_s=retry_s or RETRY_S + 5000 / baud
@@ -142,6 +143,8 @@ class Device:
             )
         self.header = read_header(data, self.identity.geometry, source)
         self._tape_crc = zlib.crc32(data)
+        if verify:
+            self.link.place(data)
         piece = max(_CHECK_BYTES // groups, 1) * groups
         for start in range(0, len(data), piece):
             part = data[start : start + piece]

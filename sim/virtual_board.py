@@ -21,7 +21,7 @@ from tritape.hw.memory.litedram import LiteDRAMMemory
 from tritape.hw.uart_accelerator import UartAccelerator
 from tritape.model.errors import TritapeError
 from tritape.model.files import replacing
-from tritape.rtl_gen.boards import Board
+from tritape.rtl_gen.boards import AnyBoard, Board
 from tritape.rtl_gen.litedram import Core, board_dram, litedram_core
 from tritape.rtl_gen.verilog_text import verilog_text
 from tritape.sim.cache import cached, digest
@@ -79,8 +79,12 @@ class VirtualBoard:
     """
 
     def __init__(
-        self, board: Board, *, record: Path | None = None, progress: Callable[[str], None] | None = None
+        self, board: AnyBoard, *, record: Path | None = None, progress: Callable[[str], None] | None = None
     ) -> None:
+        if not isinstance(board, Board):
+            raise TritapeError(
+                f"board must be one with a UART, not {board.name!r}, to be run in simulation; choose another"
+            )
         self.board = board
         program = build_model(verilog(board), "top", MAIN, progress=progress)
         self._stack = ExitStack()

@@ -14,6 +14,7 @@ from tritape.hw.config import Config
 from tritape.model.errors import TritapeError
 from tritape.rtl_gen.litedram import DRAM
 from tritape.rtl_gen.toolchains import Toolchain, toolchain_for
+from tritape.rtl_gen.toolchains.toolchain import Capacity
 
 SDRAM_CONFIG = Config(groups=4, max_hidden=512, max_intermediate=1536, max_layers=8, max_vocab=4096)
 """For a memory of 16 bits a cycle: the engine takes twice that, so it catches up after each wait."""
@@ -113,6 +114,19 @@ class Board:
     def memory_bytes(self) -> int:
         """Largest tape image."""
         return self.memory_words * self.config.word_bytes
+
+    @property
+    def word_cycles(self) -> float:
+        """Cycles in which the memory delivers a word, on long reads."""
+        return 1.0 if self.dram is None else max(1.0, self.config.word_bytes / self.dram.sustained_bytes)
+
+    @property
+    def capacity(self) -> Capacity:
+        """What the device has. Raises `TritapeError` for a device that is not known."""
+        return self.toolchain.capacity(self.platform())
+
+    main = "top.tcl"
+    """The file that starts the vendor's tool, in a project for one."""
 
     @property
     def state(self) -> str:

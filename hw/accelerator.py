@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, ResetInserter, Signal
+from amaranth.hdl import Cat, Module, ResetInserter, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -35,6 +35,7 @@ COUNTERS = (
     "crc_errors",
     "first_bad_section",
     "fault_code",
+    "memory_errors",  # 0 for a memory that tells of none
 )
 """Counters of 32 bits in the order in which COUNTERS sends them. Cycle counters count only while a token runs."""
 
@@ -68,6 +69,7 @@ class Accelerator(wiring.Component):
       `restart`: high for one cycle when reads under way must be forgotten (the host turns to the memory, or boots a tape).
     - `running`: a token runs; `fault`: the tape was refused or is broken. For LEDs.
     - `probe`: taps for simulation (`ProbeSignature`).
+    - `memory_errors`, u16, only with the parameter of that name: `errors` of a memory that has them, for the host to read.
 
     `memory_words` is what IDENTIFY reports. One bitstream runs any tape within the limits of `config`. Stream rules: those
     of amaranth.lib.stream. Tested: whole tokens of several models, bit for bit against the golden model, under random
@@ -75,7 +77,7 @@ class Accelerator(wiring.Component):
     Source: docs/architecture.md, docs/contract.md.
     """
 
-    def __init__(self, config: Config, *, memory_words: int = (1 << 32) - 1) -> None:
+    def __init__(self, config: Config, *, memory_words: int = (1 << 32) - 1, memory_errors: bool = False) -> None:
         if config.tracks != 1:
             raise TritapeError(
                 f"tracks must be 1 in an accelerator with a host link, not {config.tracks!r}; several have a TrackAccelerator"
@@ -91,6 +93,7 @@ class Accelerator(wiring.Component):
                 "running": Out(1),
                 "fault": Out(1),
                 "probe": Out(ProbeSignature(config.engines)),
+                **({"memory_errors": In(16)} if memory_errors else {}),
             }
         )
 
@@ -202,14 +205,17 @@ class Accelerator(wiring.Component):
         events = {"tokens": vector.tokens.valid & vector.tokens.ready}
         events["saturated_rows"] = engine.saturated
         events |= {f"saturated_{name}": getattr(vector, f"saturated_{name}") for name in SATURATED}
-        registers = {
+        registers: dict[str, Value] = {
             "crc_errors": sequencer.crc_errors,
             "first_bad_section": sequencer.first_bad_section,
             "fault_code": sequencer.fault_code,
         }
+        if "memory_errors" in self.signature.members:
+            registers["memory_errors"] = self.memory_errors
         values = dict(registers)
-        for name in COUNTERS:
-            if name in registers or (self.config.serial and name not in SERIAL_COUNTERS):
+        counted = SERIAL_COUNTERS if self.config.serial else COUNTERS
+        for name in counted:
+            if name not in events and name not in while_running:
                 continue
             limit = self.config.engines if name.startswith("saturated") else 1
             event = Signal(range(limit + 1), name=f"count_{name}")  # registered: counting one cycle late costs no path

@@ -302,6 +302,7 @@ class Device:
             out += reply.data
         for _ in self._results(1):
             pass
+        self.stop()  # or the next token would wait for its logits to be fetched
         return _elements(out)
 
     def stop(self) -> None:

@@ -54,7 +54,7 @@ def request(token: int, active: int = 1, fresh: int = 0, chain: int = 0) -> dict
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
 def test_session(simulator: str):
-    """What is not as with one track: identity, the choice of a track, steps given, steps of its own, a position asked for again."""
+    """What is not as with one track: identity, the choice of a track, steps given and its own, a position asked for again."""
     script = TrackScript(BOOTED)
     script.send(Command.IDENTIFY, 1, back=identity(TWO, 4096))
     script.send(Command.TEMPERATURE, 0x1ABCD)
@@ -237,6 +237,7 @@ def test_whole_steps_under_random_stalls(config: Config):
         after={"rx": script.gates},
         input_stall=0.2,
         output_stall=0.2,
+        max_cycles=1_000_000,
     )
 
 

@@ -20,7 +20,7 @@ from tritape.host.protocol import DATA_BYTES, Command, Reply
 from tritape.host.state import SavedState
 from tritape.host.tracks import Tracks, generator_after, prompt_steps
 from tritape.host.transport import Transport
-from tritape.hw.accelerator import COUNTERS
+from tritape.hw.accelerator import COUNTERS, MEMORY_ERRORS
 from tritape.hw.link.token_runner import WINDOW
 from tritape.model.arith import Ints
 from tritape.model.errors import TritapeError
@@ -402,6 +402,10 @@ class Device:
         """The fabric's counters by name (`tritape.hw.accelerator.COUNTERS`)."""
         data = self.link.call(Command.COUNTERS, 0, len(COUNTERS)).data
         return dict(zip(COUNTERS, struct.unpack(f"<{len(COUNTERS)}I", data), strict=True))
+
+    def memory_errors(self) -> int:
+        """Error responses of the memory since reset, at most 65,535; 0 too on a board whose memory tells of none."""
+        return int.from_bytes(self.link.call(Command.COUNTERS, MEMORY_ERRORS, 1).data, "little")
 
     def save_state(self) -> bytes:
         """The recurrent state of the sequence, a few kilobytes: everything that the model knows of the text so far."""

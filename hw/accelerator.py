@@ -35,9 +35,11 @@ COUNTERS = (
     "crc_errors",
     "first_bad_section",
     "fault_code",
-    "memory_errors",  # 0 for a memory that tells of none
 )
 """Counters of 32 bits in the order in which COUNTERS sends them. Cycle counters count only while a token runs."""
+
+MEMORY_ERRORS = len(COUNTERS)
+"""Place of one more: errors that the memory tells of, 0 where it cannot."""
 
 SERIAL_COUNTERS = ("running",)
 """Those that a serial configuration counts, besides the registers of the sequencer; the others read 0."""
@@ -212,6 +214,7 @@ class Accelerator(wiring.Component):
         }
         if "memory_errors" in self.signature.members:
             registers["memory_errors"] = self.memory_errors
+        places = {name: place for place, name in enumerate((*COUNTERS, "memory_errors"))}
         values = dict(registers)
         counted = SERIAL_COUNTERS if self.config.serial else COUNTERS
         for name in counted:
@@ -226,7 +229,7 @@ class Accelerator(wiring.Component):
         counter = Signal(32)
         with m.Switch(link.counter_index):
             for name, value in values.items():
-                with m.Case(COUNTERS.index(name)):
+                with m.Case(places[name]):
                     m.d.comb += counter.eq(value)
         if self.config.serial:
             m.d.comb += link.counter.eq(counter)

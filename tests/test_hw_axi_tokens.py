@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from link_script import Script
 from test_hw_accelerator import Probed, extend, odd
 
-from tritape.hw.accelerator import COUNTERS, Accelerator, ProbeSignature
+from tritape.hw.accelerator import MEMORY_ERRORS, Accelerator, ProbeSignature
 from tritape.hw.config import Config
 from tritape.hw.link.host_link import Command
 from tritape.hw.memory.attach import add_memory
@@ -63,12 +63,11 @@ def test_tape_loaded_over_the_link(groups: int, ports: int, port_bits: int) -> N
     link.write(0, data, groups)
     probes, _ = extend(link, model, [3, 50], 1, 0)
     extend(link, model, [3, 50], 1, 0, position=3)
-    counter = COUNTERS.index("memory_errors")
-    link.send(Command.COUNTERS, counter, 1, back=bytes(4))
+    link.send(Command.COUNTERS, MEMORY_ERRORS, 1, back=bytes(4))
     # A word behind the end of the memories goes to as many ports as it covers, and each answers with an error.
     link.flags = 0
     link.write(lines * port_bits * ports, bytes(groups), groups)
-    link.send(Command.COUNTERS, counter, 1, back=bytes([min(ports, -(-groups * 8 // port_bits)), 0, 0, 0]))
+    link.send(Command.COUNTERS, MEMORY_ERRORS, 1, back=bytes([min(ports, -(-groups * 8 // port_bits)), 0, 0, 0]))
     check_streams(
         Probed(AXIAccelerator(config, ports, port_bits, lines, latency=40), groups),
         inputs={"rx": list(link.rx)},

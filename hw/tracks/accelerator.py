@@ -206,8 +206,8 @@ class TrackAccelerator(wiring.Component):
             with m.If(event.any()):
                 m.d.sync += value.eq(value + event)
         with m.Switch(self.counter_index):
-            for name, value in values.items():
-                with m.Case(COUNTERS.index(name)):
-                    m.d.sync += self.counter.eq(value)
+            for index, name in enumerate(COUNTERS):
+                with m.Case(index):
+                    m.d.sync += self.counter.eq(values[name])
             with m.Default():
                 m.d.sync += self.counter.eq(0)

@@ -6,7 +6,7 @@ from amaranth.hdl import Module, Mux, ResetInserter, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from tritape.hw.accelerator import COUNTERS, Accelerator, ProbeSignature
+from tritape.hw.accelerator import COUNTERS, MEMORY_ERRORS, Accelerator, ProbeSignature
 from tritape.hw.config import Config
 from tritape.hw.link.host_link import HostLink
 from tritape.hw.memory.signature import MemorySignature
@@ -94,7 +94,7 @@ class LinkedTracks(wiring.Component):
             self.fault.eq(link.fault),
         ]
         if "memory_errors" in self.signature.members:
-            asked = link.counter_index == COUNTERS.index("memory_errors")
+            asked = link.counter_index == MEMORY_ERRORS
             m.d.comb += link.counter.eq(Mux(asked, self.memory_errors, core.counter))
         return m
 

@@ -35,7 +35,7 @@
 
 namespace {
 
-constexpr int COUNTERS = 16, STATE_CYCLES = 6, STEP_BITS = 19;
+constexpr int COUNTERS = 15, STATE_CYCLES = 6, STEP_BITS = 19;
 
 struct Request {
     uint32_t address, length;

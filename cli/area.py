@@ -13,8 +13,8 @@ from rich.table import Column, Table
 from tritape.cli import app
 from tritape.cli.common import console
 from tritape.cli.common import report as show
-from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
+from tritape.hw.tracks.linked import accelerator
 from tritape.model.errors import TritapeError
 from tritape.model.files import replacing
 from tritape.rtl_gen.area import accelerator_area, engine_area, luts_per_mac
@@ -36,6 +36,7 @@ def area(
     tables_per_filler: Annotated[
         int, typer.Option(help="Tables that one filler serves in turn.")
     ] = DEFAULT.tables_per_filler,
+    lanes: Annotated[int, typer.Option(help="Of the accelerator: tokens that one pass serves.")] = DEFAULT.tracks,
     route: Annotated[bool, typer.Option("--route", help="Place and route too, for the clock (minutes).")] = False,
     seed: Annotated[
         list[int] | None, typer.Option(help="Seed of placement; repeat it to try several until 125 MHz.")
@@ -50,7 +51,7 @@ def area(
     """Synthesise a unit for an ECP5-85F of speed grade 6 and report its cost."""
     if unit not in UNITS:
         raise TritapeError(f"unit must be one of {UNITS}, not {unit!r}")
-    config = Config(groups=groups, tables_per_filler=tables_per_filler)
+    config = Config(groups=groups, tables_per_filler=tables_per_filler, tracks=lanes)
     if by_unit:
         _by_unit(configuration(board) if board else config, family, json)
         return
@@ -70,7 +71,7 @@ def area(
 
 
 def _by_unit(config: Config, family: str, json: Path | None) -> None:
-    component = Accelerator(config)
+    component = accelerator(config)
     with console.status("synthesis") as status:
         units = units_area(component, family, open_ports=("probe",), progress=status.update)
     table = Table("unit", *(Column(name, justify="right") for name in ("LUT4", "carry", "FF", "block RAM", "DSP")))

@@ -16,9 +16,9 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import TRITS, Config
 from tritape.hw.engine.table_engine import TableEngine
+from tritape.hw.tracks.linked import accelerator as make_accelerator
 from tritape.model.errors import TritapeError
 from tritape.rtl_gen.verilog_text import verilog_text
 from tritape.sim.cache import cached, digest
@@ -117,7 +117,7 @@ def engine_area(
 
 def accelerator_area(config: Config, *, route: bool, **options: object) -> AreaReport:
     """Cost of the whole accelerator of `config` without its memory and its probes; `options` as for `area`."""
-    return area(Accelerator(config), "accelerator", open_ports=["probe"], route=route, **options)  # type: ignore[arg-type]
+    return area(make_accelerator(config), "accelerator", open_ports=["probe"], route=route, **options)  # type: ignore[arg-type]
 
 
 def luts_per_mac(report: AreaReport, groups: int) -> float:

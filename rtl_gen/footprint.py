@@ -1,0 +1,108 @@
+"""What an accelerator costs, without elaborating it: block RAMs from its memories' shapes, multipliers, LUTs fitted to synthesis.
+
+Pinned by tests/test_rtl_gen_footprint.py: the memories to those of the netlist, all three numbers to what Yosys and nextpnr
+gave at the points of benchmarks/area/points.json (`python benchmarks/area_points.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tritape.hw.config import Config
+from tritape.hw.engine.activation_memory import DIGIT_BITS, fillers, table_bits, tile_bits
+from tritape.hw.engine.row_accumulator import row_bits, row_width
+from tritape.hw.engine.table_filler import ENTRY_BITS, MAGNITUDE_BITS
+from tritape.hw.mixer.state_memory import StateMemory
+
+BRAM_BITS = 18 * 1024
+LUT_RAMS = 18
+"""Distributed RAMs of 16 x 4 bits that Yosys takes rather than one block RAM (seen on ECP5; Gowin's are alike)."""
+FLIP_FLOPS = 256
+"""Bits of a memory that becomes flip-flops rather than block RAM, where there is no distributed RAM."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """LUTs of the part's kind, block RAMs of 18 kbit, multipliers."""
+
+    luts: int
+    brams: int
+    dsps: int
+
+
+def memory_blocks(width: int, depth: int, bits: int = BRAM_BITS) -> int:
+    """Block RAMs of `bits` bits, of the width that needs fewest, for a memory with one read and one write port; 0 where it
+    becomes distributed RAM or flip-flops."""
+    parity = bits % 9 == 0  # widths above 8 then have a ninth bit a byte; iCE40 has neither that nor distributed RAM
+    widths = (36, 18, 9, 4, 2, 1) if parity else (16, 8, 4, 2, 1)
+    blocks = min(-(-width // w) * -(-depth // ((bits if w > 8 or not parity else bits * 8 // 9) // w)) for w in widths)
+    small = -(-width // 4) * -(-depth // 16) <= LUT_RAMS * blocks if parity else width * depth <= FLIP_FLOPS
+    return 0 if small else blocks
+
+
+def memories(config: Config) -> list[tuple[str, int, int, int]]:
+    """(name, how many, width, depth) of every memory of the accelerator but for queues of a few words. Without the tape's memory;
+    with the host link where there is one track."""
+    engines, groups = config.engines, config.groups
+    found: list[tuple[str, int, int, int]] = []
+    address = DIGIT_BITS + tile_bits(config) + 1 + (table_bits(config) if config.tables_per_filler > 1 else 0)
+    found += [
+        ("table", engines * groups, ENTRY_BITS, 2 << MAGNITUDE_BITS),
+        ("script", 1, MAGNITUDE_BITS + DIGIT_BITS + 3, 1 << MAGNITUDE_BITS),
+        ("activations", engines * fillers(config), 8, 1 << address),
+        ("rows", engines, row_width(config), 1 << row_bits(config)),
+    ]
+    per_word = groups // 2
+    hidden, length = config.lane(config.max_hidden), config.lane(config.max_length)
+    if config.serial:
+        gains, bound = (-(-size // per_word) * per_word for size in (config.max_length, config.max_hidden))
+        found += [
+            ("values", 1, 18, config.state_elements + config.max_hidden + config.max_intermediate),
+            ("gains", 1, 16, 4 * gains + bound),
+            ("sigma", 1, 16, 1024),
+        ]
+    else:
+        found += [
+            ("gains", 2 * engines, 16 * per_word, 2 * -(-length // per_word)),
+            ("lower bound", engines, 16 * per_word, -(-hidden // per_word)),
+            ("residual", engines, 18, hidden + config.lane(config.max_intermediate)),
+            ("sigma", 2 * engines, 16, 1024),
+            ("Gumbel noise", 1, 16, 1024),
+        ]
+        for name, depth in (("states", hidden * config.max_layers), ("candidates", hidden)):
+            whole, rest = divmod(depth, StateMemory.BANK)
+            found += [(name, engines * whole, 18, StateMemory.BANK), (name, engines * bool(rest), 18, rest)]
+    if engines > 1:
+        found.append(("logits", 1, 18 * engines, config.lane(config.max_rows) - 1))
+    if config.tracks > 1:
+        found.append(("embedding row", 1, 8 * config.word_bytes, -(-config.max_hidden // config.word_bytes) - 1))
+    found = [(name, config.tracks * count, width, depth) for name, count, width, depth in found if count]
+    if config.tracks == 1:
+        found += [("frame", 1, 8, 512), ("tokens", 1, 16, 256)]
+    return found
+
+
+def block_rams(config: Config) -> int:
+    """Block RAMs of 18 kbit, as ECP5 and Xilinx have, of the accelerator without the tape's memory."""
+    return sum(
+        count * max(memory_blocks(width, depth), name == "script") for name, count, width, depth in memories(config)
+    )
+
+
+def multipliers(config: Config) -> int:
+    """Multipliers of 18 x 18 bits."""
+    if config.serial:
+        return 1
+    return config.tracks * (5 + 15 * config.engines)
+
+
+def luts(config: Config, inputs: int = 4) -> int:
+    """LUTs of so many inputs."""
+    if config.serial:
+        return 3100 + 110 * config.groups
+    return 2000 + config.tracks * config.engines * (5000 + 110 * config.groups)
+
+
+def footprint(config: Config, lut_inputs: int = 4) -> Footprint:
+    """All three numbers, for a part with LUTs of so many inputs."""
+    return Footprint(luts(config, lut_inputs), block_rams(config), multipliers(config))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+
 from tritape.hw.config import Config
 from tritape.rtl_gen.area import accelerator_area, xilinx_area
 from tritape.rtl_gen.estimate import PUBLISHED
@@ -40,13 +41,9 @@ def main() -> None:
     for family, (engines, groups, fillers, tracks, serial) in points:
         config = Config.for_model(PUBLISHED["370m"], groups, fillers, engines, serial=serial, tracks=tracks)
         report = accelerator_area(config, route=False) if family == "ecp5" else xilinx_area(config, family)
-        rows.append(
-            {
-                "family": family, "kind": "synthesised", "engines": engines, "groups": groups, "tables_per_filler": fillers,
-                "tracks": tracks, "serial": serial,
-                **{name: value for name, value in asdict(report).items() if value is not None},
-            }  # fmt: skip
-        )
+        point = {"family": family, "kind": "synthesised", "engines": engines, "groups": groups}
+        point |= {"tables_per_filler": fillers, "tracks": tracks, "serial": serial}
+        rows.append(point | {name: value for name, value in asdict(report).items() if value is not None})
         PATH.write_text(json.dumps(rows, indent=1) + "\n")
         Console(stderr=True).print(rows[-1])
 

@@ -99,10 +99,20 @@ def main() -> None:
             continue
         result = run("estimate", *options.split())
         Path(HERE / f"estimate-{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-        for what, key, must in (("roofline fraction", "roofline_fraction", least), ("tokens/s", "tokens_per_second", rate)):
+        for what, key, must in (
+            ("roofline fraction", "roofline_fraction", least),
+            ("tokens/s", "tokens_per_second", rate),
+        ):
             bar, met = f"{name}: {what}", result[key] >= must
             rows.append(
-                {"bar": bar, "must_be": f">= {must}", "value": result[key], "met": met, "kind": "projected", "command": command}
+                {
+                    "bar": bar,
+                    "must_be": f">= {must}",
+                    "value": result[key],
+                    "met": met,
+                    "kind": "projected",
+                    "command": command,
+                }
             )
             Console(stderr=True).print(f"{bar}: {result[key]} (>= {must})")
     path.write_text(json.dumps(rows, indent=1) + "\n")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from tritape.cli import app
@@ -68,10 +69,10 @@ def estimate(
     clock: Annotated[float, typer.Option(help="Clock of the engine, Hz.")] = 80e6,
     json_file: JsonFile = None,
 ) -> None:
-    """Cycles, tape, memory and tokens per second of a model on an engine, from the cycle model. No synthesis."""
+    """Cycles, tape, area and tokens per second of a model on an engine with limits just for it. Cycle model, no synthesis."""
     shape = model_shape(model)
     check_memory(clock, bandwidth, read_ahead, latency)
-    config = Config.for_model(shape, groups, tables_per_filler, engines, serial=serial, tracks=lanes)
+    config = Config.only_for(shape, groups, tables_per_filler, engines, serial=serial, tracks=lanes)
     point = {
         "model": model,
         "engines": engines,
@@ -94,9 +95,12 @@ def choose(
     clock: Annotated[float, typer.Option(help="Clock of the engine, Hz.")],
     lanes: Lanes = 1,
     read_ahead: Annotated[
-        float | None, typer.Option(help="Bytes that the memory reads ahead (default: 512 lines of each port, as the backends do).")
+        float | None,
+        typer.Option(help="Bytes that the memory reads ahead (default: 512 lines of each port, as the backends do)."),
     ] = None,
-    latency: Annotated[float | None, typer.Option(help="Cycles from a request to the first word (default: 100).")] = None,
+    latency: Annotated[
+        float | None, typer.Option(help="Cycles from a request to the first word (default: 100).")
+    ] = None,
     others: Annotated[int, typer.Option(help="Runners-up to show.")] = 6,
     json_file: JsonFile = None,
 ) -> None:
@@ -118,19 +122,19 @@ def choose(
         title=f"{model}, {bandwidth / 1e9:g} GB/s, {clock / 1e6:g} MHz, {target.title} (cycle model; rates are projected)",
         title_justify="left",
     )
-    for name in ("", "tokens/s", "roofline", f"LUT{target.lut_inputs}", "block RAM", "DSP", "why"):
-        table.add_column(name, justify="left" if name in ("", "why") else "right")
-    rows = [(best, chosen.why), *chosen.others[:others]]
-    for number, (made, why) in enumerate(rows):
+    for name in ("", "tokens/s", "roofline", f"LUT{target.lut_inputs}", "block RAM", "DSP", ""):
+        table.add_column(name, justify="right" if name else "left")
+    for made, why in [(best, f"chosen; limited by {chosen.why}"), *chosen.others[:others]]:
         table.add_row(
-            f"[bold]{made.name}[/bold]" if number == 0 else made.name, f"{made.rate:,.1f}", f"{made.roofline:.3f}",
-            *(f"{count:,} ({made.share[what]:.0%})" for what, count in asdict(made.cost).items()),
-            ("limited by " if number == 0 else "") + why,
+            made.name, f"{made.rate:,.1f}", f"{made.roofline:.3f}",
+            *(f"{count:,} ({made.share[what]:.0%})" for what, count in asdict(made.cost).items()), why,
         )  # fmt: skip
-    out.print(table)
-    out.print(f"{chosen.points} points estimated. The same numbers: {command}")
+    Console(width=140).print(table)
+    out.print(f"{chosen.points} points estimated; of the chosen one: {command}")
     if best.config.word_bytes > DATA_BYTES and lanes == 1:
-        out.print(f"Its words of {best.config.word_bytes} bytes do not fit a frame of the host link ({DATA_BYTES}), so tritape verilog refuses it yet.")
+        out.print(
+            f"A word of {best.config.word_bytes} bytes does not fit in a frame of the host link ({DATA_BYTES}): not buildable yet"
+        )
     if json_file is not None:
         write_json(
             json_file,

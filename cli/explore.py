@@ -27,7 +27,9 @@ def _picture(path: Path | None) -> Path | None:
 
 @app.command()
 def explore(
-    space: Annotated[Path, typer.Argument(help="SPACE.toml: model, memory, and values of each axis (docs/explore.md).")],
+    space: Annotated[
+        Path, typer.Argument(help="SPACE.toml: model, memory, and values of each axis (docs/explore.md).")
+    ],
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Results, which a later run goes on with (default: SPACE.results.jsonl)."),
@@ -48,7 +50,7 @@ def explore(
     from tritape.rtl_gen.explore.results import ResultFile
     from tritape.rtl_gen.explore.run import cluster
     from tritape.rtl_gen.explore.run import explore as run
-    from tritape.rtl_gen.explore.space import read_space
+    from tritape.rtl_gen.explore.space import AXES, read_space
 
     for name, count in (("synthesise", synthesise), ("route", route)):
         if count < 0:
@@ -70,7 +72,12 @@ def explore(
         try:
             with bar:
                 found = run(
-                    read, results, lambda: cluster(scheduler, workers), synthesise=synthesise, route=route, progress=tell
+                    read,
+                    results,
+                    lambda: cluster(scheduler, workers),
+                    synthesise=synthesise,
+                    route=route,
+                    progress=tell,
                 )
         except KeyboardInterrupt:
             out.print(f"Interrupted: {len(results.results):,} results are in {path}; run it again to go on.")
@@ -86,9 +93,20 @@ def explore(
         write_space(found.rows, found.front, plot)
         out.print(str(plot))
     if json_file is not None:
+        common = {name: value for name, value in read.points[0].items() if name not in AXES}
+        points, front = (
+            [{k: v for k, v in row.items() if k not in common} for row in some] for some in (found.rows, found.front)
+        )
         write_json(
             json_file,
-            {"space": read.name, "kind": "projected", "points": found.rows, "skipped": read.skipped, "front": found.front},
+            {
+                "space": read.name,
+                "kind": "projected",
+                **common,
+                "skipped": read.skipped,
+                "points": points,
+                "front": front,
+            },
         )
     if found.failures:
         raise typer.Exit(1)
@@ -108,6 +126,8 @@ def _show(name: str, front: list[dict[str, Any]]) -> None:
         for kind in ("synthesised", "routed"):
             if kind in row:
                 made = row[kind]
-                clock = f"{made['fmax_mhz']:g}" if "fmax_mhz" in made else ""
-                table.add_row(f"  {kind}", "", "", "", "", clock, "", "", f"{made['luts']:,}", f"{made['brams']:,}", f"{made['dsps']:,}")  # fmt: skip
+                cells = (f"{made[name]:,}" for name in ("luts", "brams", "dsps"))
+                table.add_row(
+                    f"  {kind}", *[""] * 4, f"{made['fmax_mhz']:g}" if "fmax_mhz" in made else "", "", "", *cells
+                )
     Console(width=130).print(table)

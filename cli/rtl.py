@@ -9,7 +9,7 @@ import typer
 
 from tritape.cli import app
 from tritape.cli.common import out
-from tritape.cli.model import Groups, JsonFile
+from tritape.cli.model import Groups
 from tritape.hw.config import Config
 
 DEFAULT = Config()

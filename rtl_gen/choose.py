@@ -160,7 +160,8 @@ def choose(
         ((_bound(shape, config, clock, bandwidth), config) for config in candidates(shape, demand, tracks)),
         key=lambda pair: (-pair[0], pair[1].word_bytes, pair[1].engines),
     )
-    fitting, others = [], []
+    fitting: list[tuple[float, Config]] = []
+    others: list[tuple[float, Config]] = []
     for bound, config in bounded:
         cost = footprint(config, part.lut_inputs)
         (fitting if _fits(_share(cost, part)) else others).append((bound, config))
@@ -208,7 +209,7 @@ def candidates(shape: ModelConfig, demand: float, tracks: int = 1) -> Iterator[C
                 break
             for fillers in _FILLERS:
                 if fillers <= groups // engines:
-                    yield Config.for_model(shape, groups, fillers, engines, tracks=tracks)
+                    yield Config.only_for(shape, groups, fillers, engines, tracks=tracks)
 
 
 def _bound(shape: ModelConfig, config: Config, clock: float, bandwidth: float) -> float:
@@ -223,4 +224,6 @@ def _against(made: Point, best: Point) -> str:
     if slower > TOLERANCE:
         return f"{slower:.1%} slower: {made.limited_by}"
     name = made.scarcest
-    return f"as fast within {TOLERANCE:.0%}, {made.share[name]:.0%} of the {_NAMES[name]} against {best.share[name]:.0%}"
+    return (
+        f"as fast within {TOLERANCE:.0%}, {made.share[name]:.0%} of the {_NAMES[name]} against {best.share[name]:.0%}"
+    )

@@ -62,7 +62,7 @@ class ResultFile:
                 self.results[entry["key"]] = entry["result"]
             except (ValueError, KeyError, TypeError):
                 raise TritapeError(
-                    f"{self.path}: line {number} must be a result of tritape explore, not {line[:40]!r}; give another file with -o"
+                    f"{self.path}: line {number} must be a result of tritape explore, not {line[:40]!r}; give another file"
                 ) from None
 
     def add(self, stage: str, point: Point, sources: str, result: dict[str, Any]) -> None:

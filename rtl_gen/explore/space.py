@@ -36,8 +36,8 @@ class Space:
 
 
 def read_space(path: Path, model_shape: Callable[[str], ModelConfig]) -> Space:
-    """The space of a TOML file: `model` (what `model_shape` knows), `bandwidth` (bytes a second), optional `read_ahead` (bytes) and
-    `latency` (cycles), and a table `space` with a value or a list for each axis; integers may be `{from, to, step}`.
+    """The space of a TOML file: `model` (what `model_shape` knows), `bandwidth` (bytes a second), optional `read_ahead` (bytes)
+    and `latency` (cycles), and a table `space` with a value or a list for each axis; integers may be `{from, to, step}`.
 
     Raises `TritapeError` naming the entry that is wrong.
     """
@@ -51,19 +51,24 @@ def read_space(path: Path, model_shape: Callable[[str], ModelConfig]) -> Space:
             raise TritapeError(f"{path}: {name} must be given, not missing; see docs/explore.md")
     if not isinstance(text["space"], dict):
         raise TritapeError(f"{path}: space must be a table, not {text['space']!r}; write [space]")
-    numbers = {name: text.get(name) for name in ("bandwidth", "read_ahead", "latency")}
+    numbers: dict[str, Any] = {name: text.get(name) for name in ("bandwidth", "read_ahead", "latency")}
     for name, value in numbers.items():
-        lowest = "positive" if name == "bandwidth" else "0 or more"
-        good = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (value is None and name != "bandwidth") and not (good and (value > 0 or (value == 0 and name != "bandwidth"))):
-            raise TritapeError(f"{path}: {name} must be {lowest}, not {value!r}; give bytes a second, bytes or cycles")
+        if value is None and name != "bandwidth":
+            continue
+        least = "above 0" if name == "bandwidth" else "0 or more"
+        if type(value) not in (int, float) or value < 0 or (value == 0 and name == "bandwidth"):
+            raise TritapeError(f"{path}: {name} must be {least}, not {value!r}; give bytes a second, bytes or cycles")
     axes = text["space"]
     _known(path, axes, AXES, "axis of space")
     values = {name: _axis(path, name, axes.get(name, INTEGERS.get(name))) for name in AXES}
     if not isinstance(text["model"], str):
         raise TritapeError(f"{path}: model must be a name, not {text['model']!r}; give a shape or a checkpoint folder")
     shape = model_shape(text["model"])
-    common = {"model": text["model"], "shape": asdict(shape), **{name: value and float(value) for name, value in numbers.items()}}
+    common = {
+        "model": text["model"],
+        "shape": asdict(shape),
+        **{name: value if value is None else float(value) for name, value in numbers.items()},
+    }
     total = 1
     for choices in values.values():
         total *= len(choices)
@@ -78,13 +83,15 @@ def read_space(path: Path, model_shape: Callable[[str], ModelConfig]) -> Space:
             continue
         points.append(point)
     if not points:
-        raise TritapeError(f"{path}: space must have a point that can be built, not none; G is a multiple of E, and at least 4")
+        raise TritapeError(
+            f"{path}: space must have a point that can be built, not none; G is a multiple of E, and at least 4"
+        )
     return Space(path.stem, points, total - len(points))
 
 
 def configuration(point: Point) -> Config:
     """The hardware of a point."""
-    return Config.for_model(
+    return Config.only_for(
         shape_of(point), point["groups"], point["tables_per_filler"], point["engines"], tracks=point["lanes"]
     )
 
@@ -106,7 +113,9 @@ def _axis(path: Path, name: str, value: Any) -> list[Any]:
         raise TritapeError(f"{path}: space.{name} must be given, not missing; see docs/explore.md")
     if isinstance(value, dict):
         if value.keys() - {"step"} != {"from", "to"} or not all(type(v) is int and v > 0 for v in value.values()):
-            raise TritapeError(f"{path}: space.{name} must be {{from, to, step}} of positive integers, not {value!r}; correct it")
+            raise TritapeError(
+                f"{path}: space.{name} must be {{from, to, step}} of positive integers, not {value!r}; correct it"
+            )
         value = list(range(value["from"], value["to"] + 1, value.get("step", 1)))
     values = list(dict.fromkeys(value if isinstance(value, list) else [value]))
     if not values:

@@ -138,7 +138,11 @@ def _space(rows: Sequence[Mapping[str, Any]], front: Sequence[Mapping[str, Any]]
                 )  # fmt: skip
         best = [row for row in front if row["part"] == name]
         axes.step(
-            [row["luts"] for row in best], [row["tokens_per_second"] for row in best], color=colour, linewidth=1, where="pre"
+            [row["luts"] for row in best],
+            [row["tokens_per_second"] for row in best],
+            color=colour,
+            linewidth=1,
+            where="pre",
         )
         for kind in ("synthesised", "routed"):
             made = [row for row in best if kind in row]

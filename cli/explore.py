@@ -17,6 +17,8 @@ from tritape.cli.model import JsonFile
 from tritape.model.errors import TritapeError
 
 SUFFIXES = (".png", ".svg")
+SHOWN = 16
+"""Rows of the front that are printed, a part."""
 
 
 def _picture(path: Path | None) -> Path | None:
@@ -117,7 +119,8 @@ def _show(name: str, front: list[dict[str, Any]]) -> None:
     table = Table(title=f"{name}: Pareto front of tokens/s (projected) against LUTs", title_justify="left")
     for column in ("part", "E", "G", "F", "T", "MHz", "tokens/s", "roofline", "LUTs", "block RAM", "DSP", "limited by"):
         table.add_column(column, justify="left" if column in ("part", "limited by") else "right", overflow="fold")
-    for row in front:
+    shown = [row for name in dict.fromkeys(row["part"] for row in front) for row in _of(front, name)[:SHOWN]]
+    for row in shown:
         table.add_row(
             row["part"], *(str(row[axis]) for axis in ("engines", "groups", "tables_per_filler", "lanes")),
             f"{row['clock'] / 1e6:g}", f"{row['tokens_per_second']:,.1f}", f"{row['roofline_fraction']:.3f}",
@@ -131,3 +134,9 @@ def _show(name: str, front: list[dict[str, Any]]) -> None:
                     f"  {kind}", *[""] * 4, f"{made['fmax_mhz']:g}" if "fmax_mhz" in made else "", "", "", *cells
                 )
     Console(width=130).print(table)
+    if len(shown) < len(front):
+        out.print(f"and {len(front) - len(shown)} slower ones on the front; --json FILE has all points")
+
+
+def _of(front: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    return [row for row in front if row["part"] == name]

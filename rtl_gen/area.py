@@ -179,7 +179,7 @@ def xilinx_area(
 
 
 def luts_per_mac(report: AreaReport, groups: int) -> float:
-    """LUT4-equivalents for each ternary multiply-accumulate a cycle (5 G of them)."""
+    """LUT4-equivalents for each ternary multiply-accumulate a cycle: 5 for each of all engines' tables."""
     return report.luts / (TRITS * groups)
 
 

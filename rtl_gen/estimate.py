@@ -105,8 +105,8 @@ def estimate_tokens(
     bandwidth: bytes a second that the memory delivers, None for one word a cycle; buffer_bytes: what it reads ahead; latency:
     cycles from a token's first request to its words. The result is JSON-ready:
     `cycles_per_token, ideal_cycles, roofline_fraction, tokens_per_second, limited_by, cycles` by kind of section, `tape_bytes,
-    image_bytes, padding`, and of `footprint` for an ECP5 `block_rams, dsps, luts_estimated`. With several tracks all but the first
-    and the rate are of a step, and there are `tracks, cycles_per_step`.
+    image_bytes, padding`, and of `footprint` for an ECP5 `block_rams, dsps, luts_estimated`. With several tracks all but the
+    first and the rate are of a step, and there are `tracks, cycles_per_step`.
     """
     groups = config.groups
     word_cycles = 1.0

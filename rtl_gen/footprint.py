@@ -93,14 +93,39 @@ def multipliers(config: Config) -> int:
     """Multipliers of 18 x 18 bits."""
     if config.serial:
         return 1
-    return config.tracks * (5 + 15 * config.engines)
+    return config.tracks * (2 + 13 * config.engines)
 
 
 def luts(config: Config, inputs: int = 4) -> int:
-    """LUTs of so many inputs."""
+    """LUTs of so many inputs, 4 or 6, with those of distributed RAM.
+
+    Unit by unit, as the cells of two synthesised netlists (E = 1 and 4, G = 16) are spread over the units; carry chains count two
+    LUTs a cell, and `PACKING` is what nextpnr adds for their ends. What grows with G in a lane is choosing 16 of 8 G bits, three
+    times, and 8 for the embedding.
+    """
+    distributed = sum(
+        count * -(-width // 4) * -(-depth // 16)
+        for name, count, width, depth in memories(config)
+        if not memory_blocks(width, depth) and name != "script"
+    )
+    word, tables = config.word_bytes, config.engines * config.groups
     if config.serial:
-        return 3100 + 110 * config.groups
-    return 2000 + config.tracks * config.engines * (5000 + 110 * config.groups)
+        vector = 2000
+        shared = 900
+    else:
+        banks = sum(count for name, count, _, _ in memories(config) if name == "states") // config.tracks
+        lane = 2590 + 32 * config.groups
+        vector = 1290 + config.engines * (lane + 139) + 15 * banks
+        shared = 830  # reader, counters
+    engine = 18 * tables + 16 * config.engines * fillers(config)
+    sequencer, link = 469 + 48 * word, (1055 + 9 * word) * (config.tracks == 1)
+    total = shared + sequencer + link + config.tracks * (vector + engine) + 6 * distributed
+    return round(PACKING * total * (1 if inputs == 4 else LUT6))
+
+
+PACKING = 1.058
+LUT6 = 1.0
+"""LUT6s of Xilinx over LUT4s of ECP5, at the same points."""
 
 
 def footprint(config: Config, lut_inputs: int = 4) -> Footprint:

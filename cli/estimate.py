@@ -115,8 +115,8 @@ def choose(
     best = chosen.best
     command = (
         f"tritape estimate {model} --engines {best.config.engines} --groups {best.config.groups} "
-        f"--tables-per-filler {best.config.tables_per_filler} --lanes {lanes} --clock {clock:g} --bandwidth {bandwidth:g} "
-        f"--read-ahead {ahead:g} --latency {first:g}"
+        f"--tables-per-filler {best.config.tables_per_filler} --lanes {lanes} --clock {clock:.12g} --bandwidth {bandwidth:.12g} "
+        f"--read-ahead {ahead:.12g} --latency {first:.12g}"
     )
     table = Table(
         title=f"{model}, {bandwidth / 1e9:g} GB/s, {clock / 1e6:g} MHz, {target.title} (cycle model; rates are projected)",

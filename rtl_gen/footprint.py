@@ -110,22 +110,21 @@ def luts(config: Config, inputs: int = 4) -> int:
     )
     word, tables = config.word_bytes, config.engines * config.groups
     if config.serial:
-        vector = 2000
-        shared = 900
+        total = 3100 + 110 * config.groups
     else:
         banks = sum(count for name, count, _, _ in memories(config) if name == "states") // config.tracks
-        lane = 2590 + 32 * config.groups
-        vector = 1290 + config.engines * (lane + 139) + 15 * banks
-        shared = 830  # reader, counters
-    engine = 18 * tables + 16 * config.engines * fillers(config)
-    sequencer, link = 469 + 48 * word, (1055 + 9 * word) * (config.tracks == 1)
-    total = shared + sequencer + link + config.tracks * (vector + engine) + 6 * distributed
-    return round(PACKING * total * (1 if inputs == 4 else LUT6))
+        vector = 1290 + config.engines * (139 + 2590 + 32 * config.groups) + 15 * banks
+        engine = 18 * tables + 16 * config.engines * fillers(config)
+        sequencer, reader_and_counters = 469 + 48 * word, 830
+        link = 1055 + 9 * word if config.tracks == 1 else 0
+        parts = sequencer + reader_and_counters + link + config.tracks * (vector + engine) + 6 * distributed
+        total = round(PACKING * parts)
+    return total if inputs == 4 else round(LUT6 * total)
 
 
 PACKING = 1.058
-LUT6 = 1.0
-"""LUT6s of Xilinx over LUT4s of ECP5, at the same points."""
+LUT6 = 0.62
+"""LUT6s of Xilinx over LUT4s of ECP5, tables in block RAM."""
 
 
 def footprint(config: Config, lut_inputs: int = 4) -> Footprint:

@@ -61,7 +61,9 @@ def test_synthesised_points(point: dict[str, Any]) -> None:
     )  # fmt: skip
     xilinx = point["family"] != "ecp5"
     made = footprint(config, 6 if xilinx else 4)
-    distributed = config.tracks * config.word_bytes if xilinx else 0  # tables that Yosys leaves to distributed RAM there
+    distributed = (
+        config.tracks * config.word_bytes if xilinx else 0
+    )  # tables that Yosys leaves to distributed RAM there
     assert made.luts + LUTS_OF_A_TABLE * distributed == pytest.approx(point["luts"], rel=LUT_ERROR)
     assert made.brams - distributed == pytest.approx(point["brams"], abs=2)
     assert made.dsps == point["dsps"]

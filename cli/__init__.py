@@ -29,6 +29,8 @@ GROUPS: list[str] = [
     "model",
     "generate",
     "rtl",
+    "estimate",
+    "explore",
     "perf",
     "area",
     "report",

@@ -36,7 +36,8 @@ def area(
     tables_per_filler: Annotated[
         int, typer.Option(help="Tables that one filler serves in turn.")
     ] = DEFAULT.tables_per_filler,
-    lanes: Annotated[int, typer.Option(help="Of the accelerator: tokens that one pass serves.")] = DEFAULT.tracks,
+    engines: Annotated[int, typer.Option(help="Engines, each with a lane of the vector units.")] = DEFAULT.engines,
+    lanes: Annotated[int, typer.Option(help="Tokens that one pass over the tape serves.")] = DEFAULT.tracks,
     route: Annotated[bool, typer.Option("--route", help="Place and route too, for the clock (minutes).")] = False,
     seed: Annotated[
         list[int] | None, typer.Option(help="Seed of placement; repeat it to try several until 125 MHz.")
@@ -51,7 +52,8 @@ def area(
     """Synthesise a unit for an ECP5-85F of speed grade 6 and report its cost."""
     if unit not in UNITS:
         raise TritapeError(f"unit must be one of {UNITS}, not {unit!r}")
-    config = Config(groups=groups, tables_per_filler=tables_per_filler, tracks=lanes)
+    rows = max(DEFAULT.max_rows, 512 * engines)  # as `Config.for_model`
+    config = Config(groups=groups, tables_per_filler=tables_per_filler, engines=engines, tracks=lanes, max_rows=rows)
     if by_unit:
         _by_unit(configuration(board) if board else config, family, json)
         return
@@ -59,15 +61,16 @@ def area(
     seeds = {"seeds": seed} if seed else {}
     with console.status(f"{unit}: starting") as status:
         report = measure(config, route=route, progress=lambda step: status.update(f"{unit}: {step}"), **seeds)
+    tables = groups * engines * (lanes if unit == "accelerator" else 1)
     numbers = {
         "luts": report.luts,
-        "luts_per_mac": round(luts_per_mac(report, groups), 3),
+        "luts_per_mac": round(luts_per_mac(report, tables), 3),
         "ffs": report.ffs,
         "brams": report.brams,
         "dsps": report.dsps,
         "fmax_mhz": report.fmax_mhz,
     }
-    show(numbers, json, f"{unit}, {groups} groups, ECP5-85F-6")
+    show(numbers, json, f"{unit}, E={engines} G={groups} T={lanes}, ECP5-85F-6")
 
 
 def _by_unit(config: Config, family: str, json: Path | None) -> None:

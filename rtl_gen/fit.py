@@ -11,14 +11,10 @@ from fnmatch import fnmatchcase
 from tritape.model.checkpoint import ModelConfig
 from tritape.model.errors import TritapeError
 from tritape.model.tape.layout import image_words, ternary_weights
-from tritape.rtl_gen import estimate
 from tritape.rtl_gen.boards import AnyBoard, BusBoard
+from tritape.rtl_gen.footprint import luts as estimated_luts
+from tritape.rtl_gen.footprint import memory_blocks
 from tritape.rtl_gen.toolchains.toolchain import module_and_memory
-
-LUT_RAMS = 18
-"""Distributed RAMs of 16 x 4 bits that Yosys takes rather than one block RAM (seen on ECP5; Gowin's are alike)."""
-FLIP_FLOPS = 256
-"""Bits of a memory that becomes flip-flops rather than block RAM, where there is no distributed RAM."""
 
 
 def check_model(board: AnyBoard, shape: ModelConfig) -> list[str]:
@@ -49,7 +45,7 @@ def require_model(board: AnyBoard, shape: ModelConfig) -> None:
 def require_device(board: AnyBoard, netlist: str) -> None:
     """Raises `TritapeError` when the elaborated design needs more LUTs (estimated) or block RAM than the device has."""
     available = board.capacity
-    luts = estimate.luts(board.config)
+    luts = estimated_luts(board.config)
     if luts > available.luts:
         raise TritapeError(
             f"{board.name}: design must need at most {available.luts} LUTs, not about {luts}; use fewer groups, or serial=True, "
@@ -67,8 +63,6 @@ def require_device(board: AnyBoard, netlist: str) -> None:
 def block_rams(netlist: str, bits: int, elsewhere: Sequence[str] = ()) -> int:
     """Block RAMs of `bits` bits, of the width that needs fewest, that the memories of an RTLIL netlist need, without those
     that a pattern in `elsewhere` names (`NAME` or `MODULE/NAME`)."""
-    parity = bits % 9 == 0  # widths above 8 then have a ninth bit a byte; iCE40 has neither that nor distributed RAM
-    widths = (36, 18, 9, 4, 2, 1) if parity else (16, 8, 4, 2, 1)
     patterns = [module_and_memory(pattern) for pattern in elsewhere]
     total, module = 0, ""
     for found in re.finditer(r"^(?:module \\(\S+)|\s*memory width (\d+) size (\d+) \\(\S+))", netlist, re.MULTILINE):
@@ -78,11 +72,7 @@ def block_rams(netlist: str, bits: int, elsewhere: Sequence[str] = ()) -> int:
         width, depth = int(found[2]), int(found[3])
         if any(fnmatchcase(module, of) and fnmatchcase(found[4], name) for of, name in patterns):
             continue
-        blocks = min(
-            -(-width // w) * -(-depth // ((bits if w > 8 or not parity else bits * 8 // 9) // w)) for w in widths
-        )
-        small = -(-width // 4) * -(-depth // 16) <= LUT_RAMS * blocks if parity else width * depth <= FLIP_FLOPS
-        total += 0 if small else blocks
+        total += memory_blocks(width, depth, bits)
     return total
 
 

@@ -319,6 +319,16 @@ def test_generate(refused, arguments, message):
         (["pack", "model", "--rows", "65536"], "rows a block must be from 2 to 65535, not 65536; try 1024"),
         (["estimate", "371m"], "model must be a checkpoint folder or a shape, not '371m'; shapes are 370m"),
         (["estimate", "370m", "--clock", "0"], "clock and bandwidth must be positive, not 0.0 and None; give Hz"),
+        (
+            ["estimate", "370m", "--read-ahead", "-1"],
+            "read-ahead and latency must not be negative, not -1.0 and 0.0; give bytes and cycles",
+        ),
+        (["estimate", "370m", "--lanes", "17"], "tracks must be an integer in 1..16, not 17; keep within that range"),
+        (
+            ["choose", "370m", "--bandwidth", "1e9", "--clock", "1e8", "--part", "up5k"],
+            "part must be one of ecp5-25, ecp5-45",
+        ),
+        (["explore", "no.toml"], "no.toml: path must be readable or writable, not 'No such file or directory'"),
         (["estimate", "370m", "--groups", "3"], "groups must be an integer in 4..255, not 3; keep within that range"),
         (["estimate", "370m", "--json", "no/x.json"], "no/x.json: folder must exist, not be missing; create no"),
         (["perf", "--hidden", "0"], "hidden must be at least 1, not 0; choose another"),

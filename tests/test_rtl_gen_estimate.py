@@ -8,7 +8,7 @@ import pytest
 
 from tritape.hw.config import Config
 from tritape.model.tape.layout import ideal_cycles, program
-from tritape.rtl_gen.estimate import PUBLISHED, block_rams, estimate_tokens
+from tritape.rtl_gen.estimate import PUBLISHED, estimate_tokens
 
 
 @pytest.mark.parametrize("shape", PUBLISHED)
@@ -34,9 +34,18 @@ def test_slow_memory_is_what_limits():
     assert half["roofline_fraction"] > full["roofline_fraction"]
 
 
-def test_block_rams_of_the_default():
-    """What Yosys and nextpnr place for the default configuration (`tritape area accelerator --groups 16`)."""
-    assert block_rams(Config()) == 88
+def test_reading_ahead_keeps_a_wide_engine_fed():
+    """HBM at 460 GB/s, 2.7B, E = 16, G = 128: the row of benchmarks/memory_bars.py. Without reading ahead every wait is the
+    memory's too; latency is paid once a token."""
+    shape = PUBLISHED["2.7b"]
+    config = Config.only_for(shape, 128, engines=16)
+    still = estimate_tokens(shape, config, 300e6, 460e9)
+    ahead = estimate_tokens(shape, config, 300e6, 460e9, 1 << 20, 120)
+    assert ahead["roofline_fraction"] >= 0.90
+    assert ahead["tokens_per_second"] >= 790
+    assert still["roofline_fraction"] < 0.85
+    later = estimate_tokens(shape, config, 300e6, 460e9, 1 << 20, 220)
+    assert later["cycles_per_token"] == pytest.approx(ahead["cycles_per_token"] + 100, abs=1)
 
 
 def test_padding_is_named_with_the_cure():

@@ -59,6 +59,16 @@ class Page(HTMLParser):
         self.text += data
 
 
+_POINT = {
+    "part": "xck26", "engines": 4, "groups": 16, "tables_per_filler": 1, "lanes": 1, "clock": 250e6, "tokens_per_second": 221.9,
+    "roofline_fraction": 0.946, "luts": 54321, "brams": 160, "dsps": 60, "limited_by": "engine", "fits": True,
+}  # fmt: skip
+SPACE = {
+    "space": "s", "kind": "projected", "points": [_POINT, _POINT | {"luts": 60000, "fits": False}],
+    "front": [_POINT | {"synthesised": {"luts": 50000}}],
+}  # fmt: skip
+
+
 def write(folder: Path, **files: Any) -> Path:
     for name, value in files.items():
         (folder / f"{name}.json").write_text(json.dumps(value))
@@ -79,6 +89,7 @@ def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     estimate = estimate_tokens(PUBLISHED["370m"], Config.for_model(PUBLISHED["370m"], 16), 100e6, None)
     system = {"system": "theirs", "device": "d", "model": "m", "tokens_per_second": 3.25, "bandwidth": 2e9}
     write(tmp_path, estimate=estimate, run=RUN, engine=AREA, bars=BARS, pack=PACK, other={"a": 1}, systems=[system])
+    write(tmp_path, space=SPACE)
     command(monkeypatch, "timeline", "370m", "--json", str(tmp_path / "timeline.json"))
     return tmp_path
 
@@ -87,7 +98,7 @@ def test_files_are_known_by_their_keys(full: Path) -> None:
     found = read_measurements(full)
     assert (list(found.estimates), list(found.runs), list(found.areas)) == (["estimate"], ["run"], ["engine"])
     assert (list(found.bars), list(found.timelines), list(found.systems)) == (["bars"], ["timeline"], ["systems"])
-    assert (list(found.packs), found.unused) == (["pack"], ["other"])
+    assert (list(found.packs), list(found.spaces), found.unused) == (["pack"], ["space"], ["other"])
 
 
 def test_page(full: Path) -> None:
@@ -98,7 +109,7 @@ def test_page(full: Path) -> None:
     page = Page(text)
     assert page.open == []
     assert all(link.startswith("#") for link in page.links), page.links
-    assert text.count("<svg") == 7
+    assert text.count("<svg") == 8
     for number in (
         "12,345",
         "89.10%",
@@ -106,6 +117,7 @@ def test_page(full: Path) -> None:
         "709",
         "3.25",
         "98,765,432",
+        "54,321",
         "13",
         f"{found.estimates['estimate']['cycles_per_token']:,}",
     ):
@@ -140,7 +152,7 @@ def test_commands_of_the_sections_exist() -> None:
     for section in SECTIONS:
         first, name = section.command.split()[:2]
         if first == "tritape":
-            assert name in ("estimate", "perf", "timeline", "area", "pack")
+            assert name in ("estimate", "perf", "timeline", "area", "pack", "explore")
         else:
             assert (BENCHMARKS.parent / name).is_file()
 

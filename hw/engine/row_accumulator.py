@@ -35,7 +35,7 @@ class RowAccumulator(wiring.Component):
 
     def __init__(self, config: Config, total_width: int) -> None:
         self._config = config
-        self.width = max(ROW_BITS, (128 * TRITS * config.groups * config.max_tiles).bit_length() + 1)
+        self.width = row_width(config)
         super().__init__(
             {
                 "valid": In(1),
@@ -142,6 +142,11 @@ class RowAccumulator(wiring.Component):
             with m.If(over | under):
                 m.d.sync += row_value.eq(Cat(1, over.replicate(ROW_BITS - 2), negative))
         m.d.comb += self.saturated.eq(self.advance & emit[3] & (over | under))
+
+
+def row_width(config: Config) -> int:
+    """Bits of a partial sum: of 128 * 5 G * max_tiles, signed."""
+    return max(ROW_BITS, (128 * TRITS * config.groups * config.max_tiles).bit_length() + 1)
 
 
 def row_bits(config: Config) -> int:

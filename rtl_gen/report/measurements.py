@@ -22,7 +22,8 @@ class Measurements:
     """What each file holds, by file name without suffix, in name order.
 
     bars: rows of benchmarks/bars.py; estimates: `tritape estimate`; runs: `tritape perf`; timelines: `tritape timeline`;
-    areas: `tritape area`; packs: `tritape pack`; systems: published figures of others (benchmarks/anchors.json).
+    areas: `tritape area`; packs: `tritape pack`; spaces: `tritape explore`;
+    systems: published figures of others (benchmarks/anchors.json).
     unused: other JSON files.
     """
 
@@ -32,6 +33,7 @@ class Measurements:
     timelines: dict[str, Result] = field(default_factory=dict)
     areas: dict[str, Result] = field(default_factory=dict)
     packs: dict[str, Result] = field(default_factory=dict)
+    spaces: dict[str, Result] = field(default_factory=dict)
     systems: dict[str, list[Result]] = field(default_factory=dict)
     unused: list[str] = field(default_factory=list)
 
@@ -81,6 +83,8 @@ def _target(found: Measurements, value: Any) -> dict[str, Any] | None:
         return found.estimates
     if entries("luts", "ffs", "brams", "dsps", "fmax_mhz"):
         return found.areas
+    if entries("space", "points", "front"):
+        return found.spaces
     if entries("image_bytes", "ternary_weights", "seconds", "peak_memory_bytes"):
         return found.packs
     return None

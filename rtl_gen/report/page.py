@@ -172,6 +172,23 @@ def _area(found: Measurements) -> str:
     return figure + _table(("unit", "LUTs", "registers", "block RAMs", "DSPs", "MHz", "kind"), rows)
 
 
+def _spaces(found: Measurements) -> str:
+    parts = []
+    for name, result in found.spaces.items():
+        parts.append(f"<h3>{escape(name)}: {len(result['points']):,} points {_kind(result['kind'])}</h3>")
+        parts.append(plots.space(result["points"], result["front"]))
+        rows = [
+            (r["part"], r["engines"], r["groups"], r["tables_per_filler"], r["lanes"], r["clock"] / 1e6,
+             _rate(r["tokens_per_second"]), f"{r['roofline_fraction']:.1%}", r["luts"], r["brams"], r["dsps"], r["limited_by"],
+             _kind("projected"))
+            for r in result["front"]
+        ]  # fmt: skip
+        header = ("part", "E", "G", "tables a filler", "lanes", "MHz", "tokens/s", "of the roofline", "LUTs, estimated",
+                  "block RAMs", "DSPs", "limited by", "kind")  # fmt: skip
+        parts.append(_table(header, rows))
+    return "\n".join(parts)
+
+
 def _padding(found: Measurements) -> str:
     if not found.estimates:
         return ""
@@ -218,6 +235,10 @@ SECTIONS = (
     Section(
         "Area by unit", "What each unit costs on an ECP5.",
         "tritape area engine --route --json {folder}/engine.json", _area,
+    ),
+    Section(
+        "Design space", "Tokens a second against LUTs of a part; the line joins the points that no other beats in both.",
+        "tritape explore docs/examples/kv260-370m.toml --json {folder}/space-kv260-370m.json", _spaces,
     ),
     Section(
         "Padding", "Weight bytes that carry nothing, because a row's length does not divide by 5 G.",

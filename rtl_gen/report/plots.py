@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tritape.model.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,6 +112,49 @@ def bars(values: Mapping[str, float], unit: str, percent: bool = False) -> str:
     if percent:
         axes.xaxis.set_major_formatter(lambda value, position: f"{value:.1%}")
     return _svg(figure, f"bars {unit}")
+
+
+def space(rows: Sequence[Mapping[str, Any]], front: Sequence[Mapping[str, Any]]) -> str:
+    """Tokens a second against LUTs of a design space: `points` and `front` of `tritape explore --json`."""
+    return _svg(_space(rows, front), f"space {len(rows)}")
+
+
+def write_space(rows: Sequence[Mapping[str, Any]], front: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """The same as a .png or .svg file, which appears whole or not at all."""
+    with replacing(path) as stream:
+        _space(rows, front).savefig(stream, format=path.suffix[1:], dpi=150)
+
+
+def _space(rows: Sequence[Mapping[str, Any]], front: Sequence[Mapping[str, Any]]) -> Figure:
+    figure, axes = _figure(4.5)
+    for colour, name in zip(itertools.cycle(COLOURS), dict.fromkeys(row["part"] for row in rows)):
+        for fits, marker, alpha in ((True, "o", 0.35), (False, "x", 0.25)):
+            some = [row for row in rows if row["part"] == name and row["fits"] == fits]
+            label = f"{name}: projected" if fits else f"{name}: does not fit"
+            if some:
+                axes.plot(
+                    [row["luts"] for row in some], [row["tokens_per_second"] for row in some], marker, color=colour, alpha=alpha,
+                    markersize=3, label=label,
+                )  # fmt: skip
+        best = [row for row in front if row["part"] == name]
+        axes.step(
+            [row["luts"] for row in best],
+            [row["tokens_per_second"] for row in best],
+            color=colour,
+            linewidth=1,
+            where="pre",
+        )
+        for kind in ("synthesised", "routed"):
+            made = [row for row in best if kind in row]
+            if made:
+                axes.plot(
+                    [row[kind]["luts"] for row in made], [row["tokens_per_second"] for row in made], MARKERS[kind], color=colour,
+                    label=f"{name}: LUTs {kind}",
+                )  # fmt: skip
+    axes.set(xlabel="LUTs of the part's kind", ylabel="tokens a second (projected)")
+    axes.xaxis.set_major_formatter(lambda value, position: f"{value:,.0f}")
+    axes.legend(fontsize=7, frameon=False)
+    return figure
 
 
 def _figure(height: float, rows: int = 1) -> tuple[Figure, Any]:

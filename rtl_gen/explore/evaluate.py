@@ -1,0 +1,58 @@
+"""What one point gives: by the cycle model, by synthesis, by routing. These functions run in Dask's workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tritape.model.errors import TritapeError
+from tritape.rtl_gen.area import accelerator_area, xilinx_area
+from tritape.rtl_gen.choose import memory_defaults
+from tritape.rtl_gen.choose import point as design_point
+from tritape.rtl_gen.explore.space import Point, configuration, shape_of
+from tritape.rtl_gen.parts import part
+from tritape.sim.cache import digest
+
+STAGES = ("estimate", "synthesise", "route")
+SEEDS = (1, 2, 3)
+
+_ROOT = Path(__file__).parents[2]
+SOURCES = digest(
+    *(path.read_bytes() for where in ("hw", "model/tape", "rtl_gen") for path in sorted((_ROOT / where).rglob("*.py")))
+)
+"""Of the sources that results depend on: with others a point is computed again."""
+
+
+def evaluate(stage: str, point: Point, sources: str) -> dict[str, Any]:
+    """Numbers of a point, JSON-ready.
+
+    `estimate`: tokens_per_second (projected), roofline_fraction, limited_by, luts, brams, dsps (estimated), fits.
+    `synthesise`: luts, ffs, brams, dsps of the accelerator without its memory, by Yosys (on ECP5 packed by nextpnr).
+    `route`: the same and fmax_mhz, the best of `SEEDS`, on an LFE5U-85F.
+
+    Raises `TritapeError` when the worker's tritape is another than that of `sources`, or with a tool's own words.
+    """
+    if sources != SOURCES:
+        raise TritapeError("tritape of the worker must be the one that explores, not another version; install the same")
+    config, target = configuration(point), part(point["part"])
+    if stage == "estimate":
+        ahead, first = memory_defaults(point["clock"], point["bandwidth"])
+        made = design_point(
+            shape_of(point), config, target, point["clock"], point["bandwidth"],
+            ahead if point["read_ahead"] is None else point["read_ahead"],
+            first if point["latency"] is None else point["latency"],
+        )  # fmt: skip
+        return {
+            "tokens_per_second": made.rate,
+            "roofline_fraction": made.roofline,
+            "limited_by": made.limited_by,
+            "luts": made.cost.luts,
+            "brams": made.cost.brams,
+            "dsps": made.cost.dsps,
+            "fits": made.fits,
+        }
+    if target.family != "ecp5":
+        report = xilinx_area(config, target.family)
+    else:
+        report = accelerator_area(config, route=stage == "route", seeds=SEEDS, freq=point["clock"] / 1e6)
+    return {name: value for name, value in report.as_dict().items() if value is not None}

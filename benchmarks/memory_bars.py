@@ -34,10 +34,15 @@ ROWS: dict[str, tuple[str, float | None]] = {
         " --clock 300e6 --bandwidth 28.75e9 --engines 4 --groups 32",
         None,
     ),
+    "hbm-eighth": (
+        "--shape 2.7b --layers 1 --vocab 4096 --memory axi --ports 8 --port-bits 256 --latency 80 --jitter 31"
+        " --clock 300e6 --bandwidth 57.5e9 --engines 4 --groups 52",
+        None,
+    ),
     "lanes-1": (f"{LANES} 1", None),
     "lanes-4": (f"{LANES} 4", None),
 }
-"""Rows with no least fraction have no bar for it: they validate the cycle model. The one of 2.7B has an engine wider than its
+"""Rows with no least fraction have no bar for it: they validate the cycle model. Those of 2.7B have an engine wider than their
 share of the memory; hidden 128 fills 128 of the 160 places of its tiles, so a fifth of what the flash delivers is padding."""
 PROJECTED: dict[str, tuple[str, float, float]] = {
     "hbm-2.7b": (

@@ -107,6 +107,32 @@ def test_session(simulator: str):
     assert [fed[step + 1] - answered[step] for step in (0, 1, 3)] == [latency + TWO.tracks] * 2 + [latency]
 
 
+@pytest.mark.parametrize("simulator", SIMULATORS)
+def test_three_tracks(simulator: str):
+    """A number of tracks that is no power of two: every entry of several steps in its place."""
+    script = TrackScript(BOOTED)
+    script.steps(0, [[Entry(3 * step + track) for track in range(3)] for step in range(4)])
+    script.tokens(4, [[39, 40, 41]])
+    script.send(Command.POLL, 1 | 5 << 8, 9, back=struct.pack("<9H", *range(30, 39)))
+    check_streams(
+        HostLink(THREE, memory_words=4096, counter_count=2),
+        inputs={
+            "rx": list(script.rx),
+            "results": [[30 + 3 * step + track for track in range(3)] for step in range(4)],
+            "words": [],
+            "logits": [],
+        },
+        expected={
+            "tx": list(script.tx),
+            "steps": [[request(3 * step + track) for track in range(3)] for step in range(4)],
+            **{name: [] for name in ("write", "requests", "boot")},
+        },
+        statics={"configured": 1, "fault": 0, "fault_code": 0},
+        simulator=simulator,
+        after={"rx": script.gates},
+    )
+
+
 def test_one_track_does_not_know_the_command():
     script = Script(BOOTED)
     script.send(Command.TRACK, 0, status=ErrorCode.UNKNOWN_COMMAND)

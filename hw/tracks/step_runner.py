@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -130,7 +130,7 @@ class StepRunner(wiring.Component):
                             ]
                         m.next = "FEED"
                     with m.Else():
-                        m.d.comb += [fetch.eq(1), read.addr.eq(Cat(track, position))]
+                        m.d.comb += [fetch.eq(1), read.addr.eq(Cat(Const(0, bits), position))]
                         m.next = "FETCH"
             with m.State("FETCH"):  # an entry a cycle, the one that was asked for in the cycle before
                 m.d.comb += [fetch.eq(1), read.addr.eq(Cat((track + 1)[:bits], position))]

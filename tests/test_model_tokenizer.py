@@ -86,9 +86,9 @@ def test_other_vocabularies_need_a_tokenizer() -> None:
 
 def test_refuses_a_tokenizer_with_more_ids_than_the_model() -> None:
     with pytest.raises(
-        TritapeError, match=r"tokenizer\.json: token ids must be below vocab_size 1023, not 1023; use the"
+        TritapeError, match=r"tokenizer\.json: token ids must be below vocab_size 511, not 511; use the"
     ):
-        Tokenizer(default_model_path() / "tokenizer.json", 1023)
+        Tokenizer(default_model_path() / "tokenizer.json", 511)
 
 
 def test_refuses_damaged_files(tmp_path: Path) -> None:

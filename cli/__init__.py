@@ -41,6 +41,7 @@ GROUPS: list[str] = [
     "bench",
     "serve",
     "board",
+    "memory",
 ]
 """Modules of this package that register commands."""
 

@@ -14,9 +14,10 @@ from tritape.cli import app
 from tritape.cli.common import console
 from tritape.cli.common import report as show
 from tritape.hw.config import Config
+from tritape.hw.tracks.linked import accelerator
 from tritape.model.errors import TritapeError
 from tritape.model.files import replacing
-from tritape.rtl_gen.area import accelerator_area, engine_area, luts_per_mac, whole
+from tritape.rtl_gen.area import accelerator_area, engine_area, luts_per_mac
 from tritape.rtl_gen.units import units_area
 
 UNITS = ["engine", "accelerator"]
@@ -73,7 +74,7 @@ def area(
 
 
 def _by_unit(config: Config, family: str, json: Path | None) -> None:
-    component = whole(config)
+    component = accelerator(config)
     with console.status("synthesis") as status:
         units = units_area(component, family, open_ports=("probe",), progress=status.update)
     table = Table("unit", *(Column(name, justify="right") for name in ("LUT4", "carry", "FF", "block RAM", "DSP")))

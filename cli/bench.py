@@ -24,7 +24,12 @@ CSV = "csv:"
 @app.command()
 def bench(
     port: Annotated[
-        str | None, typer.Option("--port", "-p", help="Serial port of the board, or of a virtual one.")
+        str | None,
+        typer.Option(
+            "--port",
+            "-p",
+            help="Serial port of the board, or of a virtual one; uio:NAME for fabric beside this processor.",
+        ),
     ] = None,
     cpu: Annotated[bool, typer.Option("--cpu", help="Measure this machine's processor (too).")] = False,
     model: ModelPath = None,

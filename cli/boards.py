@@ -26,9 +26,9 @@ def boards(
         (
             entry["board"],
             entry["device"],
-            f"{entry['memory_bytes'] / 1024:.0f} KiB {entry['memory']}",
+            f"{memory_size(entry['memory_bytes'])} {entry['memory']}",
             f"{entry['clock_hz'] / 1e6:g}",
-            f"{entry['link']}, {entry['baud'] / 1e6:g}",
+            entry["link"] + (f", {entry['baud'] / 1e6:g}" if entry["baud"] else ""),
             size(entry["largest_model"]),
             entry["state"],
         )
@@ -39,6 +39,11 @@ def boards(
         out.print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip(), highlight=False)
     if json_file is not None:
         write_json(json_file, entries)
+
+
+def memory_size(count: int) -> str:
+    """Bytes in a few characters."""
+    return f"{count / (1 << 20):.0f} MiB" if count >= 1 << 22 else f"{count / 1024:.0f} KiB"
 
 
 def size(model: dict[str, int] | None) -> str:

@@ -62,7 +62,7 @@ def build(
     numbers = result.as_dict()
     shown = dict(numbers)
     if shape is not None:
-        cycles = token_cycles(shape, board.config)[0]
+        cycles = token_cycles(shape, board.config, board.word_cycles)[0]
         shown["cycles_per_token"] = round(cycles)
         shown["tokens_per_second"] = round(result.clock_mhz * 1e6 / cycles)
     report(shown, None, f"{board.title}; tokens per second: this clock over the cycle model")

@@ -12,6 +12,7 @@ import typer
 
 from tritape.cli.common import load_model, progress
 from tritape.cli.model import quantise
+from tritape.host import dram
 from tritape.host.device import Device
 from tritape.host.limits import check_geometry, check_limits
 from tritape.model.checkpoint import ModelConfig
@@ -22,10 +23,16 @@ from tritape.model.tape.assembler import image
 from tritape.model.tape.layout import read_tape
 from tritape.model.tape.reader import read_header, read_model
 from tritape.model.tokenizer import BYTE_VOCABULARY, ByteTokenizer, TextCodec, Tokenizer, load_tokenizer
-from tritape.rtl_gen.boards import Board, boards
+from tritape.rtl_gen.archive import FOLDER, read_archive
+from tritape.rtl_gen.boards import AnyBoard, boards
 from tritape.rtl_gen.boards import board as find_board
 
-Port = Annotated[str, typer.Option("--port", "-p", help="Serial port of the board, or of a virtual one.")]
+Port = Annotated[
+    str,
+    typer.Option(
+        "--port", "-p", help="Serial port of the board, or of a virtual one; uio:NAME for fabric beside this processor."
+    ),
+]
 BoardName = Annotated[
     str | None, typer.Option("--board", "-b", help="Insist on this board's bitstream, and use its baud rate.")
 ]
@@ -87,10 +94,11 @@ def open_device(port: str, board: str | None, baud: int | None) -> Iterator[Devi
     with Device.open(port, baud=baud or (wanted.baud if wanted else None)) as device:
         if wanted is not None:
             check_bitstream(device, wanted, port)
+            start_memory(device, wanted)
         yield device
 
 
-def check_bitstream(device: Device, board: Board, port: str) -> None:
+def check_bitstream(device: Device, board: AnyBoard, port: str) -> None:
     """Raise TritapeError unless the device carries this board's configuration."""
     found, wanted = device.identity.configuration, board.config.hash64()
     if found != wanted:
@@ -98,6 +106,18 @@ def check_bitstream(device: Device, board: Board, port: str) -> None:
             f"{port}: configuration of the device must be {wanted:016x} ({board.name}), not {found:016x}; "
             f"run: tritape program {board.name} ARCHIVE"
         )
+
+
+def start_memory(device: Device, board: AnyBoard) -> None:
+    """Start and level a board's DDR3, unless that was done since its bitstream was loaded. Raises TritapeError when it cannot
+    be."""
+    if board.dram is None or board.dram.memtype != "DDR3" or dram.is_started(device):
+        return
+    path = FOLDER / f"{board.name}.zip"
+    about, _ = read_archive(path)
+    if "dram" not in about:
+        raise TritapeError(f"{path}: manifest must have dram, how to start the memory, not lack it; build it again")
+    dram.start(device, about["dram"])
 
 
 def is_greedy(device: Device) -> bool:

@@ -19,13 +19,14 @@ from tritape.model.checkpoint import ModelConfig, random_checkpoint
 from tritape.model.errors import TritapeError
 from tritape.model.tape.layout import ideal_cycles, image_words
 from tritape.rtl_gen.estimate import PUBLISHED, estimate_tokens
+from tritape.rtl_gen.litedram import SUSTAINED
 from tritape.sim.fast.memory import KINDS, Memory
 from tritape.sim.toolchain import require_compiler
 from tritape.sim.tracks import MAX_TRACKS, measure
 
 CLOCKS = {"ideal": 80e6, "axi": 250e6, "litedram-sdr": 100e6, "litedram-ddr3": 75e6, "qspi": 24e6}
 """Of the accelerator, Hz, where none is given: rates are projected at it."""
-EFFICIENCY = {"litedram-sdr": 0.968, "litedram-ddr3": 0.931, "qspi": 0.9975}
+EFFICIENCY = {"litedram-sdr": SUSTAINED["SDR"], "litedram-ddr3": SUSTAINED["DDR3"], "qspi": 0.9975}
 """Of the pins' bytes a cycle, on long reads (`python -m tritape.sim.memory.measure`): what the cycle model assumes."""
 PREFILLED = 6  # tokens that calibrate beside those that run
 

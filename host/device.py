@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 
 from tritape.host import protocol
+from tritape.host.batch import Job, run_jobs
 from tritape.host.limits import check_geometry
 from tritape.host.link import RETRY_S, Link
 from tritape.host.protocol import DATA_BYTES, Command, Reply
+from tritape.host.state import SavedState
+from tritape.host.tracks import Tracks, generator_after, prompt_steps
 from tritape.host.transport import Transport
-from tritape.hw.accelerator import COUNTERS
+from tritape.hw.accelerator import COUNTERS, MEMORY_ERRORS
 from tritape.hw.link.token_runner import WINDOW
 from tritape.model.arith import Ints
 from tritape.model.errors import TritapeError
@@ -31,11 +34,6 @@ FEED_TOKENS = DATA_BYTES // 2
 """Most tokens of one command."""
 _ELEMENT = 3  # bytes of a logit or an element of the state
 _CHECK_BYTES = 1 << 16  # memory that one CHECK covers
-_STATE_MAGIC = b"TRITSTAT"
-_STATE = struct.Struct(
-    "<8sIHHHBBI"
-)  # magic, CRC of the tape, hidden, layers, last token, flags, tokens, CRC of the rest
-_FRESH, _TOKEN = 1, 2  # flags: nothing was fed yet; the last token is known
 
 
 class Device:
@@ -45,12 +43,16 @@ class Device:
             for piece in device.generate("Once upon a time", 100):
                 print(piece, end="")
 
+    With several tracks (`identity.tracks`) prompts run as many tokens at a time, and `generate_many` as many texts; every result
+    is what one track gives, sampling included.
+
     One command is under way at a time; an answer that is lost or damaged is asked for again (`Link`). Whoever opens a device
     ends what an earlier host left running; the tape and the recurrent state stay. Methods raise TritapeError when the device
     refuses, with the cure, or when it or its port is gone.
 
     Attributes: `identity` (`protocol.Identity`); `header`: shape of the tape that this object loaded, else None; `booted`:
-    whether a tape runs; `link`: the repetitions it took.
+    whether a tape runs; `link`: the repetitions it took; `tracks`: where there are several, else None; `position` in the
+    sequence of steps, modulo 256 in the ring, of the next token to be read or loaded.
     """
 
     def __init__(self, transport: Transport, *, retry_s: float = RETRY_S) -> None:
@@ -60,7 +62,7 @@ class Device:
         self._fresh = True
         self._chosen: int | None = None  # what the head chose last, if all that it chose has been read
         self._restored: int | None = None  # the same of a restored state, which the device does not know
-        self._at = 0  # position in the sequence, modulo 256 in the ring, of the next token to be read or loaded
+        self.position = 0
         self._limit = 0  # up to where the device may run
         self._ahead: list[int] = []  # read, and not yet given to anyone
         self._tape_crc = 0
@@ -68,17 +70,22 @@ class Device:
         reply = self.link.open()
         self.identity = protocol.Identity.decode(reply.data)
         self.booted = reply.booted
+        self.tracks = Tracks(self.link, self.identity.tracks) if self.identity.tracks > 1 else None
+        self._track = 0  # that has the sequence's state
+        self._sampler = 0, 0  # of several tracks: inverse temperature, seed; tokens run since, but for those that came
+        self._fed, self._behind = 0, 0  # behind this position
 
     @classmethod
     def open(
         cls, port: str, *, baud: int | None = None, model: str | Path | None = None, retry_s: float | None = None
     ) -> Device:
-        """A device on a serial port. With `model`, a tape file or a checkpoint folder, its tape is loaded, unless it is there
-        already, and its tokenizer attached."""
-        from tritape.host.transport.serial import DEFAULT_BAUD, SerialTransport
+        """A device on a serial port, or beside this processor (`uio:NAME`). With `model`, a tape file or a checkpoint folder,
+        its tape is loaded, unless it is there already, and its tokenizer attached."""
+        from tritape.host.transport.port import open_port
+        from tritape.host.transport.serial import DEFAULT_BAUD
 
         baud = baud or DEFAULT_BAUD
-        transport = SerialTransport(port, baud)
+        transport = open_port(port, baud)
         try:
             device = cls(
                 transport, retry_s=retry_s or RETRY_S + 5000 / baud
@@ -142,6 +149,8 @@ class Device:
             )
         self.header = read_header(data, self.identity.geometry, source)
         self._tape_crc = zlib.crc32(data)
+        if verify:
+            self.link.place(data)
         piece = max(_CHECK_BYTES // groups, 1) * groups
         for start in range(0, len(data), piece):
             part = data[start : start + piece]
@@ -211,13 +220,21 @@ class Device:
 
     def settings(self, temperature: float = 0.0, seed: int = 0) -> None:
         """Set the sampler: temperature 0 is greedy; seed u32 (0: its default). Needs a booted tape."""
-        if self.header is None:
-            raise TritapeError("a tape must be loaded before the temperature is set, not none; load one first")
+        inverse = self.inverse_temperature(temperature)
         if not 0 <= seed < 1 << 32:
             raise TritapeError(f"seed must be from 0 to 4294967295, not {seed!r}; choose another")
-        inverse = protocol.inverse_temperature(temperature, self.header.logit_fraction)
+        if self.tracks is not None:
+            self._sampler, self._fed, self._behind = (inverse, seed), 0, self.position
+            self.tracks.sampler(self._track, inverse, seed)
+            return
         self.link.call(Command.TEMPERATURE, inverse)
         self.link.call(Command.SEED, seed)
+
+    def inverse_temperature(self, temperature: float) -> int:
+        """The sampler's setting for a temperature (`protocol.inverse_temperature`) and the loaded tape."""
+        if self.header is None:
+            raise TritapeError("a tape must be loaded before the temperature is set, not none; load one first")
+        return protocol.inverse_temperature(temperature, self.header.logit_fraction)
 
     def reset(self) -> None:
         """The next token starts a sequence."""
@@ -252,18 +269,43 @@ class Device:
         if piece := pieces.finish():
             yield piece
 
+    def generate_many(
+        self, texts: Sequence[str], count: int, temperature: float = 0.0, seed: int | None = None
+    ) -> list[str]:
+        """The texts that follow each of `texts`, of `count` tokens; text number i is sampled with `seed` + i (None: any).
+
+        As many go on together as there are tracks. Ends the sequence and the settings of before. Needs a tokenizer.
+        """
+        if self.tokenizer is None:
+            raise TritapeError("device must have a tokenizer to take text, not none; open it with model=...")
+        first = random.getrandbits(32) if seed is None else seed
+        jobs = [
+            Job(self.tokenizer.encode(text), count, temperature, (first + number) % (1 << 32))
+            for number, text in enumerate(texts)
+        ]
+        for _ in self.run_jobs(jobs):
+            pass
+        return [self.tokenizer.decode(job.tokens) for job in jobs]
+
+    def run_jobs(self, jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
+        """Run sequences of tokens, as many together as there are tracks: (number of the job, token) as they come, which
+        `Job.tokens` collects. Each has its own prompt, length, sampler and state. Ends the sequence and the settings of before.
+        """
+        return run_jobs(self, jobs)
+
     def logits(self, tokens: Sequence[int]) -> Ints:
         """Run tokens, at least one; the logits after the last, as integers of 2^-(logit fraction) each."""
         if len(tokens) > 1:
             self.feed(tokens[:-1])
         self._load(tokens[-1:], logits=True)
         self._limit += 1
-        reply, out = self._poll(0), b""
+        (reply, _), out = self._poll(0), b""
         while reply.running:
             reply = self.link.call(Command.LOGITS, 0, DATA_BYTES // _ELEMENT)
             out += reply.data
         for _ in self._results(1):
             pass
+        self.stop()  # or the next token would wait for its logits to be fetched
         return _elements(out)
 
     def stop(self) -> None:
@@ -271,17 +313,40 @@ class Device:
         self.link.call(Command.STOP)
 
     def _load(self, tokens: Sequence[int], *, logits: bool = False) -> None:
-        """Put at most FEED_TOKENS tokens into the ring, to be run by the next POLL."""
+        """Put as many tokens as one command carries at most into the ring, to be run by the next POLL."""
+        self.check_tokens(tokens)
+        if self.tracks is None:
+            argument = self.position & 0xFF | self._fresh << 16 | logits << 17
+            self.link.call(Command.LOAD, argument, len(tokens), struct.pack(f"<{len(tokens)}H", *tokens))
+            self.position += len(tokens)
+        else:
+            self._load_steps(self.tracks, tokens, logits)
+        self._limit, self._ahead = self.position, []
+        self._fresh, self._chosen, self._restored = False, None, None
+
+    def _load_steps(self, tracks: Tracks, tokens: Sequence[int], logits: bool) -> None:
+        """`_load` over all tracks: the state goes from token to token through them, and ends on another."""
+        steps, self._track = prompt_steps(tokens, self._track, tracks.count, fresh=self._fresh)
+        inverse, seed = self._sampler
+        # One track draws for every token of a sequence: this one as if it had, but for those that it is about to run.
+        self._fed += max(self.position - self._behind, 0) + len(tokens)
+        if inverse:
+            own = sum(step[self._track] is not None for step in steps)
+            seed = generator_after(seed, (self._fed - own) * self._loaded().vocab)
+        tracks.sampler(self._track, inverse, seed)
+        if logits:
+            tracks.choose(self._track)
+        tracks.load(self.position, steps, logits=logits)
+        self.position += len(steps)
+        self._behind = self.position + 1  # the first token to come is the last one's, which counts already
+
+    def check_tokens(self, tokens: Sequence[int]) -> None:
+        """Raise TritapeError for a token outside the tape's vocabulary."""
         vocabulary = self.header.vocab if self.header else 1 << 16
         if any(not 0 <= token < vocabulary for token in tokens):
             raise TritapeError(
                 "token must be within the tape's vocabulary, not outside; use the tokenizer of this tape"
             )
-        argument = self._at & 0xFF | self._fresh << 16 | logits << 17
-        self.link.call(Command.LOAD, argument, len(tokens), struct.pack(f"<{len(tokens)}H", *tokens))
-        self._at += len(tokens)
-        self._limit, self._ahead = self._at, []
-        self._fresh, self._chosen, self._restored = False, None, None
 
     def _run(self, tokens: Sequence[int], results: int) -> Iterator[int]:
         if results < 1:
@@ -294,33 +359,36 @@ class Device:
                 yield self._ahead.pop(0)
             if results and self._restored is not None:
                 tokens = [self._restored]
-        while len(tokens) > FEED_TOKENS:
-            self._load(tokens[:FEED_TOKENS])
+        most = FEED_TOKENS if self.tracks is None else self.tracks.most_steps * self.tracks.count
+        while len(tokens) > most:
+            self._load(tokens[:most])
             for _ in self._results(1):
-                self._at -= 1  # the next prompt token takes its place
-            tokens = tokens[FEED_TOKENS:]
+                self.position -= 1  # the next prompt token takes its place
+            tokens = tokens[most:]
         if tokens:
             self._load(tokens)
         yield from self._results(results)
 
-    def _poll(self, count: int) -> Reply:
+    def _poll(self, count: int) -> tuple[Reply, list[int]]:
         """Let the device run so many tokens further; those that it has, at least one unless it stops. 0: no waiting."""
-        self._limit = max(self._limit, self._at + min(count, WINDOW))
-        argument = self._at & 0xFF | (self._limit & 0xFF) << 8
-        return self.link.call(Command.POLL, argument, min(count, DATA_BYTES // 2))
+        self._limit = max(self._limit, self.position + min(count, WINDOW))
+        if self.tracks is not None:
+            reply, rows = self.tracks.poll(self.position, self._limit, [self._track], count)
+            return reply, [row[self._track] for row in rows]
+        argument = self.position & 0xFF | (self._limit & 0xFF) << 8
+        reply = self.link.call(Command.POLL, argument, min(count, DATA_BYTES // 2))
+        return reply, [token for (token,) in struct.iter_unpack("<H", reply.data)]
 
     def _results(self, count: int) -> Iterator[int]:
         """`count` tokens as they come."""
         done = False
         try:
             while count:
-                reply = self._poll(count)
-                if not reply.data and not reply.running:
-                    raise TritapeError(
-                        "device must go on to the last token, not stop; was it reset? load the tape again"
-                    )
-                for (token,) in struct.iter_unpack("<H", reply.data):
-                    self._at, self._chosen, count = self._at + 1, token, count - 1
+                reply, tokens = self._poll(count)
+                if not tokens and not reply.running:
+                    raise TritapeError(protocol.STOPPED)
+                for token in tokens:
+                    self.position, self._chosen, count = self.position + 1, token, count - 1
                     done = count == 0
                     yield token
             done = True
@@ -338,47 +406,51 @@ class Device:
         data = self.link.call(Command.COUNTERS, 0, len(COUNTERS)).data
         return dict(zip(COUNTERS, struct.unpack(f"<{len(COUNTERS)}I", data), strict=True))
 
+    def memory_errors(self) -> int:
+        """Error responses of the memory since reset, at most 65,535; 0 too on a board whose memory tells of none."""
+        return int.from_bytes(self.link.call(Command.COUNTERS, MEMORY_ERRORS, 1).data, "little")
+
     def save_state(self) -> bytes:
         """The recurrent state of the sequence, a few kilobytes: everything that the model knows of the text so far."""
+        self._loaded()
+        # What the device ran ahead, or was to run, is read first, for the state is behind it.
+        while self.position < self._limit:
+            self._ahead += self._results(self._limit - self.position)
+        last = self._restored if self._chosen is None else self._chosen
+        return self.track_state(self._track, last, self._ahead, fresh=self._fresh).pack()
+
+    def restore_state(self, state: bytes) -> None:
+        """Go on from a saved state. Raises TritapeError for bytes that are not one, are damaged, or are another model's."""
+        saved = self.put_state(self._track, state)
+        self._fresh, self._chosen, self._limit = saved.fresh, None, self.position
+        self._ahead, self._restored = list(saved.ahead), saved.last
+
+    def track_state(
+        self, track: int, last: int | None, ahead: Sequence[int] = (), *, fresh: bool = False
+    ) -> SavedState:
+        """What a track's memory holds (track 0 where there is one), with what the host knows of the sequence."""
         header = self._loaded()
-        while (
-            self._at < self._limit
-        ):  # what the device ran ahead, or was to run, is read first, for the state is behind it
-            self._ahead += self._results(self._limit - self._at)
+        if self.tracks is not None:
+            self.tracks.choose(track)
         total = self._state_elements(header.hidden, header.layers)
         elements = b""
         while len(elements) < total * _ELEMENT:
             at = len(elements) // _ELEMENT
             elements += self.link.call(Command.READ_STATE, at, min(total - at, DATA_BYTES // _ELEMENT)).data
-        last = self._restored if self._chosen is None else self._chosen
-        flags = self._fresh * _FRESH | (last is not None) * _TOKEN
-        body = elements + struct.pack(f"<{len(self._ahead)}H", *self._ahead)
-        shape = (header.hidden, header.layers)
-        return (
-            _STATE.pack(_STATE_MAGIC, self._tape_crc, *shape, last or 0, flags, len(self._ahead), zlib.crc32(body))
-            + body
-        )
+        return SavedState(self._tape_crc, header.hidden, header.layers, elements, fresh, last, tuple(ahead))
 
-    def restore_state(self, state: bytes) -> None:
-        """Go on from a saved state. Raises TritapeError for bytes that are not one, are damaged, or are another model's."""
+    def put_state(self, track: int, state: bytes) -> SavedState:
+        """Store a saved state's elements in a track's memory. Raises as `restore_state`."""
         header = self._loaded()
-        if len(state) < _STATE.size or not state.startswith(_STATE_MAGIC):
-            raise TritapeError("state must be what save_state gave, not other bytes; save it again")
-        _, tape, hidden, layers, last, flags, ahead, crc = _STATE.unpack_from(state)
-        body = state[_STATE.size :]
-        size = self._state_elements(hidden, layers) * _ELEMENT
-        elements = body[:size]
-        if (hidden, layers) != (header.hidden, header.layers) or (tape and self._tape_crc and tape != self._tape_crc):
-            raise TritapeError("state must be of the tape that is loaded, not of another; load that tape")
-        if len(body) != size + 2 * ahead or zlib.crc32(body) != crc:
-            raise TritapeError("state must be whole, not cut or damaged; save it again")
+        size = self._state_elements(header.hidden, header.layers) * _ELEMENT
+        saved = SavedState.unpack(state, (header.hidden, header.layers), self._tape_crc, size)
+        if self.tracks is not None:
+            self.tracks.choose(track)
         piece = DATA_BYTES // _ELEMENT * _ELEMENT
-        for start in range(0, len(elements), piece):
-            part = elements[start : start + piece]
+        for start in range(0, size, piece):
+            part = saved.elements[start : start + piece]
             self.link.call(Command.WRITE_STATE, start // _ELEMENT, len(part) // _ELEMENT, part)
-        self._fresh, self._chosen, self._limit = bool(flags & _FRESH), None, self._at
-        self._ahead = list(struct.unpack(f"<{ahead}H", body[size:]))
-        self._restored = last if flags & _TOKEN else None
+        return saved
 
     def self_test(self) -> dict[str, Any]:
         """Try the link and the last of the memory's first 65,536 words: what was found. Boots the tape again, if one ran.

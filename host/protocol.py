@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from tritape.hw.link.host_link import DATA_BYTES, PROTOCOL_VERSION, REPLY, Command, ErrorCode
+from tritape.hw.link.host_link import DATA_BYTES, PROTOCOL_VERSION, REPLY, TRACKS_VERSION, Command, ErrorCode
 from tritape.model.errors import TritapeError
 from tritape.model.tape.layout import Geometry
 
@@ -39,6 +39,7 @@ FAULTS = {
     10: "opcode of every section must be known; pack the tape again",
     11: "rows and tiles of every section must be within the bitstream's limits; pack the tape again",
 }
+STOPPED = "device must go on to the last token, not stop; was it reset? load the tape again"
 IDENTITY = struct.Struct("<BQHHHHHII")
 HEADER = struct.Struct("<BBIH")  # kind, sequence, argument, count
 REPLY_HEADER = struct.Struct("<BBIBB")  # kind, sequence, argument, status, flags
@@ -58,6 +59,8 @@ class Identity:
     max_vocab: int
     memory_words: int
     engines: int = 1
+    tracks: int = 1
+    """Tokens that one pass over the tape serves."""
 
     @property
     def geometry(self) -> Geometry:
@@ -67,14 +70,15 @@ class Identity:
     @classmethod
     def decode(cls, data: bytes) -> Identity:
         """Parse the data of IDENTIFY's reply. Raises TritapeError for another protocol version."""
-        if len(data) != IDENTITY.size or data[0] != PROTOCOL_VERSION:
+        extra = {PROTOCOL_VERSION: 0, TRACKS_VERSION: 1}.get(data[0] if data else 0)
+        if extra is None or len(data) != IDENTITY.size + extra:
             version = data[0] if data else 0
             raise TritapeError(
-                f"protocol version of the device must be {PROTOCOL_VERSION}, not {version}; "
+                f"protocol version of the device must be {PROTOCOL_VERSION} or {TRACKS_VERSION}, not {version}; "
                 "program a bitstream of this tritape"
             )
-        version, configuration, code, *rest = IDENTITY.unpack(data)
-        values = [version, configuration, code & 0xFF, *rest, (code >> 8) + 1]
+        version, configuration, code, *rest = IDENTITY.unpack_from(data)
+        values = [version, configuration, code & 0xFF, *rest, (code >> 8) + 1, data[-1] if extra else 1]
         return cls(*values)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, ResetInserter, Signal
+from amaranth.hdl import Cat, Module, ResetInserter, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -38,6 +38,9 @@ COUNTERS = (
 )
 """Counters of 32 bits in the order in which COUNTERS sends them. Cycle counters count only while a token runs."""
 
+MEMORY_ERRORS = len(COUNTERS)
+"""Place of one more: errors that the memory tells of, 0 where it cannot."""
+
 SERIAL_COUNTERS = ("running",)
 """Those that a serial configuration counts, besides the registers of the sequencer; the others read 0."""
 
@@ -68,6 +71,7 @@ class Accelerator(wiring.Component):
       `restart`: high for one cycle when reads under way must be forgotten (the host turns to the memory, or boots a tape).
     - `running`: a token runs; `fault`: the tape was refused or is broken. For LEDs.
     - `probe`: taps for simulation (`ProbeSignature`).
+    - `memory_errors`, u16, only with the parameter of that name: `errors` of a memory that has them, for the host to read.
 
     `memory_words` is what IDENTIFY reports. One bitstream runs any tape within the limits of `config`. Stream rules: those
     of amaranth.lib.stream. Tested: whole tokens of several models, bit for bit against the golden model, under random
@@ -75,7 +79,7 @@ class Accelerator(wiring.Component):
     Source: docs/architecture.md, docs/contract.md.
     """
 
-    def __init__(self, config: Config, *, memory_words: int = (1 << 32) - 1) -> None:
+    def __init__(self, config: Config, *, memory_words: int = (1 << 32) - 1, memory_errors: bool = False) -> None:
         if config.tracks != 1:
             raise TritapeError(
                 f"tracks must be 1 in an accelerator with a host link, not {config.tracks!r}; several have a TrackAccelerator"
@@ -91,6 +95,7 @@ class Accelerator(wiring.Component):
                 "running": Out(1),
                 "fault": Out(1),
                 "probe": Out(ProbeSignature(config.engines)),
+                **({"memory_errors": In(16)} if memory_errors else {}),
             }
         )
 
@@ -202,14 +207,18 @@ class Accelerator(wiring.Component):
         events = {"tokens": vector.tokens.valid & vector.tokens.ready}
         events["saturated_rows"] = engine.saturated
         events |= {f"saturated_{name}": getattr(vector, f"saturated_{name}") for name in SATURATED}
-        registers = {
+        registers: dict[str, Value] = {
             "crc_errors": sequencer.crc_errors,
             "first_bad_section": sequencer.first_bad_section,
             "fault_code": sequencer.fault_code,
         }
+        if "memory_errors" in self.signature.members:
+            registers["memory_errors"] = self.memory_errors
+        places = {name: place for place, name in enumerate((*COUNTERS, "memory_errors"))}
         values = dict(registers)
-        for name in COUNTERS:
-            if name in registers or (self.config.serial and name not in SERIAL_COUNTERS):
+        counted = SERIAL_COUNTERS if self.config.serial else COUNTERS
+        for name in counted:
+            if name not in events and name not in while_running:
                 continue
             limit = self.config.engines if name.startswith("saturated") else 1
             event = Signal(range(limit + 1), name=f"count_{name}")  # registered: counting one cycle late costs no path
@@ -220,7 +229,7 @@ class Accelerator(wiring.Component):
         counter = Signal(32)
         with m.Switch(link.counter_index):
             for name, value in values.items():
-                with m.Case(COUNTERS.index(name)):
+                with m.Case(places[name]):
                     m.d.comb += counter.eq(value)
         if self.config.serial:
             m.d.comb += link.counter.eq(counter)

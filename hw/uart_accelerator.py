@@ -8,15 +8,15 @@ from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
 from tritape.hw.link.uart import Uart
 from tritape.hw.memory.attach import add_memory
 from tritape.hw.memory.onchip import OnChipMemory
+from tritape.hw.tracks.linked import accelerator
 
 
 class UartAccelerator(wiring.Component):
-    """`Accelerator`, a tape memory of `memory_words` words of G bytes, and `Uart`.
+    """An accelerator, of one track or several, a tape memory of `memory_words` words of G bytes, and `Uart`.
 
     Parameters
         config, memory_words: of the accelerator; clock_hz: of `sync`; baud: of the UART
@@ -39,21 +39,21 @@ class UartAccelerator(wiring.Component):
         baud: int,
         memory: Callable[[int, int], wiring.Component] | None = None,
     ) -> None:
-        self._accelerator = Accelerator(config, memory_words=memory_words)
+        self._accelerator = accelerator(config, memory_words=memory_words)
         self._memory = (memory or OnChipMemory)(config.word_bytes, memory_words)
         self._uart = Uart(clock_hz=clock_hz, baud=baud)
         super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "status": Out(2)})
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        m.submodules.accelerator = accelerator = self._accelerator
-        add_memory(m, self._memory, accelerator.memory, accelerator.restart)
+        m.submodules.accelerator = inner = self._accelerator
+        add_memory(m, self._memory, inner.memory, inner.restart)
         m.submodules.uart = uart = self._uart
-        wiring.connect(m, uart.received, accelerator.rx)
-        wiring.connect(m, accelerator.tx, uart.sent)
+        wiring.connect(m, uart.received, inner.rx)
+        wiring.connect(m, inner.tx, uart.sent)
         m.d.comb += [
             uart.rx.eq(self.rx),
             self.tx.eq(uart.tx),
-            self.status.eq(Cat(accelerator.running, accelerator.fault)),
+            self.status.eq(Cat(inner.running, inner.fault)),
         ]
         return m

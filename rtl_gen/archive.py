@@ -15,7 +15,7 @@ from typing import Any
 from tritape.hw.link.host_link import PROTOCOL_VERSION
 from tritape.model.errors import TritapeError
 from tritape.model.files import replacing
-from tritape.rtl_gen.boards.board import Board
+from tritape.rtl_gen.boards import AnyBoard
 
 FORMAT = 1
 """Version of the manifest."""
@@ -32,7 +32,7 @@ _REQUIRED = ("format", "board", "bitstream", "crc32", "configuration_hash", "sta
 
 
 def manifest(
-    board: Board, files: Mapping[str, bytes], bitstream: str, versions: dict[str, str], **numbers: Any
+    board: AnyBoard, files: Mapping[str, bytes], bitstream: str, versions: dict[str, str], **numbers: Any
 ) -> dict[str, Any]:
     """What an archive says about itself; `numbers` are the results of routing, none for a project that was not routed."""
     return {
@@ -100,7 +100,7 @@ def read_archive(path: Path) -> tuple[dict[str, Any], bytes]:
     return about, content
 
 
-def state(board: Board, folder: Path = FOLDER) -> str:
+def state(board: AnyBoard, folder: Path = FOLDER) -> str:
     """`ROUTED` or `GENERATED` as the archive in `folder` says, `NOT_BUILT` without one for this configuration."""
     path = folder / f"{board.name}.zip"
     if not path.exists():

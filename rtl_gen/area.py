@@ -16,10 +16,9 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import TRITS, Config
 from tritape.hw.engine.table_engine import TableEngine
-from tritape.hw.tracks.accelerator import TrackAccelerator
+from tritape.hw.tracks.linked import accelerator as make_accelerator
 from tritape.model.errors import TritapeError
 from tritape.rtl_gen.verilog_text import verilog_text
 from tritape.sim.cache import cached, digest
@@ -117,14 +116,8 @@ def engine_area(
 
 
 def accelerator_area(config: Config, *, route: bool, **options: object) -> AreaReport:
-    """Cost of the whole accelerator of `config` without its memory and its probes; `options` as for `area`. With several
-    tracks it is `TrackAccelerator`, which has no host link."""
-    return area(whole(config), "accelerator", open_ports=["probe"], route=route, **options)  # type: ignore[arg-type]
-
-
-def whole(config: Config) -> wiring.Component:
-    """The accelerator of a configuration, without its memory."""
-    return Accelerator(config) if config.tracks == 1 else TrackAccelerator(config)
+    """Cost of the whole accelerator of `config` without its memory and its probes; `options` as for `area`."""
+    return area(make_accelerator(config), "accelerator", open_ports=["probe"], route=route, **options)  # type: ignore[arg-type]
 
 
 XILINX = """\
@@ -159,7 +152,7 @@ def xilinx_area(
     probes: LUT6s with those of distributed RAM and shift registers, block RAMs of 18 kbit. Not packed: Vivado may put two
     small LUTs into one. Cached by content; raises `TritapeError` with the tool's own words."""
     progress("verilog")
-    verilog = verilog_text(Harness(whole(config), ["probe"]), "accelerator")
+    verilog = verilog_text(Harness(make_accelerator(config), ["probe"]), "accelerator")
     script = XILINX.format(top="accelerator", family=family)
 
     def synthesis(folder: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from tritape.model.errors import TritapeError
 from tritape.model.files import replacing
 from tritape.rtl_gen.archive import FOLDER, MAX_BYTES, read_archive
-from tritape.rtl_gen.boards import Board, board, boards
+from tritape.rtl_gen.boards import AnyBoard, board, boards
 from tritape.rtl_gen.build import build
 from tritape.rtl_gen.toolchains.run import StepError
 
@@ -59,7 +59,7 @@ def attempt(name: str) -> bool:
     return "FAILED" not in line
 
 
-def build_into(made: Board, folder: Path) -> str:
+def build_into(made: AnyBoard, folder: Path) -> str:
     """Build one board and keep its archive only; returns a line about it.
 
     Raises `TritapeError` when the archive is too large for the repository, besides the errors of `build`.

@@ -8,9 +8,11 @@ from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Module, ResetSi
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
+from tritape.hw.memory.litedram import LiteDRAMMemory
 from tritape.hw.uart_accelerator import UartAccelerator
 from tritape.model.errors import TritapeError
 from tritape.rtl_gen.boards import Board
+from tritape.rtl_gen.litedram import board_dram, litedram_core
 from tritape.rtl_gen.toolchains.pll import exactly
 
 RESET_CYCLES = 1024
@@ -20,17 +22,22 @@ RESET_CYCLES = 1024
 def add_clock(m: Module, board: Board, platform: Any) -> None:
     """Give `m` the domain `sync` at `board.clock_hz`, in reset until `RESET_CYCLES` after the PLL has locked.
 
-    A board whose crystal has the wanted frequency has no PLL. Cost: 13 flip-flops and a carry chain.
+    A board whose crystal has the wanted frequency has no PLL. With SDR SDRAM there is also the domain `sdram`, a quarter of a
+    period later. Cost: 13 flip-flops and a carry chain.
     """
     crystal = platform.request(board.clock or platform.default_clk, dir="-")
     clock, locked = Signal(), Signal()
-    if board.clock_hz == board.crystal_hz:
+    if board.clock_hz == board.crystal_hz and board.dram is None:
         m.submodules.crystal = buffer = io.Buffer("i", crystal)
         m.d.comb += [clock.eq(buffer.i), locked.eq(1)]
     else:
         toolchain = board.toolchain
         setting = exactly(toolchain.settings(platform, board.crystal_hz), board.clock_hz, board.name)
-        m.submodules.pll = toolchain.pll(platform, setting, board.crystal_hz, crystal, clock, locked)
+        late = {}
+        if board.dram is not None:
+            m.domains.sdram = ClockDomain(reset_less=True)
+            late = {"late": ClockSignal("sdram")}
+        m.submodules.pll = toolchain.pll(platform, setting, board.crystal_hz, crystal, clock, locked, **late)
     m.domains.start = ClockDomain(local=True)
     m.domains.sync = ClockDomain()
     count = Signal(range(RESET_CYCLES))
@@ -42,6 +49,68 @@ def add_clock(m: Module, board: Board, platform: Any) -> None:
         m.d.start += running.eq(1)
 
 
+_SDR = {
+    "a": "a",
+    "ba": "ba",
+    "cas_n": "cas",
+    "cke": "clk_en",
+    "cs_n": "cs",
+    "dm": "dqm",
+    "dq": "dq",
+    "ras_n": "ras",
+    "we_n": "we",
+}
+_DDR3 = {**_SDR, "clk_p": "clk", "dqs_p": "dqs", "dm": "dm", "odt": "odt", "reset_n": "rst"}
+
+
+def add_sdram(m: Module, board: Board, platform: Any) -> LiteDRAMMemory:
+    """The memory of a board with SDRAM, to be put into the accelerator; its controller goes to the tools as a file of its own.
+
+    The chip's clock comes from domain `sdram`: commands and data that leave with `sync` are stable around its edge, and what it
+    answers has three quarters of a period to come back. Source: the clocking of LiteX's ECP5 boards with SDRAM.
+    """
+    assert board.dram is not None
+    core = litedram_core(board_dram(board))
+    platform.add_file("litedram_core.v", core.verilog)
+    pins = platform.request("sdram", 0, dir="-")
+    memory = LiteDRAMMemory(
+        board.config.word_bytes, core, pads={f"sdram_{pad}": getattr(pins, pin).io for pad, pin in _SDR.items()}
+    )
+    m.submodules.sdram_clock = clock = io.DDRBuffer("o", pins.clk, o_domain="sdram")
+    m.d.comb += [
+        clock.o[0].eq(1),
+        clock.o[1].eq(0),
+        memory.clk_in.eq(ClockSignal()),
+        memory.rst_in.eq(ResetSignal()),
+    ]
+    return memory
+
+
+def add_ddr3(m: Module, board: Board, platform: Any) -> LiteDRAMMemory:
+    """The memory of a board with DDR3, to be put into the accelerator, and the domain `sync`: the controller's PLL makes the
+    clocks of both. A reset or select line that the board does not have stays open."""
+    core = litedram_core(board_dram(board))
+    platform.add_file("litedram_core.v", core.verilog)
+    pins = platform.request("ddr3", 0, dir="-")
+    ports = {pad: getattr(pins, pin) for pad, pin in _DDR3.items() if hasattr(pins, pin)}
+    pads = {f"ddram_{pad}": port.p if hasattr(port, "p") else port.io for pad, port in ports.items()}
+    pads["ddram_a"] = pads["ddram_a"][: (core.rows - 1).bit_length()]  # the board may have lines for larger chips
+    memory = LiteDRAMMemory(board.config.word_bytes, core, pads=pads)
+    if ("ddr3_pseudo_power", 0) in platform.resources:  # pins that supply others; at 0 they are what they should be
+        group = platform.request("ddr3_pseudo_power", 0, dir="-")
+        for name in ("vcc_virtual", "gnd_virtual"):
+            m.submodules[name] = supply = io.Buffer("o", getattr(group, name))
+            m.d.comb += supply.o.eq(0)
+    m.submodules.crystal = crystal = io.Buffer("i", platform.request(board.clock or platform.default_clk, dir="-"))
+    m.domains.sync = ClockDomain()
+    m.d.comb += [
+        memory.clk_in.eq(crystal.i),
+        ClockSignal("sync").eq(memory.user_clk),
+        ResetSignal("sync").eq(memory.user_rst),
+    ]
+    return memory
+
+
 class BoardTop(Elaboratable):
     """`UartAccelerator` of a board on its pins. Its first LED shows a running token, its second a fault."""
 
@@ -51,9 +120,19 @@ class BoardTop(Elaboratable):
     def elaborate(self, platform: Any) -> Module:
         board = self._board
         m = Module()
-        add_clock(m, board, platform)
+        memory = None
+        if board.dram is not None and board.dram.memtype == "DDR3":
+            memory = add_ddr3(m, board, platform)
+        else:
+            add_clock(m, board, platform)
+            if board.dram is not None:
+                memory = add_sdram(m, board, platform)
         m.submodules.accelerator = accelerator = UartAccelerator(
-            board.config, board.memory_words, clock_hz=board.clock_hz, baud=board.baud, memory=board.make_memory
+            board.config,
+            board.memory_words,
+            clock_hz=board.clock_hz,
+            baud=board.baud,
+            memory=board.make_memory if memory is None else lambda _groups, _words: memory,
         )
         name, number = board.uart
         uart = platform.request(name, number, dir="-")

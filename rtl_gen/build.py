@@ -13,18 +13,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from amaranth.back import verilog
+from amaranth.back import rtlil, verilog
 
+from tritape.hw.axi_accelerator import AXIAccelerator
 from tritape.model.checkpoint import ModelConfig
 from tritape.model.errors import TritapeError
 from tritape.model.files import replacing
 from tritape.rtl_gen.archive import ROOT, manifest, write_archive
 from tritape.rtl_gen.board_top import BoardTop
-from tritape.rtl_gen.boards import Board
+from tritape.rtl_gen.boards import AnyBoard, Board, BusBoard
 from tritape.rtl_gen.fit import require_device, require_model
+from tritape.rtl_gen.litedram import board_dram, start_of
+from tritape.rtl_gen.packages.wrapper import CORE, wrapper_verilog
 from tritape.rtl_gen.toolchains.pll import at_most
 from tritape.rtl_gen.toolchains.run import run_tool
 from tritape.rtl_gen.toolchains.toolchain import Usage
+from tritape.rtl_gen.verilog_text import verilog_text
 from tritape.sim.cache import cached, digest
 
 STEPS = ("fit", "elaborate", "synthesise", "place and route", "bitstream", "archive")
@@ -73,7 +77,7 @@ class Routed:
 
 
 def build(
-    board: Board,
+    board: AnyBoard,
     folder: Path,
     *,
     model: ModelConfig | None = None,
@@ -105,16 +109,18 @@ def build(
     if model is not None:
         require_model(board, model)
     numbers: dict[str, Any] = {}
-    if board.toolchain.open_source:
+    if isinstance(board, Board) and board.toolchain.open_source:
         board, routed = _route(board, seeds, jobs, tell)
         numbers = {**asdict(routed.usage), "timing_met": True, "seed": routed.seed}
+        if board.dram is not None and board.dram.memtype == "DDR3":
+            numbers["dram"] = start_of(board_dram(board))
         tell("bitstream")
         main = f"{board.name}.{board.toolchain.bitstream}"
         files = {main: _pack(board, routed)}
     else:
         tell("elaborate")
         files = {f"{board.name}/{name}": text.encode() for name, text in elaborate(board).items()}
-        main = f"{board.name}/top.tcl"
+        main = f"{board.name}/{board.main}"
     tell("archive")
     for name, content in sorted(files.items()):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -133,8 +139,9 @@ def build(
     )
 
 
-def elaborate(board: Board) -> dict[str, str]:
-    """Netlist, constraints and scripts as the Amaranth platform writes them, without the scripts that would run tools.
+def elaborate(board: AnyBoard) -> dict[str, str]:
+    """All files of a board's design, before any tool: of a `BusBoard` those of `bus_project`, of any other netlist, constraints
+    and scripts as the Amaranth platform writes them, without the scripts that would run tools.
 
     Yosys gets Verilog (`top.v`): read as RTLIL, block RAMs keep the order of a read and a write in the same cycle, which
     costs registers and multiplexers, whatever the attribute `no_rw_check` says (memory_dff looks at it, nothing else does).
@@ -142,10 +149,14 @@ def elaborate(board: Board) -> dict[str, str]:
     Cached by the sources that they come from: all of `model`, `hw` and `rtl_gen`, the board's own files, and Amaranth.
     """
 
+    if isinstance(board, BusBoard):
+        return bus_project(board)
+
     def run(folder: Path) -> None:
         plan = board.platform().prepare(BoardTop(board), "top", emit_src=False)
         if board.toolchain.open_source:
             plan.files["top.v"] = verilog._convert_rtlil_text(plan.files["top.il"], strip_internal_attrs=True)
+            plan.files["top.v"] += plan.files.pop("litedram_core.v", "")
         for name, content in plan.files.items():
             if not name.startswith("build_") and ".debug." not in name:
                 (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
@@ -154,6 +165,34 @@ def elaborate(board: Board) -> dict[str, str]:
     return {path.name: path.read_text() for path in sorted(folder.iterdir())}
 
 
+def bus_project(board: BusBoard) -> dict[str, str]:
+    """`tritape.v`, the accelerator with the ports that the vendor's tools know, and the files of the board's project.
+
+    Raises `TritapeError` when the device has too few block RAMs. The Verilog is cached.
+    """
+    files = board.files(board)
+
+    def run(folder: Path) -> None:
+        accelerator = AXIAccelerator(board.config, board.memory_words, ports=board.ports, port_bits=board.port_bits)
+        require_device(board, rtlil.convert(accelerator, name=CORE, emit_src=False))
+        wrapper = wrapper_verilog(ports=board.ports, port_bits=board.port_bits, address_bits=board.address_bits)
+        (folder / "tritape.v").write_text(verilog_text(accelerator, CORE) + "\n" + wrapper)
+
+    key = digest(
+        repr((board.config, board.memory_words, board.ports, board.port_bits, board.address_bits, board.device)),
+        version("amaranth"), _BUS_SOURCES,
+    )  # fmt: skip
+    return {"tritape.v": (cached("bus-elaborate", key, run) / "tritape.v").read_text(), **files}
+
+
+def _contents(*patterns: str) -> list[bytes]:
+    return [path.read_bytes() for pattern in patterns for path in sorted(ROOT.glob(pattern))]
+
+
+_BUS_SOURCES = digest(
+    *_contents("model/**/*.py", "hw/**/*.py", "rtl_gen/verilog_text.py", "rtl_gen/packages/wrapper.py")
+)
+"""Of what the Verilog of a `BusBoard` comes from. A large one takes minutes, so nothing else is in it."""
 _SOURCES = digest(
     *(path.read_bytes() for part in ("model", "hw", "rtl_gen") for path in sorted((ROOT / part).rglob("*.py")))
 )
@@ -164,7 +203,8 @@ def _source_key(board: Board) -> str:
     values = {field.name: getattr(board, field.name) for field in fields(board)}
     makers = [values.pop(name) for name in ("platform", "make_memory")]
     own = [Path(inspect.getfile(maker)) for maker in makers if maker is not None]
-    versions = [version(package) for package in ("amaranth", "amaranth-boards")]
+    packages = ("amaranth", "amaranth-boards", *(("litedram", "litex", "migen") if board.dram is not None else ()))
+    versions = [version(package) for package in packages]
     names = [getattr(maker, "__qualname__", "") for maker in makers]
     return digest(repr(values), *names, *versions, _SOURCES, *(path.read_bytes() for path in own))
 

@@ -11,13 +11,13 @@ from fnmatch import fnmatchcase
 from tritape.model.checkpoint import ModelConfig
 from tritape.model.errors import TritapeError
 from tritape.model.tape.layout import image_words, ternary_weights
-from tritape.rtl_gen.boards import Board
+from tritape.rtl_gen.boards import AnyBoard, BusBoard
 from tritape.rtl_gen.footprint import luts as estimated_luts
 from tritape.rtl_gen.footprint import memory_blocks
 from tritape.rtl_gen.toolchains.toolchain import module_and_memory
 
 
-def check_model(board: Board, shape: ModelConfig) -> list[str]:
+def check_model(board: AnyBoard, shape: ModelConfig) -> list[str]:
     """Why `shape` does not run on `board`, one line each with the cure; an empty list if it does."""
     config = board.config
     problems = [
@@ -34,7 +34,7 @@ def check_model(board: Board, shape: ModelConfig) -> list[str]:
     return problems
 
 
-def require_model(board: Board, shape: ModelConfig) -> None:
+def require_model(board: AnyBoard, shape: ModelConfig) -> None:
     """Raises `TritapeError` with the first problem of `check_model`, and how many more there are."""
     problems = check_model(board, shape)
     if problems:
@@ -42,16 +42,17 @@ def require_model(board: Board, shape: ModelConfig) -> None:
         raise TritapeError(f"{board.name}: {problems[0]}{more}")
 
 
-def require_device(board: Board, netlist: str) -> None:
+def require_device(board: AnyBoard, netlist: str) -> None:
     """Raises `TritapeError` when the elaborated design needs more LUTs (estimated) or block RAM than the device has."""
-    available = board.toolchain.capacity(board.platform())
+    available = board.capacity
     luts = estimated_luts(board.config)
     if luts > available.luts:
         raise TritapeError(
             f"{board.name}: design must need at most {available.luts} LUTs, not about {luts}; use fewer groups, or serial=True, "
             "in the board's file"
         )
-    needed = block_rams(netlist, available.bram_bits, [name for name, _ in board.memory_styles])
+    styles = () if isinstance(board, BusBoard) else board.memory_styles
+    needed = block_rams(netlist, available.bram_bits, [name for name, _ in styles])
     if needed > available.brams:
         raise TritapeError(
             f"{board.name}: design must need at most {available.brams} block RAMs, not {needed}; use fewer memory_words or "
@@ -83,7 +84,7 @@ _LIMITS = {
 }
 
 
-def _cure(board: Board, shape: ModelConfig) -> str:
+def _cure(board: AnyBoard, shape: ModelConfig) -> str:
     """The largest layer count, intermediate size or hidden size, each alone, with which the tape would fit."""
     ways = []
     for field, step, name in (
@@ -99,12 +100,12 @@ def _cure(board: Board, shape: ModelConfig) -> str:
     return f"{' or '.join(ways)} would fit" if ways else "choose a board with more memory"
 
 
-def _fits(board: Board, shape: ModelConfig) -> bool:
+def _fits(board: AnyBoard, shape: ModelConfig) -> bool:
     config = board.config
     return image_words(shape, config.groups, config.max_rows, config.engines) <= board.memory_words
 
 
-def largest_model(board: Board) -> ModelConfig | None:
+def largest_model(board: AnyBoard) -> ModelConfig | None:
     """The `typical` shape of most ternary weights that fits; None when none does."""
     fitting = []
     for vocab in (256, 512):

@@ -7,11 +7,18 @@ import importlib.util
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tritape.model.errors import TritapeError
 from tritape.sim.cache import cached, digest
+
+if TYPE_CHECKING:
+    from tritape.rtl_gen.boards.board import Board
+
+SUSTAINED = {"SDR": 0.968, "DDR3": 0.931}
+"""Of the pins' bytes, on long reads with refresh (simulated: `python -m tritape.sim.memory.measure sdr`, `ddr3`)."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +45,20 @@ class DRAM:
         """Bytes that the pins carry in a cycle of the controller."""
         return self.lanes * {"SDR": 1, "DDR3": 4}[self.memtype]  # DDR3: two clocks of two edges
 
+    @property
+    def sustained_bytes(self) -> float:
+        """Of them, those that come on long reads."""
+        return self.peak_bytes * SUSTAINED[self.memtype]
+
 
 DRAMS = {
     "ulx3s": DRAM("SDR", "MT48LC16M16", 2, 100_000_000, 25_000_000, "GENSDRPHY", "LFE5U-85F-6BG381C"),
+    "icepi-zero": DRAM("SDR", "W9825G6KH6", 2, 60_000_000, 50_000_000, "GENSDRPHY", "LFE5U-25F-6BG256C"),
+    "icesugar-pro": DRAM("SDR", "IS42S16160", 2, 60_000_000, 25_000_000, "GENSDRPHY", "LFE5U-25F-6BG256C"),
+    "orangecrab": DRAM("DDR3", "MT41K64M16", 2, 72_000_000, 48_000_000, "ECP5DDRPHY", "LFE5U-25F-8MG285C", 110),
     "ecpix5": DRAM("DDR3", "MT41K256M16", 2, 75_000_000, 100_000_000, "ECP5DDRPHY", "LFE5UM5G-85F-8BG554I", 260),
 }
-"""Boards whose memory has been tried. The clock of DDR3 pins is twice the controller's."""
+"""The memories of boards. The clock of DDR3 pins is twice the controller's."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +76,10 @@ class Core:
     peak_bytes: int
     has_model: bool
     """The core contains a model of the chips, for simulation, and no pins."""
+    levelled: bool
+    """The moment of reading must be found on each board (DDR3)."""
+    registers: dict[str, int]
+    """Name to word address on the Wishbone port."""
 
     @property
     def size(self) -> int:
@@ -120,15 +139,43 @@ def litedram_core(dram: DRAM, *, model: bool = False, rows: int = 0) -> Core:
         script=_script(description),
         peak_bytes=dram.peak_bytes,
         has_model=model,
+        levelled=dram.memtype == "DDR3",
+        registers=_words(description),
     )
 
 
 _CKE_ODT_RESET_N, _SELECT_CONTROLLER = 0x0E, 0x01
 
 
+def board_dram(board: Board) -> DRAM:
+    """A board's memory with the clocks that the board has. Raises `TritapeError` for a board without one."""
+    if board.dram is None:
+        raise TritapeError(f"{board.name}: board must have a dram, not none; choose another board")
+    return replace(board.dram, clock_hz=board.clock_hz, input_hz=board.crystal_hz)
+
+
+def start_of(dram: DRAM) -> dict[str, Any]:
+    """What the host needs to start a DDR3, JSON-ready, for the manifest: `clock_hz`, byte lanes, `registers`, `script`."""
+    core = litedram_core(dram)
+    return {
+        "clock_hz": dram.clock_hz,
+        "lanes": dram.lanes,
+        "registers": {name: core.registers[f"ddrphy_{name}"] for name in LEVELLING},
+        "script": [list(write) for write in core.script],
+    }
+
+
+LEVELLING = ("dly_sel", "rdly_dq_rst", "rdly_dq_inc", "rdly_dq_bitslip_rst", "rdly_dq_bitslip")
+"""Registers of the PHY of an ECP5 that place the moment of reading of the byte lanes in `dly_sel`."""
+
+
+def _words(description: dict) -> dict[str, int]:
+    return {name: address // 4 for name, address in description["registers"].items()}
+
+
 def _script(description: dict) -> tuple[tuple[int, int, int], ...]:
     """Writes to the DFI injector that bring the memory up, then hand it to the controller and open the AXI port."""
-    registers = {name: address // 4 for name, address in description["registers"].items()}
+    registers = _words(description)
     script = [(registers["sdram_dfii_control"], _CKE_ODT_RESET_N, 0)]
     for step in description["init"]:
         script.append((registers["sdram_dfii_pi0_address"], step["address"], 0))

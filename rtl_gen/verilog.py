@@ -11,7 +11,8 @@ from amaranth.lib import wiring
 
 from tritape.hw.accelerator import COUNTERS, Accelerator
 from tritape.hw.config import Config
-from tritape.hw.link.host_link import PROTOCOL_VERSION, Command
+from tritape.hw.link.host_link import PROTOCOL_VERSION, TRACKS_VERSION, Command
+from tritape.hw.tracks.linked import LinkedTracks, accelerator
 from tritape.model.errors import TritapeError
 from tritape.model.files import replacing
 from tritape.rtl_gen.verilog_text import verilog_text
@@ -59,7 +60,7 @@ def write_verilog(folder: Path, config: Config, source: str) -> dict[str, Any]:
     if folder.exists() and not folder.is_dir():
         raise TritapeError(f"{folder}: output must be a folder, not a file; choose another with -o")
     folder.mkdir(parents=True, exist_ok=True)
-    component = Accelerator(config)
+    component = accelerator(config)
     text = verilog_text(component, TOP)
     description = describe(component, config, source)
     files = {
@@ -74,7 +75,7 @@ def write_verilog(folder: Path, config: Config, source: str) -> dict[str, Any]:
     return description
 
 
-def describe(component: Accelerator, config: Config, source: str) -> dict[str, Any]:
+def describe(component: Accelerator | LinkedTracks, config: Config, source: str) -> dict[str, Any]:
     """Ports, limits, commands and counters of an accelerator."""
     ports = [{"name": name, "direction": "in", "bits": 1, "meaning": MEANING[name]} for name in ("clk", "rst")]
     for path, member, value in component.signature.flatten(component):
@@ -93,9 +94,13 @@ def describe(component: Accelerator, config: Config, source: str) -> dict[str, A
         "made_by": source,
         "configuration": asdict(config),
         "configuration_hash": f"{config.hash64():016x}",
-        "protocol_version": PROTOCOL_VERSION,
+        "protocol_version": PROTOCOL_VERSION if config.tracks == 1 else TRACKS_VERSION,
         "ports": ports,
-        "commands": [{"name": command.name, "byte": int(command)} for command in Command],
+        "commands": [
+            {"name": command.name, "byte": int(command)}
+            for command in Command
+            if command != Command.TRACK or config.tracks > 1
+        ],
         "counters": [{"index": index, "name": name} for index, name in enumerate(COUNTERS)],
     }
 

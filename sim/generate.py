@@ -35,6 +35,7 @@ RETRY_S = 1.0
 
 class Simulation:
     """The accelerator in Verilator behind a memory, an ideal one of one word a cycle by default: a `Transport` for `host.Device`.
+    With several tracks the probes see nothing.
 
     Built once per content and cached; `progress(line)` follows the build. `trace` names an FST file to write. Time is
     simulated: a second of a time-out is `CYCLES_A_SECOND` cycles in which nothing moves on the link. `image_bytes`: what a DRAM
@@ -51,7 +52,7 @@ class Simulation:
         memory: Memory = IDEAL,
         image_bytes: int = 0,
     ) -> None:
-        defines = {"ENGINES": config.engines, "MEMORY": CODES[memory.kind]}
+        defines = {"ENGINES": config.engines, "TRACKS": config.tracks, "MEMORY": CODES[memory.kind]}
         if memory.kind == "axi":
             defines |= {"PORTS": memory.ports, "PORT_BITS": memory.port_bits}
         program = build_model(
@@ -66,7 +67,7 @@ class Simulation:
         self._outgoing = b""
         self.cycle = 0
         """Clock cycles since the start."""
-        self.set_memory(b"", config.groups)
+        self.set_memory(b"", config.word_bytes)
         limits = (memory.latency, memory.jitter, round(1024 * memory.limit))
         self._process.call(ord("L"), struct.pack("<III", *limits))
 

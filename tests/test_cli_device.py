@@ -179,3 +179,13 @@ def test_serve(port, model):
 def test_a_board_has_its_model(board: str | None, name: str) -> None:
     """Without --model: the one that fits the board that was named."""
     assert find_model(None, board).name == name
+
+
+def test_memory_test(port, model, tmp_path):
+    """Every word of a part of the memory; then a tape is loaded again and runs."""
+    result = tmp_path / "memory.json"
+    said = tritape("memory-test", "--port", port, "--first", 100, "--words", 60, "--json", result)
+    measured = json.loads(result.read_text())
+    assert (measured["words"], measured["word_bytes"], set(measured["errors"].values())) == (60, 4, {0})
+    assert "walking one" in said
+    assert tritape("run", "--port", port, "--model", model, "-n", 3, PROMPT).startswith(PROMPT)

@@ -257,8 +257,10 @@ def test_device_refuses_before_loading(here):
 
 
 def test_other_protocol_version():
-    with pytest.raises(TritapeError, match=r"^protocol version of the device must be 2, not 3; program a bitstream of"):
-        Device(FaultyTransport(0, version=3))
+    with pytest.raises(
+        TritapeError, match=r"^protocol version of the device must be 2 or 3, not 4; program a bitstream of"
+    ):
+        Device(FaultyTransport(0, version=4))
 
 
 def test_tokenizer_with_larger_ids_than_the_vocabulary(refused, here):

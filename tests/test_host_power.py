@@ -42,6 +42,26 @@ def test_hwmon_power_file(tmp_path):
         Hwmon(None, tmp_path / "nothing")
 
 
+def test_hwmon_of_a_kv260(tmp_path):
+    """The module's INA260 by name, behind others that measure something too; power, not the product of the other two."""
+    root = tree(
+        tmp_path,
+        {
+            "hwmon0/name": "ir38060\n",
+            "hwmon0/power1_input": "1000000\n",
+            "hwmon1/name": "xilinx_ams\n",
+            "hwmon1/in1_input": "850\n",
+            "hwmon2/name": "ina260_u14\n",
+            "hwmon2/power1_input": "5060000\n",
+            "hwmon2/in1_input": "5025\n",
+            "hwmon2/curr1_input": "1011\n",
+        },
+    )
+    sensor = Hwmon("ina260_u14", root)
+    assert sensor.read() == pytest.approx(5.06)
+    assert (sensor.name, sensor.scope, sensor.unit) == ("hwmon:ina260_u14", "the rail of ina260_u14", "W")
+
+
 def test_hwmon_damaged_file_is_an_os_error(tmp_path):
     root = tree(tmp_path, {"hwmon1/name": "x\n", "hwmon1/power1_input": "n/a\n"})
     with pytest.raises(OSError, match="no integer in"):

@@ -1,4 +1,4 @@
-"""Whole tokens through AXI4 ports with a latency: the tape written over the link, two boots, every element compared."""
+"""Whole tokens through AXI4 ports with a latency: the tape written over the link, two boots, every element compared; errors."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from amaranth.lib.wiring import In, Out
 from link_script import Script
 from test_hw_accelerator import Probed, extend, odd
 
-from tritape.hw.accelerator import Accelerator, ProbeSignature
+from tritape.hw.accelerator import MEMORY_ERRORS, Accelerator, ProbeSignature
 from tritape.hw.config import Config
+from tritape.hw.link.host_link import Command
 from tritape.hw.memory.attach import add_memory
 from tritape.hw.memory.axi import AXIMemory
 from tritape.hw.memory.axi_bus import join
@@ -25,14 +26,14 @@ class AXIAccelerator(wiring.Component):
     """An accelerator with its tape in memories behind AXI4 ports."""
 
     def __init__(self, config: Config, ports: int, port_bits: int, lines: int, latency: int) -> None:
-        self._accelerator, self._memory = Accelerator(config), AXIMemory(config.groups, ports, port_bits)
+        self._accelerator = Accelerator(config, memory_errors=True)
+        self._memory = AXIMemory(config.groups, ports, port_bits)
         self._rams = [AXIRAM(port_bits, lines, latency, jitter=15, seed=seed) for seed in range(1, ports + 1)]
         super().__init__(
             {
                 "rx": In(stream.Signature(8)),
                 "tx": Out(stream.Signature(8)),
                 "probe": Out(ProbeSignature()),
-                "errors": Out(16),
             }
         )
 
@@ -43,7 +44,7 @@ class AXIAccelerator(wiring.Component):
         wiring.connect(m, wiring.flipped(self.rx), accelerator.rx)
         wiring.connect(m, accelerator.tx, wiring.flipped(self.tx))
         wiring.connect(m, accelerator.probe, wiring.flipped(self.probe))
-        m.d.comb += self.errors.eq(self._memory.errors)
+        m.d.comb += accelerator.memory_errors.eq(self._memory.errors)
         for number, (ram, axi) in enumerate(zip(self._rams, self._memory.axi)):
             m.submodules[f"ram{number}"] = ram
             join(m, ram.axi, axi)
@@ -62,6 +63,11 @@ def test_tape_loaded_over_the_link(groups: int, ports: int, port_bits: int) -> N
     link.write(0, data, groups)
     probes, _ = extend(link, model, [3, 50], 1, 0)
     extend(link, model, [3, 50], 1, 0, position=3)
+    link.send(Command.COUNTERS, MEMORY_ERRORS, 1, back=bytes(4))
+    # A word behind the end of the memories goes to as many ports as it covers, and each answers with an error.
+    link.flags = 0
+    link.write(lines * port_bits * ports, bytes(groups), groups)
+    link.send(Command.COUNTERS, MEMORY_ERRORS, 1, back=bytes([min(ports, -(-groups * 8 // port_bits)), 0, 0, 0]))
     check_streams(
         Probed(AXIAccelerator(config, ports, port_bits, lines, latency=40), groups),
         inputs={"rx": list(link.rx)},

@@ -9,6 +9,7 @@ from amaranth.sim import Simulator
 from wrappers import HoldBack
 
 from tritape.hw.memory.litedram import LiteDRAMMemory
+from tritape.hw.memory.register_window import WINDOW
 from tritape.hw.memory.wishbone_script import WishboneScript
 from tritape.model.errors import TritapeError
 from tritape.rtl_gen.litedram import DRAMS, litedram_core
@@ -27,10 +28,16 @@ def patterns(bits: int, rng: random.Random) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("board", "groups"), [("ulx3s", 13), pytest.param("ecpix5", 16, marks=pytest.mark.slow)], ids=["sdr", "ddr3"]
+    ("board", "groups", "by_host"),
+    [
+        ("ulx3s", 13, False),
+        pytest.param("ecpix5", 16, False, marks=pytest.mark.slow),
+        pytest.param("ecpix5", 16, True, marks=pytest.mark.slow),
+    ],
+    ids=["sdr", "ddr3", "ddr3 by host"],
 )
-def test_patterns_written_and_read(board: str, groups: int) -> None:
-    """Across the end of a row, started by the script; what was not written stays as it was."""
+def test_patterns_written_and_read(board: str, groups: int, by_host: bool) -> None:
+    """Across the end of a row, started by the script or by writes of the host; what was not written stays as it was."""
     rng = random.Random(groups)
     row = 2 * 512 if board == "ulx3s" else 2 * 1024
     first = row // groups - 5
@@ -38,7 +45,10 @@ def test_patterns_written_and_read(board: str, groups: int) -> None:
     writes = [{"address": first + index, "word": word} for index, word in enumerate(words)]
     core = with_pattern(litedram_core(DRAMS[board], model=True, rows=MODEL_ROWS), 0)
     asked = [(first, len(words)), (first + 3, 4), (first + len(words) - 1, 1)]
-    unit = HoldBack(LiteDRAMMemory(groups, core, hurry=1000), "requests", "write", [len(writes)] * len(asked))
+    if by_host:
+        writes = [{"address": WINDOW + register, "word": value} for register, value, _ in core.script] + writes
+    memory = LiteDRAMMemory(groups, core, hurry=1000, by_host=by_host)
+    unit = HoldBack(memory, "requests", "write", [len(writes)] * len(asked))
     unit.verilog = core.verilog
     check_streams(
         unit,

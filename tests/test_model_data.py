@@ -10,7 +10,7 @@ from tritape.rtl_gen.estimate import estimate_tokens
 
 FOLDER = default_model_path().parent
 LIMITS = {  # name: (G, most bytes read a token, most bytes of the image, most cycles a token)
-    "small": (26, 252_304, 400_000, 16_000),  # the starter's tape; block RAM of an ECP5-85F; 5,000 tokens/s at 80 MHz
+    "small": (26, 252_304, 332_176, 16_000),  # the starter's tape and image, 26 bytes wide; 5,000 tokens/s at 80 MHz
     "tiny": (8, 110_000, 131_072, 20_000),  # single-port RAM of an iCE40UP5K
     "nano": (8, 30_000, 45_000, 10_000),  # block RAM of a GW1NR-9 and little else
     "base": (16, 8_000_000, 8_000_000, 80_000),  # SDRAM

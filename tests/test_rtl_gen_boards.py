@@ -10,17 +10,22 @@ from pathlib import Path
 
 import pytest
 import typer
+from amaranth.hdl import Signal
+from amaranth.lib import io
 from typer.testing import CliRunner
 
 from tritape.cli import boards as boards_command
 from tritape.cli import build as build_command
+from tritape.hw.memory.pages import PagedMemory
 from tritape.model.errors import TritapeError
 from tritape.rtl_gen import boards as registry
-from tritape.rtl_gen.boards import board, boards
+from tritape.rtl_gen.boards import Board, board, boards
+from tritape.rtl_gen.toolchains.pll import exactly
 
 NAMED = {
     "ulx3s-85f", "ulx3s-25f", "icepi-zero", "icesugar-pro", "orangecrab-r0.2", "ecpix-5", "icebreaker", "upduino-v3",
-    "tang-nano-9k", "tang-primer-20k", "arty-a7-35t", "arty-a7-100t",
+    "ulx3s-85f-sdram", "icepi-zero-sdram", "icesugar-pro-sdram", "orangecrab-r0.2-ddr3", "ecpix-5-ddr3", "tang-nano-9k",
+    "tang-primer-20k", "arty-a7-35t", "arty-a7-100t", "kv260", "kr260", "u280",
 }  # fmt: skip
 MINE = replace(board("ulx3s-25f"), name="mine")
 
@@ -34,8 +39,10 @@ def test_every_named_board_is_there() -> None:
     assert set(boards()) >= NAMED
     for name, made in boards().items():
         assert made.name == name
-        assert made.crystal_hz >= 12_000_000
         assert made.device
+        assert made.capacity.brams > 0
+        if isinstance(made, Board):
+            assert made.crystal_hz >= 12_000_000
 
 
 def test_another_package_adds_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,6 +77,29 @@ def test_a_wrong_entry_point_is_named(monkeypatch: pytest.MonkeyPatch, value: st
 def test_wrong_values_are_named(change: dict[str, object], message: str) -> None:
     with pytest.raises(TritapeError, match=message):
         replace(MINE, **change)
+
+
+def test_sdram_is_for_ecp5_and_stands_alone() -> None:
+    sdram = board("ulx3s-85f-sdram")
+    with pytest.raises(
+        TritapeError, match=r"^ulx3s-85f-sdram: make_memory must be None beside dram; take away one of the two$"
+    ):
+        replace(sdram, make_memory=PagedMemory)
+    with pytest.raises(TritapeError, match=r"^icebreaker: dram must be on an ECP5, not ice40; choose another memory$"):
+        replace(board("icebreaker"), make_memory=None, dram=sdram.dram)
+
+
+@pytest.mark.parametrize("name", ["ulx3s-85f-sdram", "icepi-zero-sdram", "icesugar-pro-sdram"])
+def test_clock_of_the_sdram_is_a_quarter_late(name: str) -> None:
+    """In eighths of a VCO period, of which the output has 8 * post."""
+    made = board(name)
+    setting = exactly(made.toolchain.settings(made.platform(), made.crystal_hz), made.clock_hz, name)
+    crystal = io.SimulationPort("i", 1)
+    pll = made.toolchain.pll(made.platform(), setting, made.crystal_hz, crystal, Signal(), Signal(), Signal())
+    parameters = pll._named_submodules["pll"][0].parameters
+    steps = [8 * parameters[f"{output}_CPHASE"] + parameters[f"{output}_FPHASE"] for output in ("CLKOP", "CLKOS")]
+    assert 4 * (steps[1] - steps[0]) == 8 * setting.post
+    assert parameters["CLKOS_DIV"] == parameters["CLKOP_DIV"] == setting.post
 
 
 def test_unknown_board_lists_those_there_are() -> None:

@@ -58,7 +58,7 @@ def test_limits_are_named() -> None:
 def test_what_the_cure_says_fits(shape: ModelConfig) -> None:
     """Each way to shrink that a message offers makes the tape small enough, and one step less does not."""
     for problem in check_model(BIG, shape):
-        assert problem.startswith("tape must be at most 386048 bytes, not ")
+        assert problem.startswith(f"tape must be at most {BIG.memory_bytes} bytes, not ")
         field = {"layers": "num_hidden_layers", "intermediate": "intermediate_size", "hidden": "hidden_size"}
         for name, value in re.findall(r"(layers|intermediate|hidden) (\d+)", problem):
             smaller = replace(shape, **{field[name]: int(value)})

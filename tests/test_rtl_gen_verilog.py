@@ -41,6 +41,8 @@ def test_files_describe_the_ports(written):
     folder, description = written
     assert sorted(path.name for path in folder.iterdir()) == NAMES
     assert json.loads((folder / "tritape.json").read_text()) == description
+    assert description["protocol_version"] == 2
+    assert all(command["name"] != "TRACK" for command in description["commands"])
     text = (folder / "tritape.v").read_text()
     assert "`include" not in text
     assert "$readmem" not in text
@@ -69,6 +71,17 @@ def test_verilator_finds_nothing_but_what_is_waived(written):
 @pytest.mark.slow
 def test_shared_fillers_need_no_other_waiver(tmp_path):
     write_verilog(tmp_path, Config(**{**SMALL, "max_layers": 2}, tables_per_filler=3), "tritape verilog")
+    assert lint(tmp_path / "tritape.vlt", tmp_path / "tritape.v") == []
+
+
+@pytest.mark.slow
+def test_two_lanes(tmp_path):
+    """The same ports but for a probe a track, the tracks' protocol version and command, no other waiver."""
+    description = write_verilog(tmp_path, Config(**SMALL, tracks=2), "tritape verilog")
+    assert description["protocol_version"] == 3
+    assert {"name": "TRACK", "byte": 0x19} in description["commands"]
+    ports = {port["name"]: port["bits"] for port in description["ports"]}
+    assert (ports["rx__payload"], ports["probe__1__logit"]) == (8, 18)
     assert lint(tmp_path / "tritape.vlt", tmp_path / "tritape.v") == []
 
 

@@ -213,10 +213,14 @@ def test_port_that_is_not_a_device(tmp_path):
 LARGE = pytest.mark.long  # minutes of compiling
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=LARGE) for name in ("ulx3s-85f", "ulx3s-25f", "icebreaker")])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=LARGE) for name in ("ulx3s-85f", "ulx3s-25f", "icebreaker", "icepi-zero-sdram")]
+)
 def test_text_on_real_boards(name):
     """Each board's own configuration, memory and UART, with a small model: text equals the golden model's."""
     found: Board = board(name)
+    if found.dram is not None:
+        pytest.importorskip("litedram", reason="pip install 'tritape[litedram]'")
     model = small_model()
     with VirtualBoard(found) as virtual, Device.open(virtual.port, baud=found.baud, retry_s=RETRY_S) as device:
         assert device.identity.configuration == found.config.hash64()

@@ -15,6 +15,7 @@ from tritape.model.data import default_model_path  # noqa: E402
 from tritape.model.errors import TritapeError  # noqa: E402
 from tritape.model.tokenizer import Tokenizer  # noqa: E402
 from tritape.train.batches import Crops  # noqa: E402
+from tritape.train.data import corpus as corpus_module  # noqa: E402
 from tritape.train.data.corpus import AUSTEN_HELD_OUT, AUSTEN_HELD_OUT_SHA256, fetch_corpus, split  # noqa: E402
 from tritape.train.data.rdata import read_texts  # noqa: E402
 from tritape.train.data.sources import SOURCES, Source, paragraphs, plain  # noqa: E402
@@ -90,6 +91,30 @@ def test_split_refuses_another_heldout_text():
         split("austen", [["Nothing of the kind."], *_novels()[1:]])
 
 
+@pytest.mark.parametrize("shared", [None, (0, 79), (0, 82), (79, 82)])  # a paragraph, and where it stands again
+def test_novels_split_into_three_parts_without_common_paragraphs(monkeypatch, shared):
+    novels = []
+    for start in AUSTEN_HELD_OUT:
+        novel = [f"Paragraph {n} before {start} and some more words, so that it is a long one." for n in range(80)]
+        novels.append([*novel, f"{start} and so on, until the end of it.", *(["The end came, and went."] * 4)])
+    if shared is not None:
+        novels[1][shared[1]] = novels[1][shared[0]]
+    heldout = "\n".join("\n".join(novel[80:]) for novel in novels) + "\n"
+    digest = hashlib.sha256(heldout.encode()).hexdigest()
+    monkeypatch.setattr(corpus_module, "AUSTEN_HELD_OUT_SHA256", digest)
+    if shared is not None:
+        with pytest.raises(
+            TritapeError, match=r"the parts must not share a paragraph, not 'Paragraph .*; move the cut"
+        ):
+            split("austen", novels)
+        return
+    corpus = split("austen", novels)
+    assert corpus.heldout == heldout
+    parts = [part.rstrip("\n").split("\n") for part in (corpus.train.replace("\n\n", "\n"), corpus.valid)]
+    assert sorted(parts[0] + parts[1]) == sorted(paragraph for novel in novels for paragraph in novel[:80])
+    assert parts[1] == [paragraph for novel in novels for paragraph in novel[78:80]]
+
+
 def test_heldout_hash_is_that_of_the_starter():
     text = (default_model_path() / "heldout.txt").read_bytes()
     assert hashlib.sha256(text).hexdigest() == AUSTEN_HELD_OUT_SHA256
@@ -98,8 +123,9 @@ def test_heldout_hash_is_that_of_the_starter():
 def test_split_keeps_every_paragraph_of_other_sources_once():
     document = [f"Paragraph number {n} of a longer text." for n in range(500)]
     corpus = split("sotu", [document])
-    assert (corpus.train + corpus.heldout).split("\n") == document
-    assert 0 < len(corpus.heldout) < 0.03 * len(corpus.train)
+    assert (corpus.train + corpus.valid + corpus.heldout).split("\n") == document
+    for part in (corpus.valid, corpus.heldout):
+        assert 0.01 < len(part) / len(corpus.train) < 0.03
 
 
 def test_fetch_checks_hashes_and_writes_a_manifest(tmp_path, monkeypatch):

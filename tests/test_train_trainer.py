@@ -15,9 +15,11 @@ torch = pytest.importorskip("torch", reason="needs the extra tritape[train]")
 from tritape.model.checkpoint import load_checkpoint  # noqa: E402
 from tritape.model.errors import TritapeError  # noqa: E402
 from tritape.model.reference import FloatModel  # noqa: E402
+from tritape.train import rounding  # noqa: E402
+from tritape.train.bench import run as run_measurement  # noqa: E402
 from tritape.train.cli import STUDIES, main  # noqa: E402
 from tritape.train.evaluate import bits_per_byte  # noqa: E402
-from tritape.train.model import BitLinear, straight_ternary  # noqa: E402
+from tritape.train.model import BitLinear, load_model, straight_ternary  # noqa: E402
 from tritape.train.optimiser import Optimiser, is_matrix, orthogonalised  # noqa: E402
 from tritape.train.pool import run_all  # noqa: E402
 from tritape.train.precision import QUANTISERS, set_precision  # noqa: E402
@@ -46,7 +48,7 @@ def corpus(tmp_path_factory):
     words = ["Emma", "was", "the", "of", "a", "very", "happy", "letter", "and", "with", "Jane", "sister."]
     text = "\n".join(" ".join(rng.choice(words, 12)) for _ in range(300)) + "\n"
     (folder / "austen.train.txt").write_text(text)
-    (folder / "austen.heldout.txt").write_text(text[:2000])
+    (folder / "austen.valid.txt").write_text(text[:2000])
     return folder
 
 
@@ -61,10 +63,10 @@ def test_a_resumed_run_is_bit_equal(corpus, tmp_path, muon):
     Trainer(recipe(train={"muon": muon}), corpus, tmp_path / "b", "cpu").train(stop_at=23)
     resumed = Trainer(recipe(train={"muon": muon}), corpus, tmp_path / "b", "cpu")
     assert resumed.step == 23
-    assert resumed.train()["heldout_bits_per_byte"] == result["heldout_bits_per_byte"]
+    assert resumed.train()["valid_bits_per_byte"] == result["valid_bits_per_byte"]
     after = weights(resumed)
     assert all(torch.equal(value, after[name]) for name, value in weights(whole).items())
-    assert result["heldout_bits_per_byte"] < 1.7  # 2.5 for words drawn at random one by one would need no learning
+    assert result["valid_bits_per_byte"] < 1.7  # 2.5 for words drawn at random one by one would need no learning
 
 
 def test_a_state_of_another_recipe_is_refused(corpus, tmp_path):
@@ -77,8 +79,10 @@ def test_a_state_of_another_recipe_is_refused(corpus, tmp_path):
 
 def test_released_checkpoint_is_the_trained_model(corpus, tmp_path):
     trainer = Trainer(recipe(), corpus, tmp_path, "cpu")
-    trainer.train()
+    result = trainer.train()
     checkpoint = load_checkpoint(tmp_path / "run")
+    measured = bits_per_byte(load_model(tmp_path / "run").eval(), trainer.tokenizer, trainer.valid, tmp_path, 16)
+    assert measured == result["valid_bits_per_byte"]  # the figure of a run is that of its files
     for name, module in trainer.model.named_modules():
         if isinstance(module, BitLinear):
             quantised = checkpoint.bitlinear(name)
@@ -92,6 +96,42 @@ def test_released_checkpoint_is_the_trained_model(corpus, tmp_path):
     theirs = np.stack([float_model.step(token) for token in ids])
     assert np.abs(ours - theirs).max() < 0.05 * np.abs(ours).max()
     assert {p.name for p in (tmp_path / "run").iterdir()} >= {"tokenizer.json", "loss.png", "result.json", "log.jsonl"}
+
+
+def test_released_weights_do_not_hang_on_the_last_bit(corpus, tmp_path, monkeypatch):
+    Trainer(recipe(), corpus, tmp_path, "cpu").train()
+    arguments = [str(tmp_path / "run"), str(corpus / "austen.valid.txt"), "--json", str(tmp_path / "rounding.json")]
+    monkeypatch.setattr(sys, "argv", ["rounding", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        run_measurement(rounding.main)
+    assert not stopped.value.code
+    figures = json.loads((tmp_path / "rounding.json").read_text())
+    assert figures["released, cpu, float64"] == pytest.approx(figures["released, cpu, float32"], rel=1e-5)
+    assert figures["weights"] == 2 * (4 * 16 + 3 * 24) * 16 + 136 * 16
+
+
+def test_latents_near_a_threshold_are_counted():
+    model = build_model(recipe().model, 0)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, BitLinear):
+                module.weight.fill_(1.0)
+        model.lm_head.weight[0, :4] = torch.tensor([0.5, -0.5 - 5e-6, 1.5, 1.5])  # the mean magnitude stays 1
+    counts = rounding.near_threshold(model, "cpu")
+    assert (counts["within_1e-07"], counts["within_1e-06"], counts["within_1e-05"]) == (1, 1, 2)
+    assert counts["cpu_differs"] == 0
+
+
+def test_one_inner_gain_for_three_matrices(corpus, tmp_path):
+    Trainer(recipe(steps=3, shared_gain=True), corpus, tmp_path, "cpu").train()
+    checkpoint = load_checkpoint(tmp_path / "run")
+    for layer in range(2):
+        i, f, g = (checkpoint.tensor(f"model.layers.{layer}.attn.{name}_proj.norm.weight") for name in "ifg")
+        assert (i == f).all()
+        assert (i == g).all()
+        assert (i != 1).any()
+    with pytest.raises(TritapeError, match=r"model\.shared_gain must be false for transformer, not true"):
+        recipe(kind="transformer", shared_gain=True)
 
 
 @pytest.mark.slow
@@ -139,7 +179,7 @@ def test_pool_goes_on_after_a_failure(corpus, tmp_path):
     assert [result["recipe"] for result in results] == ["orphan", "bad", "good"]
     assert results[0]["error"] == "teacher bad failed"
     assert "loss must be finite, not nan at step 50; lower learning_rate" in results[1]["error"]
-    assert results[2]["heldout_bits_per_byte"] > 0
+    assert results[2]["valid_bits_per_byte"] > 0
     assert sorted(told) == ["bad", "good", "orphan"]
 
 
@@ -231,7 +271,7 @@ def test_bits_per_byte_of_a_uniform_model(corpus, tmp_path):
         trainer = Trainer(recipe(kind=kind), corpus, tmp_path / kind, "cpu")
         with torch.no_grad():
             trainer.model.lm_head.weight.zero_()
-        text = trainer.heldout
+        text = trainer.valid
         tokens = len(encode_cached(trainer.tokenizer, text, trainer.work))
         value = bits_per_byte(trainer.model.eval(), trainer.tokenizer, text, tmp_path, 16)
         assert value == pytest.approx((tokens - 1) * np.log2(136) / len(text), rel=1e-5)
@@ -269,7 +309,7 @@ def test_the_captured_step_has_the_gradients_of_plain_code(corpus, tmp_path, hid
     trainer = Trainer(recipe(hidden_size=hidden), corpus, tmp_path, "cuda")
     assert trainer.gradient_cosine is not None
     assert trainer.gradient_cosine > 0.98
-    assert trainer.train()["heldout_bits_per_byte"] < 1.7
+    assert trainer.train()["valid_bits_per_byte"] < 1.7
 
 
 def test_command_line_trains_and_evaluates(corpus, tmp_path, monkeypatch, capsys):
@@ -277,11 +317,11 @@ def test_command_line_trains_and_evaluates(corpus, tmp_path, monkeypatch, capsys
     common = ["--corpus", str(corpus), "--work", str(tmp_path / "work"), "--device", "cpu"]
     run_cli(monkeypatch, "train", str(tmp_path / "run.json"), *common, "--json", str(tmp_path / "out.json"))
     result = json.loads((tmp_path / "out.json").read_text())
-    held = corpus / "austen.heldout.txt"
+    held = corpus / "austen.valid.txt"
     folder = str(tmp_path / "work" / "run")
     run_cli(monkeypatch, "eval", folder, str(held), "--device", "cpu", "--json", str(tmp_path / "eval.json"))
     measured = json.loads((tmp_path / "eval.json").read_text())["bits_per_byte"]
-    assert measured == pytest.approx(result["heldout_bits_per_byte"], rel=0.01)
+    assert measured == pytest.approx(result["valid_bits_per_byte"], rel=0.01)
     run_cli(monkeypatch, "sample", folder, "Emma was", "--tokens", "5", "--seed", "3")
     first = capsys.readouterr().out
     run_cli(monkeypatch, "sample", folder, "Emma was", "--tokens", "5", "--seed", "3")

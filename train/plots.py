@@ -25,15 +25,15 @@ def save_figure(picture: Any, path: Path) -> None:
 
 
 def plot_losses(log: list[dict[str, float]], name: str, path: Path) -> None:
-    """Training loss in nats a token over steps, and the held-out bits per byte where they were measured."""
+    """Training loss in nats a token over steps, and the bits per byte of the validation text where they were measured."""
     picture = figure()
     axis = picture.subplots()
     axis.plot([row["step"] for row in log], [row["loss"] for row in log], linewidth=0.8, label="training loss")
     axis.set(xlabel="step", ylabel="nats a token", title=name)
-    measured = [row for row in log if "heldout_bits_per_byte" in row]
+    measured = [row for row in log if "valid_bits_per_byte" in row]
     if measured:
         right = axis.twinx()
-        values = [row["heldout_bits_per_byte"] for row in measured]
-        right.plot([row["step"] for row in measured], values, "o-", color="tab:orange", label="held out")
-        right.set_ylabel("bits per byte, held out", color="tab:orange")
+        values = [row["valid_bits_per_byte"] for row in measured]
+        right.plot([row["step"] for row in measured], values, "o-", color="tab:orange", label="validation")
+        right.set_ylabel("bits per byte, validation", color="tab:orange")
     save_figure(picture, path)

@@ -1,7 +1,7 @@
 """A recipe: everything that a training run depends on besides the corpus, as one small TOML file.
 
 [model]      kind ("hgrn_bit" or "transformer"), vocab_size, hidden_size, num_hidden_layers, intermediate_size,
-             precision ("ternary"), dropout (0; transformer only)
+             precision ("ternary"), dropout (0; transformer only), shared_gain (false)
 [train]      seed, sequence (tokens), batch (sequences), learning_rate, warmup (steps), weight_decay, muon
 [[phases]]   steps, sources (names from tritape.train.data.sources); phases follow one another under one schedule
 [teacher]    recipes (runs beside this one), weight (of the teachers' distribution in the target)  - optional
@@ -26,7 +26,10 @@ KINDS = ("hgrn_bit", "transformer")
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    """Shape and precision of the model. The tokenizer is trained to `vocab_size` on the sources of the last phase."""
+    """Shape and precision of the model. The tokenizer is trained to `vocab_size` on the sources of the last phase.
+
+    `shared_gain`: i, f and g of a layer have one inner gain, so that they quantise their input to the same numbers.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -35,6 +38,7 @@ class ModelRecipe:
     kind: str = "hgrn_bit"
     precision: str = "ternary"
     dropout: float = 0.0
+    shared_gain: bool = False
 
     @property
     def config(self) -> ModelConfig:
@@ -144,6 +148,8 @@ class Recipe:
             )
         if self.model.dropout and self.model.kind != "transformer":
             raise TritapeError(f"{where}: model.dropout must be 0 for hgrn_bit, not {self.model.dropout}; leave it out")
+        if self.model.shared_gain and self.model.kind != "hgrn_bit":
+            raise TritapeError(f"{where}: model.shared_gain must be false for transformer, not true; leave it out")
         for source in self.sources:
             if source not in SOURCES:
                 raise TritapeError(f"{where}: source must be one of {', '.join(SOURCES)}, not {source!r}; correct it")

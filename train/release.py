@@ -18,8 +18,11 @@ def release(model: HGRNBitForCausalLM, tokenizer: Path, folder: Path) -> None:
     A matrix becomes T * scale / density (density: the share of weights that are not zero): its mean magnitude is `scale`
     again, so it quantises to exactly T, and to the scale within float16's 2^-11. The latents that training needs are in
     the run's state.safetensors.
+
+    T is computed on the model's own device: thousands of latents end within a rounding error of a threshold, and another
+    device, whose mean magnitude differs in the last bit, would round some of them to the other side.
     """
-    model = copy.deepcopy(model).cpu()
+    model = copy.deepcopy(model)
     for module in model.modules():
         if isinstance(module, BitLinear):
             weight = module.weight

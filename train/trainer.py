@@ -28,7 +28,7 @@ from tritape.model.errors import TritapeError
 from tritape.model.files import replacing
 from tritape.train.batches import Crops
 from tritape.train.evaluate import bits_per_byte
-from tritape.train.model import HGRNBitForCausalLM, at_least_float32
+from tritape.train.model import HGRNBitForCausalLM, at_least_float32, load_model
 from tritape.train.optimiser import Optimiser
 from tritape.train.precision import set_precision
 from tritape.train.recipe import ModelRecipe, Recipe
@@ -40,7 +40,7 @@ LOG_EVERY = 50
 SAVE_SECONDS = 60.0
 """Seconds between two saved states."""
 EVALUATIONS = 4
-"""Times that a run measures the held-out text, the last at its end."""
+"""Times that a run measures the validation text, the last at its end."""
 MIN_COSINE = 0.98
 """Least cosine between the gradients of compiled and plain code; int8 roundings that flip cost about 0.001."""
 
@@ -57,6 +57,9 @@ def build_model(recipe: ModelRecipe, seed: int) -> LanguageModel:
     if recipe.kind == "transformer":
         return Transformer(recipe.config, recipe.dropout)
     model = HGRNBitForCausalLM(recipe.config)
+    if recipe.shared_gain:
+        for block in model.blocks():
+            block.attn.f_proj.norm = block.attn.g_proj.norm = block.attn.i_proj.norm
     if recipe.precision != "ternary":
         set_precision(model, recipe.precision)
     return model
@@ -81,7 +84,7 @@ def learning_rate(step: int, recipe: Recipe) -> float:
 
 
 def prepare(recipe: Recipe, corpus: Path, work: Path) -> tuple[Path, dict[str, np.ndarray], str]:
-    """(tokenizer file, ids by source, held-out text of the last phase), made or taken from the folder `work`."""
+    """(tokenizer file, ids by source, validation text of the last phase), made or taken from the folder `work`."""
     texts = {name: read_text(corpus, name, "train") for name in recipe.sources}
     tokenizer = work / recipe.tokenizer_name
     if not tokenizer.exists():
@@ -89,7 +92,7 @@ def prepare(recipe: Recipe, corpus: Path, work: Path) -> tuple[Path, dict[str, n
         last = [texts[name] for name in sorted(recipe.phases[-1].sources)]
         save_tokenizer(train_tokenizer(last, recipe.model.vocab_size), tokenizer)
     ids = {name: encode_cached(tokenizer, text, work) for name, text in texts.items()}
-    return tokenizer, ids, "".join(read_text(corpus, name, "heldout") for name in recipe.phases[-1].sources)
+    return tokenizer, ids, "".join(read_text(corpus, name, "valid") for name in recipe.phases[-1].sources)
 
 
 class Trainer:
@@ -111,7 +114,7 @@ class Trainer:
                 f"recipe {recipe.name}: batch must divide by {self.world} processes, not be {recipe.train.batch}; change it"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.tokenizer, ids, self.heldout = prepare(recipe, corpus, work)
+        self.tokenizer, ids, self.valid = prepare(recipe, corpus, work)
         self.streams = []
         for phase in recipe.phases:
             tokens = np.concatenate([ids[name] for name in phase.sources])
@@ -151,19 +154,20 @@ class Trainer:
                 self.save()
                 saved = time.perf_counter()
         result: dict[str, Any] = {}
-        if self.step == recipe.steps:
-            result = self._result(time.perf_counter() - begin, first)
-            self.log[-1]["heldout_bits_per_byte"] = result["heldout_bits_per_byte"]
-        self.save()
         if self.step == recipe.steps and self.rank == 0:
+            result = self._result(time.perf_counter() - begin, first)
+            self.log[-1]["valid_bits_per_byte"] = result["valid_bits_per_byte"]
+        self.save()
+        if result:
             self._finish(result)
         return result
 
-    def evaluate(self) -> float:
-        """Bits per byte of the held-out text."""
-        self.model.eval()
-        value = bits_per_byte(self.model, self.tokenizer, self.heldout, self.work, self.recipe.train.sequence)
-        self.model.train()
+    def evaluate(self, model: LanguageModel | None = None) -> float:
+        """Bits per byte of the validation text under `model`, the one in training unless given."""
+        model = model or self.model
+        model.eval()
+        value = bits_per_byte(model, self.tokenizer, self.valid, self.work, self.recipe.train.sequence)
+        model.train()
         return value
 
     def save(self) -> None:
@@ -312,7 +316,7 @@ class Trainer:
             }
         )
         if measure:
-            self.log[-1]["heldout_bits_per_byte"] = self.evaluate()
+            self.log[-1]["valid_bits_per_byte"] = self.evaluate()
         if self.rank == 0:
             with (self.folder / "log.jsonl").open("w" if len(self.log) == 1 else "a") as stream:
                 stream.write(json.dumps(self.log[-1]) + "\n")
@@ -324,11 +328,17 @@ class Trainer:
         return self.recipe.train.batch * self.recipe.train.sequence
 
     def _result(self, seconds: float, first: int) -> dict[str, Any]:
+        """What the run came to, measured on the released checkpoint where there is one."""
+        model = self.model
+        if self.recipe.model.kind == "hgrn_bit" and self.recipe.model.precision == "ternary":
+            assert isinstance(model, HGRNBitForCausalLM)
+            release(model, self.tokenizer, self.folder)
+            model = load_model(self.folder).to(self.device)
         gpu = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
         return {
             "recipe": self.recipe.name,
             "parameters": self.parameters,
-            "heldout_bits_per_byte": self.evaluate(),
+            "valid_bits_per_byte": self.evaluate(model),
             "last_loss": self.log[-1]["loss"],
             "tokens": self.recipe.steps * self._tokens_a_step,
             "epochs": [
@@ -345,9 +355,6 @@ class Trainer:
     def _finish(self, result: dict[str, Any]) -> None:
         from tritape.train.plots import plot_losses
 
-        if self.recipe.model.kind == "hgrn_bit" and self.recipe.model.precision == "ternary":
-            assert isinstance(self.model, HGRNBitForCausalLM)
-            release(self.model, self.tokenizer, self.folder)
         for name, value in (("recipe.json", self.recipe.to_dict()), ("result.json", result)):
             with replacing(self.folder / name) as stream:
                 stream.write((json.dumps(value, indent=1) + "\n").encode())

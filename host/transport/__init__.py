@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Transport(Protocol):
@@ -19,3 +19,11 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Give the pipe back. May be called twice."""
+
+
+@runtime_checkable
+class PlacingTransport(Transport, Protocol):
+    """A transport that reaches the device's memory by another way than the pipe."""
+
+    def place(self, image: bytes) -> None:
+        """Put a tape's image into the memory."""

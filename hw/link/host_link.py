@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import enum
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.hw.config import Config
 from tritape.hw.link.frame_port import FRAME_BYTES, HEADER_BYTES, FramePort, Part
 from tritape.hw.link.token_runner import TokenRunner
 from tritape.hw.memory.signature import Request, write_word
-from tritape.hw.tape.reader import TokenRequest
+from tritape.hw.tape.reader import TokenRequest, TrackRequest
+from tritape.hw.tracks.step_runner import StepRunner
 from tritape.model.errors import TritapeError
 
 PROTOCOL_VERSION = 2
+TRACKS_VERSION = 3
+"""Version that a device with several tracks tells: version 2 and what docs/protocol.md says of tracks."""
 REPLY = 0x80
 """A reply's first byte is the command's plus this."""
 DATA_BYTES = FRAME_BYTES - 4 - HEADER_BYTES
@@ -41,6 +44,7 @@ class Command(enum.IntEnum):
     LOAD = 0x16
     READ_STATE = 0x17
     WRITE_STATE = 0x18
+    TRACK = 0x19  # only with several tracks
 
 
 class ErrorCode(enum.IntEnum):
@@ -74,6 +78,11 @@ class HostLink(wiring.Component):
     - `counter_index`: which counter is wanted; `counter`: its value two cycles later.
     - `running`: high from a token's start to its result.
 
+    With several tracks (`config.tracks`), other ports in the place of some:
+
+    - `steps`: stream of T `TrackRequest` in place of `tokens`; `results`: a stream of T u16.
+    - `inv_temperature`: an array of T. `track`: whose sampler, state and logits are meant.
+
     Stream rules: those of `FramePort` for `rx` and `tx`: damaged frames vanish, repeated ones are answered again without
     being obeyed again. A wait for tokens, logits or an idle token loop ends with the next byte from the host, so that a host
     is never shut out. Cost: two block RAMs of 512 bytes and, all parts included, 862 iCE40 LUT4 at G = 4 (yosys, flat).
@@ -106,11 +115,9 @@ class HostLink(wiring.Component):
                 "configured": In(1),
                 "fault": In(1),
                 "fault_code": In(8),
-                "tokens": Out(stream.Signature(TokenRequest)),
-                "results": In(stream.Signature(16)),
+                **_loop_ports(config.tracks),
                 "logits_enable": Out(1),
                 "logits": In(stream.Signature(signed(18))),
-                "inv_temperature": Out(17),
                 "seed": Out(32),
                 "reseed": Out(1),
                 "state_access": Out(1),
@@ -128,10 +135,15 @@ class HostLink(wiring.Component):
         m = Module()
         groups = self._config.word_bytes
         m.submodules.port = port = FramePort(self._identity)
-        m.submodules.runner = runner = TokenRunner()
+        tracks = self._config.tracks
+        runner: TokenRunner | StepRunner = TokenRunner() if tracks == 1 else StepRunner(tracks)
+        m.submodules.runner = runner
         wiring.connect(m, wiring.flipped(self.rx), port.rx)
         wiring.connect(m, port.tx, wiring.flipped(self.tx))
-        wiring.connect(m, runner.tokens, wiring.flipped(self.tokens))
+        if isinstance(runner, TokenRunner):
+            wiring.connect(m, runner.tokens, wiring.flipped(self.tokens))
+        else:
+            wiring.connect(m, runner.steps, wiring.flipped(self.steps))
         wiring.connect(m, wiring.flipped(self.results), runner.answers)
 
         header = Signal(8 * HEADER_BYTES, reset_less=True)  # of the command; it turns round once for the reply
@@ -159,8 +171,7 @@ class HostLink(wiring.Component):
             runner.fault.eq(self.fault),
             runner.place.eq(argument[:8]),
             runner.limit.eq(argument[8:16]),
-            runner.fresh.eq(argument[16]),
-            runner.load.payload.eq(word[-16:]),
+            *self._loaded(runner, argument, word),
             self.write.payload.address.eq(argument),
             self.write.payload.word.eq(word[-8 * groups :]),
             self.requests.payload.address.eq(argument),
@@ -170,6 +181,7 @@ class HostLink(wiring.Component):
             self.counter_index.eq(argument),
             port.reply.payload.byte.eq(word[:8]),
         ]
+        entry_bytes = 2 if tracks == 1 else 3
         # What a cycle does to the wide registers: few kinds of change, each for the whole register, are small.
         turn, shift, load, fetch = Signal(), Signal(), Signal(), Signal()
         count_word, advance, summed = Signal(), Signal(), Signal()
@@ -239,16 +251,22 @@ class HostLink(wiring.Component):
                     with m.Case(Command.SEED):
                         m.d.comb += self.reseed.eq(1)
                     with m.Case(Command.TEMPERATURE):
-                        m.d.sync += self.inv_temperature.eq(argument)
+                        if tracks == 1:
+                            m.d.sync += self.inv_temperature.eq(argument)
+                        else:
+                            m.d.sync += Array(self.inv_temperature)[self.track].eq(argument)
                     with m.Case(Command.LOAD):
                         m.d.comb += runner.begin.eq(1)
-                        m.d.sync += [self.logits_enable.eq(argument[17]), steps.eq(2)]
+                        m.d.sync += [self.logits_enable.eq(argument[17]), steps.eq(entry_bytes)]
                         with m.If(count != 0):
                             m.next = "TAKE"
                     with m.Case(Command.WRITE_STATE):
                         m.d.sync += steps.eq(3)
                         with m.If(count != 0):
                             m.next = "TAKE"
+                    if tracks > 1:
+                        with m.Case(Command.TRACK):
+                            m.d.sync += self.track.eq(argument)
                     with m.Default():
                         answer_with(ErrorCode.UNKNOWN_COMMAND)
                 with m.If(kind[5:] != 0):
@@ -265,7 +283,7 @@ class HostLink(wiring.Component):
                         m.d.sync += steps.eq(groups)
                     with m.Case(Command.LOAD):
                         m.d.comb += [runner.load.valid.eq(1), stored.eq(1)]
-                        m.d.sync += steps.eq(2)
+                        m.d.sync += steps.eq(entry_bytes)
                     with m.Default():
                         m.d.comb += [self.state_access.eq(1), self.state_write.eq(1), stored.eq(1)]
                         m.d.sync += steps.eq(3)
@@ -326,9 +344,13 @@ class HostLink(wiring.Component):
                     with m.Case(Command.IDENTIFY):
                         m.d.sync += steps.eq(len(self._identity))
                         m.next = "CONSTANT"
-                    with m.Case(Command.POLL), m.If((count != 0) & runner.available):
-                        m.d.comb += runner.take.eq(1)
-                        give(2)
+                    with m.Case(Command.POLL):
+                        with m.If((count != 0) & runner.available):
+                            m.d.comb += runner.take.eq(1)
+                            give(2)
+                        if isinstance(runner, StepRunner):
+                            with m.Elif((count != 0) & runner.partial):
+                                m.next = "MORE"
                     with m.Case(Command.LOGITS), m.If(count != 0):
                         m.next = "MORE"
                         with m.If(self.logits.valid):
@@ -381,11 +403,35 @@ class HostLink(wiring.Component):
                     m.next = "COMMAND"
         return m
 
+    @staticmethod
+    def _loaded(runner: TokenRunner | StepRunner, argument: Value, word: Value) -> list:
+        """What LOAD and POLL tell the runner in the argument, and what LOAD's data are in the top of `word`."""
+        if isinstance(runner, TokenRunner):
+            return [runner.fresh.eq(argument[16]), runner.load.payload.eq(word[-16:])]
+        entry = Cat(runner.load.payload)
+        return [runner.going.eq(argument[16:]), entry.eq(word[-24:][: len(entry)])]
+
+
+def _loop_ports(tracks: int) -> dict[str, wiring.Member]:
+    """Ports of `HostLink` that are not the same for one track and for several."""
+    if tracks == 1:
+        return {
+            "tokens": Out(stream.Signature(TokenRequest)),
+            "results": In(stream.Signature(16)),
+            "inv_temperature": Out(17),
+        }
+    return {
+        "steps": Out(stream.Signature(data.ArrayLayout(TrackRequest, tracks))),
+        "results": In(stream.Signature(data.ArrayLayout(16, tracks))),
+        "inv_temperature": Out(17).array(tracks),
+        "track": Out(range(tracks)),
+    }
+
 
 def identity(config: Config, memory_words: int) -> bytes:
     """What IDENTIFY tells behind the head of its reply, laid out in docs/protocol.md."""
     return (
-        PROTOCOL_VERSION.to_bytes(1, "little")
+        (PROTOCOL_VERSION if config.tracks == 1 else TRACKS_VERSION).to_bytes(1, "little")
         + config.hash64().to_bytes(8, "little")
         + b"".join(
             value.to_bytes(2, "little")
@@ -399,4 +445,5 @@ def identity(config: Config, memory_words: int) -> bytes:
         )
         + config.max_vocab.to_bytes(4, "little")
         + memory_words.to_bytes(4, "little")
+        + (bytes([config.tracks]) if config.tracks > 1 else b"")
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from amaranth.hdl import Cat, ClockSignal, Const, Instance, IOPort, Module
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, IOPort, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.hw.memory.axi import AXIMemory
+from tritape.hw.memory.register_window import RegisterWindow
 from tritape.hw.memory.signature import MemorySignature
 from tritape.hw.memory.wishbone_script import WishboneScript
 
@@ -21,26 +22,37 @@ class LiteDRAMMemory(wiring.Component):
     """Words of G bytes from the memory of a `Core` (`tritape.rtl_gen.litedram`), through an AXI4 port as wide as its own.
 
     The core's text, `core.verilog`, must be given to the tools beside the Verilog of the design. A controller is started by
-    `WishboneScript`, without a processor: enough for SDR SDRAM and for the model of any memory; the pins of DDR3 need read
-    levelling too, which is not done here.
+    `WishboneScript`, without a processor: enough for SDR SDRAM and for the model of any memory. The pins of DDR3 need read
+    levelling too: the host does both, through `RegisterWindow` (`tritape.host.dram`), which every DDR3 has.
 
     Ports
         requests, words, write, restart, errors: those of `AXIMemory`. Requests wait until the memory is started.
-        ready: Out u1: it is started.
+        ready: Out u1: it is started; with `by_host`, register `ddrctrl_init_done` was written, the last one of the script.
         clk_in, rst_in: In u1: for DDR3 the board's oscillator, from which the core's PLL makes its clocks; for SDR, which has no
         PLL, the controller's clock itself (the chips' own clock pin is the board's to drive); unused by a core with a model.
         user_clk, user_rst: Out u1: the controller's clock and reset, from which the board makes domain `sync`.
 
     `pads`: the core's pins by name (`sdram_a` ...), as `IOPort`; none for a core with a model. `hurry` divides the waiting times
-    of the start, for simulation.
+    of the start, for simulation. `by_host`: the host starts it; None: as the memory needs.
     Rate: measured with refresh by `python -m tritape.sim.memory.measure sdr` and `ddr3`.
     Latency and cost: those of `AXIMemory` and the core. Tested: both cores with LiteDRAM's model (tests/test_hw_litedram.py).
     """
 
-    def __init__(self, groups: int, core: Core, *, pads: Mapping[str, IOPort] | None = None, hurry: int = 1) -> None:
+    def __init__(
+        self,
+        groups: int,
+        core: Core,
+        *,
+        pads: Mapping[str, IOPort] | None = None,
+        hurry: int = 1,
+        by_host: bool | None = None,
+    ) -> None:
         self.core, self.verilog, self._pads = core, core.verilog, dict(pads or {})
+        self._by_host = core.levelled and (not core.has_model if by_host is None else by_host)
+        self._window = RegisterWindow(groups) if core.levelled else None
         self._memory = AXIMemory(groups, 1, core.port_bits)
-        self._start = WishboneScript([(address, value, wait // hurry) for address, value, wait in core.script])
+        script = [(address, value, wait // hurry) for address, value, wait in core.script]
+        self._start = None if self._by_host else WishboneScript(script)
         super().__init__(
             {
                 **MemorySignature(groups).members,
@@ -56,14 +68,26 @@ class LiteDRAMMemory(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.memory, m.submodules.start = memory, start = self._memory, self._start
+        m.submodules.memory = memory = self._memory
+        window = self._window
+        if window is not None:
+            m.submodules.window = window
+            m.d.comb += window.started.eq(self.ready)
+            for name in ("requests", "words", "write"):
+                wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(window, name))
+        start: WishboneScript | RegisterWindow
+        if self._start is None:
+            assert window is not None
+            start, ready = window, Signal()
+            with m.If(window.cyc & window.ack & (window.adr == self.core.script[-1][0])):
+                m.d.sync += ready.eq(window.dat_w[0])
+        else:
+            m.submodules.start = start = self._start
+            ready = start.done
         for name in ("requests", "words", "write"):
-            wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(memory, name))
-        m.d.comb += [
-            memory.restart.eq(self.restart),
-            self.errors.eq(memory.errors),
-            self.ready.eq(start.done),
-        ]
+            inner = getattr(window.memory, name) if window is not None else wiring.flipped(getattr(self, name))
+            wiring.connect(m, inner, getattr(memory, name))
+        m.d.comb += [memory.restart.eq(self.restart), self.errors.eq(memory.errors), self.ready.eq(ready)]
         axi, bits = memory.axi[0], self.core.address_bits
         ports: dict[str, Any] = {}
         for name, member in axi.signature.members.items():

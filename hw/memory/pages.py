@@ -34,7 +34,7 @@ class PagedMemory(wiring.Component):
     QUEUE = 16
     """Words in the output queue: more than a read takes, so that credit for the next ones is back in time."""
 
-    def __init__(self, groups: int, words: int, init: bytes = b"", *, page: int = 1024) -> None:
+    def __init__(self, groups: int, words: int, init: bytes = b"", *, page: int = 2048) -> None:
         if groups < 4:
             raise TritapeError(f"groups must be at least 4, not {groups!r}; a tape word has no fewer bytes")
         if words < 1:
@@ -43,7 +43,7 @@ class PagedMemory(wiring.Component):
             raise TritapeError(f"init must be at most {words * groups} bytes, not {len(init)}; use a larger memory")
         if page < 2 or page & (page - 1):
             raise TritapeError(
-                f"page must be a power of two from 2 on, not {page!r}; 1024 is the depth of an ECP5 block RAM"
+                f"page must be a power of two from 2 on, not {page!r}; 2048 is the depth of a block RAM of 9 bits"
             )
         self.groups = groups
         self.depth = words

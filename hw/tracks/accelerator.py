@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, Module, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -22,7 +22,7 @@ _WAITS = ("wait_output", "wait_tables", "wait_activations")  # the first that a 
 
 
 class TrackAccelerator(wiring.Component):
-    """T tokens in, one pass over the tape, T tokens out; T is `config.tracks`, at least 2. The host link is not inside.
+    """T tokens in, one pass over the tape, T tokens out; T is `config.tracks`, at least 2. With the host link: `LinkedTracks`.
 
     Ports
         memory: requests and words of a memory backend (its writes are the owner's).
@@ -32,8 +32,8 @@ class TrackAccelerator(wiring.Component):
             `chain` needs the track before, in the ring of tracks, to be active; not all may chain.
         For each track, arrays of T: inv_temperature u17, which must not change while a step runs; seed u32 and reseed u1, as of
             `Sampler`. A track that is not active, or whose inv_temperature is 0, does not step its generator.
-        state_access, state_address, state_write, state_data, state_value: as in `VectorSignature`, of track `state_track`, only
-            while no step runs.
+        state_access, state_address, state_write, state_data, state_value: as in `VectorSignature`, of `track`, only while no
+            step runs. logits_enable, logits: the same, of `track`, which must not change meanwhile.
         counter_index, counter: `COUNTERS` of all tracks together, a cycle later; cycles and tokens count steps. A stall counts
             once, for the first of output, fill, dependency that any track has.
         running: a step runs. probe: T `ProbeSignature`.
@@ -62,12 +62,14 @@ class TrackAccelerator(wiring.Component):
                 "inv_temperature": In(17).array(tracks),
                 "seed": In(32).array(tracks),
                 "reseed": In(1).array(tracks),
-                "state_track": In(range(tracks)),
+                "track": In(range(tracks)),
                 "state_access": In(1),
                 "state_address": In(20),
                 "state_write": In(1),
                 "state_data": In(18),
                 "state_value": Out(18),
+                "logits_enable": In(1),
+                "logits": Out(stream.Signature(signed(18))),
                 "counter_index": In(range(len(COUNTERS))),
                 "counter": Out(32),
                 "running": Out(1),
@@ -116,7 +118,7 @@ class TrackAccelerator(wiring.Component):
         m.submodules.norm_done = done = PulseJoin(config.tracks)
         m.d.comb += [done.pulses.eq(Cat(track.norm_done for track in tracks)), sequencer.norm_done.eq(done.joined)]
 
-        self._state(m, tracks)
+        self._selected(m, tracks)
         self._counters(m, sequencer, tracks)
         for track, probe in zip(tracks, self.probe):
             for name in PROBES:
@@ -155,18 +157,24 @@ class TrackAccelerator(wiring.Component):
             for after, before in zip(track.after, following.before):
                 wiring.connect(m, after, before)
 
-    def _state(self, m: Module, tracks: list[Track]) -> None:
-        """The recurrent state of one track for the host."""
+    def _selected(self, m: Module, tracks: list[Track]) -> None:
+        """The recurrent state and the logits of one track for the host."""
         for index, track in enumerate(tracks):
-            mine = self.state_track == index
+            mine = self.track == index
             m.d.comb += [
                 track.state_access.eq(self.state_access & mine),
                 track.state_address.eq(self.state_address),
                 track.state_write.eq(self.state_write & mine),
                 track.state_data.eq(self.state_data),
+                track.logits_enable.eq(self.logits_enable & mine),
+                track.logits.ready.eq(self.logits.ready & mine),
             ]
             with m.If(mine):
-                m.d.comb += self.state_value.eq(track.state_value)
+                m.d.comb += [
+                    self.state_value.eq(track.state_value),
+                    self.logits.payload.eq(track.logits.payload),
+                    self.logits.valid.eq(track.logits.valid),
+                ]
 
     def _counters(self, m: Module, sequencer: Sequencer, tracks: list[Track]) -> None:
         """Counters in the order of `COUNTERS`."""
@@ -201,3 +209,5 @@ class TrackAccelerator(wiring.Component):
             for index, name in enumerate(COUNTERS):
                 with m.Case(index):
                     m.d.sync += self.counter.eq(values[name])
+            with m.Default():
+                m.d.sync += self.counter.eq(0)

@@ -7,5 +7,5 @@ from pathlib import Path
 
 
 def default_model_path() -> Path:
-    """Folder of the embedded checkpoint (hidden 130, 4 layers, vocabulary 1024, with tokenizer.json and heldout.txt)."""
+    """Folder of the embedded checkpoint (hidden 130, 4 layers, vocabulary 512, with tokenizer.json and heldout.txt)."""
     return Path(str(files(__name__))) / "small"

@@ -12,7 +12,15 @@ from amaranth.lib import wiring
 
 from tritape.hw.config import Config
 from tritape.model.errors import TritapeError
+from tritape.rtl_gen.litedram import DRAM
 from tritape.rtl_gen.toolchains import Toolchain, toolchain_for
+from tritape.rtl_gen.toolchains.toolchain import Capacity
+
+SDRAM_CONFIG = Config(groups=4, max_hidden=512, max_intermediate=1536, max_layers=8, max_vocab=4096)
+"""For a memory of 16 bits a cycle: the engine takes twice that, so it catches up after each wait."""
+SDRAM_BYTES = 32 << 20
+DDR3_CONFIG = Config(groups=16, max_hidden=512, max_intermediate=1536, max_layers=8, max_vocab=4096)
+"""For a memory of 64 bits a cycle, twice that for the same reason."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,9 @@ class Board:
     """Where the tape is, for people."""
     make_memory: Callable[[int, int], wiring.Component] | None = None
     """Makes a memory with `MemorySignature` from (G, words), for one other than block RAM."""
+    dram: DRAM | None = None
+    """Memory behind a LiteDRAM controller, in place of block RAM: SDR on the platform's resource `sdram` 0, or DDR3 on `ddr3` 0;
+    ECP5 only."""
     model: str = "nano"
     """Checkpoint in model/data that is meant for it."""
     uart: tuple[str, int] = ("uart", 0)
@@ -66,6 +77,11 @@ class Board:
             raise TritapeError(
                 f"{self.name}: baud must be at most an eighth of clock_hz {self.clock_hz}, not {self.baud}; lower it"
             )
+        if self.dram is not None:
+            if self.make_memory is not None:
+                raise TritapeError(f"{self.name}: make_memory must be None beside dram; take away one of the two")
+            if self.family != "ecp5":
+                raise TritapeError(f"{self.name}: dram must be on an ECP5, not {self.family}; choose another memory")
 
     @cached_property
     def toolchain(self) -> Toolchain:
@@ -98,6 +114,19 @@ class Board:
     def memory_bytes(self) -> int:
         """Largest tape image."""
         return self.memory_words * self.config.word_bytes
+
+    @property
+    def word_cycles(self) -> float:
+        """Cycles in which the memory delivers a word, on long reads."""
+        return 1.0 if self.dram is None else max(1.0, self.config.word_bytes / self.dram.sustained_bytes)
+
+    @property
+    def capacity(self) -> Capacity:
+        """What the device has. Raises `TritapeError` for a device that is not known."""
+        return self.toolchain.capacity(self.platform())
+
+    main = "top.tcl"
+    """The file that starts the vendor's tool, in a project for one."""
 
     @property
     def state(self) -> str:

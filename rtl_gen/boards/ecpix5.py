@@ -6,18 +6,33 @@ from amaranth_boards.ecpix5 import ECPIX585Platform
 
 from tritape.hw.config import Config
 from tritape.hw.memory.pages import PagedMemory
-from tritape.rtl_gen.boards.board import Board
+from tritape.rtl_gen.boards.board import DDR3_CONFIG, Board
+from tritape.rtl_gen.litedram import DRAMS
 
 ECPIX5 = Board(
     name="ecpix-5",
     title="LambdaConcept ECPIX-5 with LFE5UM5G-85F",
     platform=ECPIX585Platform,
     config=Config(groups=26, max_hidden=256, max_intermediate=512, max_layers=8, max_vocab=1024),
-    memory_words=14_848,
+    memory_words=11_264,
     make_memory=PagedMemory,
-    clock_hz=70_000_000,
+    clock_hz=75_000_000,
     baud=2_000_000,
     link="FT2232H",
     model="small",
     memory_styles=(("*_gains/memory", "distributed"), ("script", "logic"), ("table", "logic")),
+)
+
+ECPIX5_DDR3 = Board(
+    name="ecpix-5-ddr3",
+    title="LambdaConcept ECPIX-5 with LFE5UM5G-85F, tape in DDR3",
+    platform=ECPIX585Platform,
+    config=DDR3_CONFIG,
+    memory_words=(512 << 20) // DDR3_CONFIG.word_bytes,
+    clock_hz=75_000_000,
+    baud=2_000_000,
+    link="FT2232H",
+    memory="DDR3",
+    dram=DRAMS["ecpix5"],
+    model="base",
 )

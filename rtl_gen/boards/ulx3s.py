@@ -6,16 +6,17 @@ from amaranth_boards.ulx3s import ULX3S_25F_Platform, ULX3S_85F_Platform
 
 from tritape.hw.config import Config
 from tritape.hw.memory.pages import PagedMemory
-from tritape.rtl_gen.boards.board import Board
+from tritape.rtl_gen.boards.board import SDRAM_BYTES, SDRAM_CONFIG, Board
+from tritape.rtl_gen.litedram import DRAMS
 
 ULX3S_85F = Board(
     name="ulx3s-85f",
     title="Radiona ULX3S with LFE5U-85F",
     platform=ULX3S_85F_Platform,
     config=Config(groups=26, max_hidden=256, max_intermediate=512, max_layers=8, max_vocab=1024),
-    memory_words=14_848,
+    memory_words=11_264,
     make_memory=PagedMemory,
-    clock_hz=56_250_000,
+    clock_hz=75_000_000,
     baud=2_000_000,
     link="FT231X",
     model="small",
@@ -32,5 +33,20 @@ ULX3S_25F = Board(
     clock_hz=65_000_000,
     baud=2_000_000,
     link="FT231X",
+    leds=(("led", 0), ("led", 1)),
+)
+
+ULX3S_85F_SDRAM = Board(
+    name="ulx3s-85f-sdram",
+    title="Radiona ULX3S with LFE5U-85F, tape in SDRAM",
+    platform=ULX3S_85F_Platform,
+    config=SDRAM_CONFIG,
+    memory_words=SDRAM_BYTES // SDRAM_CONFIG.word_bytes,
+    clock_hz=60_000_000,
+    baud=2_000_000,
+    link="FT231X",
+    memory="SDRAM",
+    dram=DRAMS["ulx3s"],
+    model="base",
     leds=(("led", 0), ("led", 1)),
 )

@@ -49,8 +49,28 @@ class ECP5(Toolchain):
             output=(10e6, 400e6),
         )
 
-    def pll(self, platform: Any, setting: Pll, input_hz: int, crystal: Any, output: Signal, locked: Signal) -> Module:
+    def pll(
+        self,
+        platform: Any,
+        setting: Pll,
+        input_hz: int,
+        crystal: Any,
+        output: Signal,
+        locked: Signal,
+        late: Signal | None = None,
+    ) -> Module:
+        """As `Toolchain.pll`; `late` becomes the same clock a quarter of a period later."""
         m = Module()
+        second: dict[str, Any] = {}
+        if late is not None:
+            whole, eighths = divmod(2 * setting.post, 8)  # a quarter, in eighths of a VCO period
+            second = {
+                "p_CLKOS_ENABLE": "ENABLED",
+                "p_CLKOS_DIV": setting.post,
+                "p_CLKOS_CPHASE": setting.post // 2 + whole,
+                "p_CLKOS_FPHASE": eighths,
+                "o_CLKOS": late,
+            }
         m.submodules.crystal = source = io.Buffer("i", crystal)
         m.submodules.pll = Instance(
             "EHXPLLL",
@@ -88,6 +108,7 @@ class ECP5(Toolchain):
             i_CLKFB=output,
             o_CLKOP=output,
             o_LOCK=locked,
+            **second,
         )
         return m
 

@@ -1,4 +1,7 @@
-"""Xilinx 7 series: a complete Vivado project; tritape does not run Vivado. PLL limits: Xilinx DS181 (-1), UG472."""
+"""Xilinx 7 series: a complete Vivado project; tritape does not run Vivado. PLL limits: Xilinx DS181 (-1), UG472.
+
+UltraScale+ parts are on a bus (`tritape.rtl_gen.packages`) and need only their capacity here.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,11 @@ from tritape.model.errors import TritapeError
 from tritape.rtl_gen.toolchains.pll import Limits, Pll
 from tritape.rtl_gen.toolchains.toolchain import Capacity, Toolchain
 
-_CAPACITY = {  # LUT6s, flip-flops, block RAMs of 18 kbit, multipliers: Xilinx DS180
+_CAPACITY = {  # LUT6s, flip-flops, block RAMs of 18 kbit, multipliers: Xilinx DS180, DS987, DS963
     "xc7a35t": (20800, 41600, 100, 90),
     "xc7a100t": (63400, 126800, 270, 240),
+    "xck26": (117120, 234240, 288, 1248),
+    "xcu280": (1303680, 2607360, 4032, 9024),
 }
 
 
@@ -59,7 +64,12 @@ class Xilinx(Toolchain):
         return m
 
     def capacity(self, platform: Any) -> Capacity:
-        for name, (luts, ffs, brams, dsps) in _CAPACITY.items():
-            if platform.device.startswith(name):
-                return Capacity(luts, ffs, brams, dsps, 18 * 1024)
-        raise TritapeError(f"device must be one of {list(_CAPACITY)}, not {platform.device!r}; choose another")
+        return part_capacity(platform.device)
+
+
+def part_capacity(device: str) -> Capacity:
+    """What a part has, by the beginning of its name. Raises `TritapeError` for one that is not known."""
+    for name, (luts, ffs, brams, dsps) in _CAPACITY.items():
+        if device.startswith(name):
+            return Capacity(luts, ffs, brams, dsps, 18 * 1024)
+    raise TritapeError(f"device must be one of {list(_CAPACITY)}, not {device!r}; choose another")

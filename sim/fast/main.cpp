@@ -1,5 +1,5 @@
-// Cycle-accurate simulation of the accelerator and its memory, driven over stdin and stdout. Macros: ENGINES; MEMORY, the kind
-// of memory (sim/fast/memory.py); PORTS and PORT_BITS of AXI.
+// Cycle-accurate simulation of the accelerator and its memory, driven over stdin and stdout. Macros: ENGINES; TRACKS; MEMORY, the
+// kind of memory (sim/fast/memory.py); PORTS and PORT_BITS of AXI.
 //
 // A request is one byte, a u32 length and that many bytes; so is a reply (same first byte). Little-endian.
 //   M  u32 groups, image             set the memory                                -> empty
@@ -7,7 +7,7 @@
 //                                    whole frame (up to a zero byte) came back, or
 //                                    nothing moved on the link for so many cycles  -> u64 cycle, bytes
 //   C  -                             forget what the probes saw                    -> empty
-//   P  u8 probe                      what a probe saw since then                   -> i32 each
+//   P  u8 probe                      what a probe saw since then (of one track)    -> i32 each
 //   I  u32 cycles                    run idle                                      -> empty
 //   L  u32 latency, jitter, limit    of AXI, in cycles and bytes / 1024 a cycle    -> empty
 // In a model built with tracing, argv[1] names the FST file.
@@ -62,11 +62,13 @@ void step() {
     memory.sample(*top);
     if (!sending.empty() && top->rx___05Fready) sending.pop_front();
     if (top->tx___05Fvalid) received.push_back(top->tx___05Fpayload);
+#if TRACKS == 1
     if (top->probe___05Factivation_valid) keep(probes[0], top->probe___05Factivation, 8, ENGINES);
     if (top->probe___05Frow_valid) keep(probes[1], top->probe___05Frow, 18, ENGINES);
     if (top->probe___05Fvalue_valid) keep(probes[2], top->probe___05Fvalue, 18, ENGINES);
     if (top->probe___05Fvector_valid) keep(probes[3], top->probe___05Fvector, 18, ENGINES);
     if (top->probe___05Flogit_valid) keep(probes[4], top->probe___05Flogit, 18, 1);
+#endif
 #if VM_TRACE
     if (trace) trace->dump(cycle * 2);
 #endif

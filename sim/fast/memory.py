@@ -8,7 +8,6 @@ from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
 from tritape.hw.forward import forward
 from tritape.hw.memory.attach import add_memory
@@ -19,6 +18,7 @@ from tritape.hw.memory.gearbox import Gearbox
 from tritape.hw.memory.litedram import LiteDRAMMemory
 from tritape.hw.memory.planner import Planner
 from tritape.hw.memory.qspi import QSPIMemory
+from tritape.hw.tracks.linked import accelerator
 from tritape.model.errors import TritapeError
 from tritape.rtl_gen.litedram import DRAMS, Core, litedram_core
 
@@ -109,17 +109,17 @@ IDEAL = Memory()
 
 
 class AcceleratorWithMemory(wiring.Component):
-    """An `Accelerator` and its memory backend; ports of a model of what lies outside, P = ports, W = port_bits.
+    """An accelerator and its memory backend; ports of a model of what lies outside, P = ports, W = port_bits.
 
-    Ports: those of `Accelerator` but `memory`. For `axi` also ar_valid, ar_ready, r_valid, r_last u P, ar_addr u 40 P,
+    Ports: those of the accelerator but `memory`. For `axi` also ar_valid, ar_ready, r_valid, r_last u P, ar_addr u 40 P,
     ar_len u 8 P, r_data u W P, port 0 in the low bits; reads only. For `qspi`: clock, select, io_o, io_i of `QSPIMemory`.
     `verilog`: text of modules to be put beside it.
     """
 
     def __init__(self, config: Config, memory: Memory, core: Core | None = None) -> None:
-        self._accelerator, self._kind = Accelerator(config), memory.kind
+        self._accelerator = accelerator(config, memory_errors=memory.kind != "qspi")
         self._memory: AXIMemory | LiteDRAMMemory | QSPIMemory
-        self._outer = [name for name in self._accelerator.signature.members if name != "memory"]
+        self._outer = [name for name in self._accelerator.signature.members if not name.startswith("memory")]
         pins: dict[str, wiring.Member] = {}
         self.verilog = ""
         if memory.kind == "axi":
@@ -145,10 +145,12 @@ class AcceleratorWithMemory(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.accelerator = accelerator = self._accelerator
+        m.submodules.accelerator = inner = self._accelerator
         memory = self._memory
-        add_memory(m, memory, accelerator.memory, accelerator.restart)
-        forward(m, self, accelerator, self._outer)
+        add_memory(m, memory, inner.memory, inner.restart)
+        forward(m, self, inner, self._outer)
+        if not isinstance(memory, QSPIMemory):
+            m.d.comb += inner.memory_errors.eq(memory.errors)
         if isinstance(memory, AXIMemory):
             axis = list(memory.axi)
             m.d.comb += [

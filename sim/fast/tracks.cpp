@@ -176,7 +176,7 @@ std::vector<uint8_t> state(char code, const std::vector<uint8_t>& request) {
     const uint32_t first = number(request, 1);
     const uint32_t count = code == 'R' ? number(request, 5) : (request.size() - 5) / 4;
     std::vector<uint8_t> answer;
-    top->state_track = request[0];
+    top->track = request[0];
     top->state_access = 1;
     for (uint32_t index = 0; index < count; ++index) {
         top->state_address = first + index;

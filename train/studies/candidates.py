@@ -1,32 +1,38 @@
-"""What was tried for `small`: optimiser, learning rate, vocabulary, more text, a teacher; one change at a time."""
+"""What was tried for `small`: vocabulary, one inner gain, teachers, the schedule; chosen on the validation text."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tritape.train.data.sources import SOURCES
 from tritape.train.recipe import load_recipe
 
 
 def recipes() -> dict[str, dict[str, Any]]:
-    """The runs by name, 3,000 steps each, the teacher first."""
+    """The runs by name, the teachers first; `long-rate12` is the recipe `small`."""
+    teacher = load_recipe("teacher").to_dict()
     model = {"vocab_size": 512, "hidden_size": 130, "num_hidden_layers": 4, "intermediate_size": 390}
-    novels = [{"steps": 3000, "sources": ["austen"]}]
-    mixed = [{"steps": 1500, "sources": list(SOURCES)}, {"steps": 1500, "sources": ["austen"]}]
-    teacher = load_recipe("tiny-teacher").to_dict()
-    adam = {**teacher, "train": {"learning_rate": 1.5e-3, "seed": 11}}
+    large = {"hidden_size": 512, "num_hidden_layers": 8, "intermediate_size": 1360, "dropout": 0.2}
+
+    def run(
+        *teachers: str, weight: float = 0.75, steps: int = 4000, shape: dict[str, Any] | None = None, **train: Any
+    ) -> dict[str, Any]:
+        raw: dict[str, Any] = {"model": {**model, **(shape or {})}, "train": {"learning_rate": 8e-3, **train}}
+        raw["phases"] = [{"steps": steps, "sources": ["austen"]}]
+        if teachers:
+            raw["teacher"] = {"recipes": list(teachers), "weight": weight}
+        return raw
+
     return {
-        "teacher-adam": adam,
-        "tiny-teacher": teacher,
-        "s-adam": {"model": model, "train": {}, "phases": novels},
-        "s-muon": {"model": model, "train": {"muon": True}, "phases": novels},
-        "s-lr8": {"model": model, "train": {"learning_rate": 8e-3}, "phases": novels},
-        "s-mix": {"model": model, "train": {}, "phases": mixed},
-        "s-v1024": {"model": {**model, "vocab_size": 1024}, "train": {}, "phases": novels},
-        "s-taught": {
-            "model": model,
-            "train": {},
-            "phases": novels,
-            "teacher": {"recipes": ["teacher-adam"], "weight": 0.6},
-        },
+        "teacher": teacher,
+        "teacher-2": {**teacher, "train": {**teacher["train"], "seed": 13}},
+        "teacher-large": {**teacher, "model": {**teacher["model"], **large}},
+        "untaught": run(),
+        "shared": run(shape={"shared_gain": True}),
+        "v640": run(shape={"vocab_size": 640}),
+        "taught": run("teacher"),
+        "two": run("teacher", "teacher-2"),
+        "long": run("teacher", steps=12000),
+        "long-weight100": run("teacher", steps=12000, weight=1.0),
+        "long-decay2": run("teacher", steps=12000, weight_decay=0.02),
+        "long-rate12": run("teacher", steps=12000, learning_rate=12e-3),
     }

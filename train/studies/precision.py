@@ -39,10 +39,10 @@ def after_training(corpus: Path, work: Path, device: str) -> dict[str, dict[str,
     table: dict[str, dict[str, float]] = {}
     for name, raw in recipes().items():
         recipe = Recipe.from_dict(raw, name)
-        tokenizer, _, heldout = prepare(recipe, corpus, work)
+        tokenizer, _, valid = prepare(recipe, corpus, work)
         row = table[recipe.model.precision] = {}
         for precision in QUANTISERS:
             model = load_run(recipe, work / name).to(device)
             set_precision(model, precision)
-            row[precision] = bits_per_byte(model, tokenizer, heldout, work, recipe.train.sequence)
+            row[precision] = bits_per_byte(model, tokenizer, valid, work, recipe.train.sequence)
     return table

@@ -1,7 +1,7 @@
 """Loss against size and against compute: MatMul-free models and Transformers of equal shapes and data.
 
 Both see the same crops of all sources under the same schedule; each kind has one learning rate. Loss is bits per byte of
-all sources' held-out text. Compute is 6 * (parameters without embedding) * tokens.
+all sources' validation text. Compute is 6 * (parameters without embedding) * tokens.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def summarise(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
         for hidden in SHAPES:
             for steps in STEPS:
                 result = results.get(f"scale-{kind}-{hidden}-{steps}", {})
-                if "heldout_bits_per_byte" in result:
+                if "valid_bits_per_byte" in result:
                     size = result["parameters"] - VOCABULARY * hidden
                     points.append(
                         {
@@ -76,7 +76,7 @@ def summarise(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
                             "steps": steps,
                             "parameters": size,
                             "flops": 6.0 * size * steps * BATCH_TOKENS,
-                            "bits_per_byte": result["heldout_bits_per_byte"],
+                            "bits_per_byte": result["valid_bits_per_byte"],
                         }
                     )
         longest = [p for p in points if p["steps"] == max(STEPS)]
@@ -102,7 +102,7 @@ def plot(summary: dict[str, Any], path: Path) -> None:
         sizes = np.geomspace(1e5, 2e7, 50)
         fit = entry["fit"]
         left.plot(sizes, fit["floor"] + fit["factor"] * sizes ** -fit["exponent"], color=colour, alpha=0.4)
-    left.set(xscale="log", xlabel="parameters without embedding", ylabel="bits per byte, held out")
+    left.set(xscale="log", xlabel="parameters without embedding", ylabel="bits per byte, validation")
     right.set(xscale="log", xlabel="training FLOP (6 N D)")
     left.legend(fontsize=8)
     save_figure(picture, path)

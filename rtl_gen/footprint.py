@@ -43,8 +43,7 @@ def memory_blocks(width: int, depth: int, bits: int = BRAM_BITS) -> int:
 
 
 def memories(config: Config) -> list[tuple[str, int, int, int]]:
-    """(name, how many, width, depth) of every memory of the accelerator but for queues of a few words. Without the tape's
-    memory."""
+    """(name, how many, width, depth) of every memory of the accelerator, without queues of a few words and the tape's memory."""
     engines, groups = config.engines, config.groups
     found: list[tuple[str, int, int, int]] = []
     address = DIGIT_BITS + tile_bits(config) + 1 + (table_bits(config) if config.tables_per_filler > 1 else 0)
@@ -79,8 +78,8 @@ def memories(config: Config) -> list[tuple[str, int, int, int]]:
     if config.tracks > 1:
         found.append(("embedding row", 1, 8 * config.word_bytes, -(-config.max_hidden // config.word_bytes) - 1))
     found = [(name, config.tracks * count, width, depth) for name, count, width, depth in found if count]
-    ring = (16, RING) if config.tracks == 1 else (Entry.size, RING << (config.tracks - 1).bit_length())
-    return [*found, ("frame", 1, 8, 512), ("tokens", 1, *ring)]
+    bits = (config.tracks - 1).bit_length()
+    return [*found, ("frame", 1, 8, 512), ("tokens", 1, 16 if config.tracks == 1 else Entry.size, RING << bits)]
 
 
 def block_rams(config: Config) -> int:
@@ -117,7 +116,7 @@ def luts(config: Config, inputs: int = 4) -> int:
         vector = 1290 + config.engines * (139 + 2590 + 32 * config.groups) + 15 * banks
         engine = 18 * tables + 16 * config.engines * fillers(config)
         sequencer, reader_and_counters = 469 + 48 * word, 830
-        link = 1055 + 9 * word if config.tracks == 1 else 0
+        link = 1055 + 9 * word
         parts = sequencer + reader_and_counters + link + config.tracks * (vector + engine) + 6 * distributed
         total = round(PACKING * parts)
     return total if inputs == 4 else round(LUT6 * total)

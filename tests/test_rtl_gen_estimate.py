@@ -13,11 +13,11 @@ from tritape.rtl_gen.estimate import PUBLISHED, estimate_tokens
 
 @pytest.mark.parametrize("shape", PUBLISHED)
 def test_published_shapes(shape: str):
-    """A second is enough; parts add up to the whole; no part of the roofline is exceeded."""
-    started = time.perf_counter()
+    """A second of the processor is enough; parts add up to the whole; no part of the roofline is exceeded."""
+    started = time.process_time()
     config = Config.for_model(PUBLISHED[shape], 16)
     result = estimate_tokens(PUBLISHED[shape], config, 100e6, None)
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
     assert 0.9 < result["roofline_fraction"] < 1
     assert sum(result["cycles"].values()) == pytest.approx(result["cycles_per_token"], rel=1e-3)
     assert result["tokens_per_second"] == pytest.approx(100e6 / result["cycles_per_token"], rel=1e-6)

@@ -25,6 +25,7 @@ LANES = "--hidden 512 --layers 2 --vocab 1024 --intermediate 1536 --groups 16 --
 ROWS: dict[str, tuple[str, float | None]] = {
     "ideal-1024": ("--hidden 1024 --layers 4 --vocab 32000 --engines 4 --groups 16", 0.92),
     "kv260-370m": (f"--shape 370m {KV260} --engines 4 --groups 16", 0.94),
+    "kv260-370m-chosen": (f"--shape 370m {KV260} --engines 5 --groups 15", 0.94),
     "kv260-1.3b-2-layers": (f"--shape 1.3b --layers 2 {KV260} --engines 4 --groups 16", 0.96),
     "sdr-512": ("--hidden 512 --layers 2 --vocab 4096 --memory litedram-sdr --groups 4", 0.93),
     "ddr3-370m": ("--shape 370m --memory litedram-ddr3 --groups 16", 0.85),

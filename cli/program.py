@@ -10,7 +10,7 @@ import typer
 
 from tritape.cli import app
 from tritape.cli.common import out, report
-from tritape.cli.device import Baud, check_bitstream, open_device
+from tritape.cli.device import Baud, open_device
 from tritape.cli.model import JsonFile
 
 
@@ -39,7 +39,6 @@ def program(
     about = load(found, archive, flash=flash)
     result: dict[str, Any] = {key: about[key] for key in ("board", "configuration_hash", "bitstream")}
     if port is not None:
-        with open_device(port, None, baud or found.baud) as device:
-            check_bitstream(device, found, port)
+        with open_device(port, board, baud) as device:
             result |= {"self_test": device.self_test()}
     report(result, json_file, f"{board}: programmed")

@@ -181,7 +181,7 @@ def test_generator_goes_ahead():
     assert generator_after(77, (1 << 32) - 1) == 77  # its period
 
 
-@pytest.mark.parametrize(("count", "length"), itertools.product((2, 3, 5), (1, 2, 7, 10)))
+@pytest.mark.parametrize(("count", "length"), list(itertools.product((2, 3, 5), (1, 2, 7, 10))))
 def test_prompts_go_round_the_ring(count: int, length: int):
     """Every step has tokens on neighbours, begins where the last one ended, and is allowed; all tokens, in order."""
     steps, end = prompt_steps(range(length), 1, count, fresh=True)

@@ -72,7 +72,8 @@ def estimate(
     """Cycles, tape, area and tokens per second of a model on an engine with limits just for it. Cycle model, no synthesis."""
     shape = model_shape(model)
     check_memory(clock, bandwidth, read_ahead, latency)
-    config = Config.only_for(shape, groups, tables_per_filler, engines, serial=serial, tracks=lanes)
+    limits = Config.for_model(shape, groups, tables_per_filler, engines, serial=serial, tracks=lanes)
+    config = limits.limited_to(shape)
     point = {
         "model": model,
         "engines": engines,

@@ -104,21 +104,10 @@ class Config:
             tracks=tracks,
         )
 
-    @classmethod
-    def only_for(
-        cls,
-        shape: ModelConfig,
-        groups: int,
-        tables_per_filler: int = 1,
-        engines: int = 1,
-        *,
-        serial: bool = False,
-        tracks: int = 1,
-    ) -> Config:
-        """As `for_model`, but with limits that no larger model fits: the least area for this one."""
-        config = cls.for_model(shape, groups, tables_per_filler, engines, serial=serial, tracks=tracks)
+    def limited_to(self, shape: ModelConfig) -> Config:
+        """The same with limits that no larger model fits: the least area for this one."""
         return replace(
-            config,
+            self,
             max_hidden=shape.hidden_size,
             max_intermediate=shape.intermediate_size,
             max_layers=shape.num_hidden_layers,

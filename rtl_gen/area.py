@@ -20,25 +20,22 @@ from tritape.hw.config import TRITS, Config
 from tritape.hw.engine.table_engine import TableEngine
 from tritape.hw.tracks.linked import accelerator
 from tritape.model.errors import TritapeError
+from tritape.rtl_gen.toolchains.toolchain import SHARE_ADDERS
 from tritape.rtl_gen.verilog_text import verilog_text
 from tritape.sim.cache import cached, digest
 
 DEVICE = ("--85k", "--package", "CABGA381", "--speed", "6")
 
-# The adders with a sign (`AddSub`) are one carry chain each: alumacc makes an $alu of the sum and one of the difference, and
-# share merges them. It runs on those modules only: elsewhere it would share adders through multiplexers.
-SYNTHESIS = """\
+SYNTHESIS = (
+    """\
 read_verilog -sv {verilog}
 hierarchy -check -top {top}
-select *addsub*
-proc
-opt
-alumacc
-share -aggressive
-opt
-select -clear
+"""
+    + SHARE_ADDERS
+    + """\
 synth_ecp5 -nowidelut -top {top} -json {json}
 """
+)
 
 
 @dataclass(frozen=True)
@@ -120,19 +117,17 @@ def accelerator_area(config: Config, *, route: bool, **options: object) -> AreaR
     return area(accelerator(config), "accelerator", open_ports=["probe"], route=route, **options)  # type: ignore[arg-type]
 
 
-XILINX = """\
+XILINX = (
+    """\
 read_verilog -sv top.v
 hierarchy -check -top {top}
-select *addsub*
-proc
-opt
-alumacc
-share -aggressive
-opt
-select -clear
+"""
+    + SHARE_ADDERS
+    + """\
 synth_xilinx -family {family} -flatten -nowidelut -noiopad -noclkbuf -top {top}
 tee -q -o stat.json stat -json -top {top}
 """
+)
 _XILINX_CELLS = {
     "luts": {
         **{f"LUT{inputs}": 1 for inputs in range(1, 7)},

@@ -23,7 +23,7 @@ from tritape.rtl_gen.archive import ROOT, manifest, write_archive
 from tritape.rtl_gen.board_top import BoardTop
 from tritape.rtl_gen.boards import AnyBoard, Board, BusBoard
 from tritape.rtl_gen.fit import require_device, require_model
-from tritape.rtl_gen.litedram import board_dram, start_of
+from tritape.rtl_gen.litedram import board_dram, generator_versions, start_of
 from tritape.rtl_gen.packages.wrapper import CORE, wrapper_verilog
 from tritape.rtl_gen.toolchains.pll import at_most
 from tritape.rtl_gen.toolchains.run import run_tool
@@ -203,8 +203,9 @@ def _source_key(board: Board) -> str:
     values = {field.name: getattr(board, field.name) for field in fields(board)}
     makers = [values.pop(name) for name in ("platform", "make_memory")]
     own = [Path(inspect.getfile(maker)) for maker in makers if maker is not None]
-    packages = ("amaranth", "amaranth-boards", *(("litedram", "litex", "migen") if board.dram is not None else ()))
-    versions = [version(package) for package in packages]
+    versions = [version(package) for package in ("amaranth", "amaranth-boards")]
+    if board.dram is not None:
+        versions += generator_versions()
     names = [getattr(maker, "__qualname__", "") for maker in makers]
     return digest(repr(values), *names, *versions, _SOURCES, *(path.read_bytes() for path in own))
 

@@ -209,7 +209,7 @@ def candidates(shape: ModelConfig, demand: float, tracks: int = 1) -> Iterator[C
                 break
             for fillers in _FILLERS:
                 if fillers <= groups // engines:
-                    yield Config.only_for(shape, groups, fillers, engines, tracks=tracks)
+                    yield Config.for_model(shape, groups, fillers, engines, tracks=tracks).limited_to(shape)
 
 
 def _bound(shape: ModelConfig, config: Config, clock: float, bandwidth: float) -> float:

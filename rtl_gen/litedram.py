@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 import subprocess
 import sys
@@ -87,14 +86,23 @@ class Core:
         return 1 << self.address_bits
 
 
+def generator_versions() -> list[str]:
+    """Of the packages that write a controller. Raises `TritapeError` if they are not installed."""
+    try:
+        return [importlib.metadata.version(name) for name in ("litedram", "litex", "migen")]
+    except importlib.metadata.PackageNotFoundError:
+        raise TritapeError(
+            "package litedram must be installed, not missing; run: pip install 'tritape[litedram]'"
+        ) from None
+
+
 def litedram_core(dram: DRAM, *, model: bool = False, rows: int = 0) -> Core:
     """Generate the controller of a memory; kept in the cache.
 
     `model`: with LiteDRAM's model of the chips instead of pins; `rows` then makes them smaller. `TritapeError` if LiteDRAM is
     not installed or refuses.
     """
-    if importlib.util.find_spec("litedram") is None:
-        raise TritapeError("package litedram must be installed, not missing; run: pip install 'tritape[litedram]'")
+    versions = generator_versions()
     if rows and not model:
         raise TritapeError(f"rows must be 0 for a controller with pins, not {rows!r}; chips have the rows they have")
     spec = {
@@ -115,7 +123,6 @@ def litedram_core(dram: DRAM, *, model: bool = False, rows: int = 0) -> Core:
     }
     if dram.memtype == "DDR3":
         spec |= {"rtt_nom": "60ohm", "rtt_wr": "disabled", "ron": "34ohm"}
-    versions = [importlib.metadata.version(name) for name in ("litedram", "litex", "migen")]
     worker = Path(__file__).with_name("litedram_worker.py")
     key = digest(json.dumps(spec, sort_keys=True), *versions, worker.read_bytes())
 

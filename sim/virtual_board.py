@@ -49,8 +49,7 @@ class BoardPins(wiring.Component):
         m.domains.sync = domain = ClockDomain(reset_less=True)
         memory = board.make_memory
         if board.dram is not None:
-            core = _sdram(board)
-            memory = lambda groups, _words: LiteDRAMMemory(groups, core, hurry=1000)  # noqa: E731
+            memory = _with_model(_sdram(board))
         m.submodules.board = inner = UartAccelerator(
             board.config, board.memory_words, clock_hz=TICKS * board.baud, baud=board.baud, memory=memory
         )
@@ -134,8 +133,13 @@ class VirtualBoard:
         process.stdout.close()
 
 
+def _with_model(core: Core) -> Callable[[int, int], wiring.Component]:
+    """Makes the memory of a board with DRAM, which starts itself quickly."""
+    return lambda groups, _words: LiteDRAMMemory(groups, core, hurry=1000)
+
+
 def _sdram(board: Board) -> Core:
-    """The controller of the board's SDRAM with LiteDRAM's model of the chip, a quarter of its rows."""
+    """The controller of the board's DRAM with LiteDRAM's model of the chip, a quarter of its rows."""
     return litedram_core(board_dram(board), model=True, rows=MODEL_ROWS)
 
 

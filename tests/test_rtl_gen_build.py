@@ -17,6 +17,7 @@ from tritape.model.checkpoint import ModelConfig
 from tritape.model.data import default_model_path
 from tritape.model.errors import TritapeError
 from tritape.rtl_gen import build as build_module
+from tritape.rtl_gen import litedram
 from tritape.rtl_gen.archive import read_archive
 from tritape.rtl_gen.board_top import add_clock
 from tritape.rtl_gen.boards import Board, board, boards
@@ -257,6 +258,16 @@ def test_elaboration_is_cached_by_its_sources(small: None, monkeypatch: pytest.M
     assert elaborate(BOARD) == first
     with pytest.raises(TypeError):
         elaborate(replace(BOARD, baud=BOARD.baud // 2))
+
+
+def test_a_controller_needs_its_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        raise litedram.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(litedram.importlib.metadata, "version", version)
+    cure = r"^package litedram must be installed, not missing; run: pip install 'tritape\[litedram\]'$"
+    with pytest.raises(TritapeError, match=cure):
+        elaborate(board("icepi-zero-sdram"))
 
 
 @pytest.mark.route

@@ -38,7 +38,7 @@ def test_reading_ahead_keeps_a_wide_engine_fed():
     """HBM at 460 GB/s, 2.7B, E = 16, G = 128: the row of benchmarks/memory_bars.py. Without reading ahead every wait is the
     memory's too; latency is paid once a token."""
     shape = PUBLISHED["2.7b"]
-    config = Config.only_for(shape, 128, engines=16)
+    config = Config.for_model(shape, 128, engines=16).limited_to(shape)
     still = estimate_tokens(shape, config, 300e6, 460e9)
     ahead = estimate_tokens(shape, config, 300e6, 460e9, 1 << 20, 120)
     assert ahead["roofline_fraction"] >= 0.90

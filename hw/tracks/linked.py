@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Module, ResetInserter, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -93,9 +93,8 @@ class LinkedTracks(wiring.Component):
             self.running.eq(link.running),
             self.fault.eq(link.fault),
         ]
-        if "memory_errors" in self.signature.members:
-            asked = link.counter_index == MEMORY_ERRORS
-            m.d.comb += link.counter.eq(Mux(asked, self.memory_errors, core.counter))
+        with m.If(link.counter_index == MEMORY_ERRORS):
+            m.d.comb += link.counter.eq(self.memory_errors if "memory_errors" in self.signature.members else 0)
         return m
 
 

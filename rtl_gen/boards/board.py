@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,11 +16,21 @@ from tritape.rtl_gen.litedram import DRAM
 from tritape.rtl_gen.toolchains import Toolchain, toolchain_for
 from tritape.rtl_gen.toolchains.toolchain import Capacity
 
-SDRAM_CONFIG = Config(groups=4, max_hidden=512, max_intermediate=1536, max_layers=8, max_vocab=4096)
-"""For a memory of 16 bits a cycle: the engine takes twice that, so it catches up after each wait."""
-SDRAM_BYTES = 32 << 20
-DDR3_CONFIG = Config(groups=16, max_hidden=512, max_intermediate=1536, max_layers=8, max_vocab=4096)
-"""For a memory of 64 bits a cycle, twice that for the same reason."""
+DRAM_KINDS = {"SDR": "SDRAM", "DDR3": "DDR3"}
+"""Memory types of LiteDRAM, for people."""
+DRAM_CONFIGS = {
+    "SDR": Config(groups=4, max_hidden=512, max_intermediate=1536, max_layers=8, max_vocab=4096),
+    "DDR3": Config(groups=16, max_hidden=512, max_intermediate=1536, max_layers=8, max_vocab=4096),
+}
+"""For 16 and 64 bits a cycle: the engine takes twice what the memory gives, so it catches up after each wait."""
+
+
+def check_name(name: str) -> None:
+    """Raises `TritapeError` for what a user cannot type as the name of a board."""
+    if not re.fullmatch(r"[a-z0-9]+([-.][a-z0-9]+)*", name):
+        raise TritapeError(
+            f"name of a board must be of a-z, 0-9 and single dashes and dots between, not {name!r}; rename it"
+        )
 
 
 @dataclass(frozen=True)
@@ -65,10 +75,7 @@ class Board:
     """Resource of the crystal, if it is not the platform's default."""
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z0-9]+([-.][a-z0-9]+)*", self.name):
-            raise TritapeError(
-                f"name of a board must be of a-z, 0-9 and single dashes and dots between, not {self.name!r}; rename it"
-            )
+        check_name(self.name)
         for field in ("memory_words", "clock_hz", "baud"):
             value = getattr(self, field)
             if type(value) is not int or value < 1:
@@ -134,3 +141,25 @@ class Board:
         from tritape.rtl_gen.archive import state
 
         return state(self)
+
+
+def in_dram(board: Board, dram: DRAM, size: int, clock_hz: int, **other: Any) -> Board:
+    """The same board with its tape in `size` bytes of SDRAM or DDR3, and the model that is meant for such boards.
+
+    `other`: fields that are not those of every board with this kind of memory.
+    """
+    kind = DRAM_KINDS[dram.memtype]
+    config = other.pop("config", DRAM_CONFIGS[dram.memtype])
+    changed = {
+        "name": f"{board.name}-{kind.lower()}",
+        "title": f"{board.title}, tape in {kind}",
+        "config": config,
+        "memory_words": size // config.word_bytes,
+        "make_memory": None,
+        "memory_styles": (),
+        "clock_hz": clock_hz,
+        "memory": kind,
+        "dram": dram,
+        "model": "base",
+    }
+    return replace(board, **{**changed, **other})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tritape.hw.config import Config
 from tritape.model.errors import TritapeError
+from tritape.rtl_gen.boards.board import check_name
 from tritape.rtl_gen.toolchains.toolchain import Capacity
 from tritape.rtl_gen.toolchains.xilinx import Xilinx, part_capacity
 
@@ -51,10 +51,7 @@ class BusBoard:
     toolchain = Xilinx()
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z0-9]+([-.][a-z0-9]+)*", self.name):
-            raise TritapeError(
-                f"name of a board must be of a-z, 0-9 and single dashes and dots between, not {self.name!r}; rename it"
-            )
+        check_name(self.name)
         for name in ("memory_words", "clock_hz"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:

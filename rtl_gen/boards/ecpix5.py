@@ -6,7 +6,7 @@ from amaranth_boards.ecpix5 import ECPIX585Platform
 
 from tritape.hw.config import Config
 from tritape.hw.memory.pages import PagedMemory
-from tritape.rtl_gen.boards.board import DDR3_CONFIG, Board
+from tritape.rtl_gen.boards.board import Board, in_dram
 from tritape.rtl_gen.litedram import DRAMS
 
 ECPIX5 = Board(
@@ -23,16 +23,4 @@ ECPIX5 = Board(
     memory_styles=(("*_gains/memory", "distributed"), ("script", "logic"), ("table", "logic")),
 )
 
-ECPIX5_DDR3 = Board(
-    name="ecpix-5-ddr3",
-    title="LambdaConcept ECPIX-5 with LFE5UM5G-85F, tape in DDR3",
-    platform=ECPIX585Platform,
-    config=DDR3_CONFIG,
-    memory_words=(512 << 20) // DDR3_CONFIG.word_bytes,
-    clock_hz=75_000_000,
-    baud=2_000_000,
-    link="FT2232H",
-    memory="DDR3",
-    dram=DRAMS["ecpix5"],
-    model="base",
-)
+ECPIX5_DDR3 = in_dram(ECPIX5, DRAMS["ecpix5"], 512 << 20, 75_000_000)

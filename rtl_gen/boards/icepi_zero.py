@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth_boards.icepi_zero import IcepiZero1_3Platform
 
 from tritape.hw.config import Config
-from tritape.rtl_gen.boards.board import SDRAM_BYTES, SDRAM_CONFIG, Board
+from tritape.rtl_gen.boards.board import Board, in_dram
 from tritape.rtl_gen.litedram import DRAMS
 
 ICEPI_ZERO = Board(
@@ -20,17 +20,4 @@ ICEPI_ZERO = Board(
     leds=(("led", 0), ("led", 1)),
 )
 
-ICEPI_ZERO_SDRAM = Board(
-    name="icepi-zero-sdram",
-    title="IcePi Zero 1.3, tape in SDRAM",
-    platform=IcepiZero1_3Platform,
-    config=SDRAM_CONFIG,
-    memory_words=SDRAM_BYTES // SDRAM_CONFIG.word_bytes,
-    clock_hz=60_000_000,
-    baud=2_000_000,
-    link="FT231X",
-    memory="SDRAM",
-    dram=DRAMS["icepi-zero"],
-    model="base",
-    leds=(("led", 0), ("led", 1)),
-)
+ICEPI_ZERO_SDRAM = in_dram(ICEPI_ZERO, DRAMS["icepi-zero"], 32 << 20, 60_000_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth_boards.icesugar_pro import ICESugarProPlatform
 
 from tritape.hw.config import Config
-from tritape.rtl_gen.boards.board import SDRAM_BYTES, SDRAM_CONFIG, Board
+from tritape.rtl_gen.boards.board import Board, in_dram
 from tritape.rtl_gen.litedram import DRAMS
 
 ICESUGAR_PRO = Board(
@@ -19,16 +19,4 @@ ICESUGAR_PRO = Board(
     link="iCELink",
 )
 
-ICESUGAR_PRO_SDRAM = Board(
-    name="icesugar-pro-sdram",
-    title="Muse Lab iCESugar-Pro, tape in SDRAM",
-    platform=ICESugarProPlatform,
-    config=SDRAM_CONFIG,
-    memory_words=SDRAM_BYTES // SDRAM_CONFIG.word_bytes,
-    clock_hz=60_000_000,
-    baud=115_200,
-    link="iCELink",
-    memory="SDRAM",
-    dram=DRAMS["icesugar-pro"],
-    model="base",
-)
+ICESUGAR_PRO_SDRAM = in_dram(ICESUGAR_PRO, DRAMS["icesugar-pro"], 32 << 20, 60_000_000)

@@ -14,7 +14,7 @@ from amaranth_boards.orangecrab_r0_2 import OrangeCrabR0_2_25FPlatform
 from amaranth_boards.resources import UARTResource
 
 from tritape.hw.config import Config
-from tritape.rtl_gen.boards.board import DDR3_CONFIG, Board
+from tritape.rtl_gen.boards.board import DRAM_CONFIGS, Board, in_dram
 from tritape.rtl_gen.litedram import DRAMS
 
 _PAIR = Attrs(IO_TYPE="SSTL135D_I", TERMINATION="OFF", DIFFRESISTOR="100")
@@ -66,19 +66,11 @@ ORANGECRAB = Board(
     link="header 0, 1",
 )
 
-_DDR3 = replace(DDR3_CONFIG, max_intermediate=720)
-
-ORANGECRAB_DDR3 = Board(
-    name="orangecrab-r0.2-ddr3",
-    title="OrangeCrab r0.2 with LFE5U-25F, tape in DDR3",
-    platform=platform,
-    config=_DDR3,
-    memory_words=(128 << 20) // _DDR3.word_bytes,
-    clock_hz=72_000_000,
-    baud=2_000_000,
-    link="header 0, 1",
-    memory="DDR3",
-    dram=DRAMS["orangecrab"],
-    model="base",
+ORANGECRAB_DDR3 = in_dram(
+    ORANGECRAB,
+    DRAMS["orangecrab"],
+    128 << 20,
+    72_000_000,
+    config=replace(DRAM_CONFIGS["DDR3"], max_intermediate=720),
     memory_styles=(("*activation_memory*/memory_*", "distributed"),),
 )

@@ -6,7 +6,7 @@ from amaranth_boards.ulx3s import ULX3S_25F_Platform, ULX3S_85F_Platform
 
 from tritape.hw.config import Config
 from tritape.hw.memory.pages import PagedMemory
-from tritape.rtl_gen.boards.board import SDRAM_BYTES, SDRAM_CONFIG, Board
+from tritape.rtl_gen.boards.board import Board, in_dram
 from tritape.rtl_gen.litedram import DRAMS
 
 ULX3S_85F = Board(
@@ -36,17 +36,4 @@ ULX3S_25F = Board(
     leds=(("led", 0), ("led", 1)),
 )
 
-ULX3S_85F_SDRAM = Board(
-    name="ulx3s-85f-sdram",
-    title="Radiona ULX3S with LFE5U-85F, tape in SDRAM",
-    platform=ULX3S_85F_Platform,
-    config=SDRAM_CONFIG,
-    memory_words=SDRAM_BYTES // SDRAM_CONFIG.word_bytes,
-    clock_hz=60_000_000,
-    baud=2_000_000,
-    link="FT231X",
-    memory="SDRAM",
-    dram=DRAMS["ulx3s"],
-    model="base",
-    leds=(("led", 0), ("led", 1)),
-)
+ULX3S_85F_SDRAM = in_dram(ULX3S_85F, DRAMS["ulx3s"], 32 << 20, 60_000_000)

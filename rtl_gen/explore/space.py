@@ -91,9 +91,10 @@ def read_space(path: Path, model_shape: Callable[[str], ModelConfig]) -> Space:
 
 def configuration(point: Point) -> Config:
     """The hardware of a point."""
-    return Config.only_for(
-        shape_of(point), point["groups"], point["tables_per_filler"], point["engines"], tracks=point["lanes"]
-    )
+    shape = shape_of(point)
+    return Config.for_model(
+        shape, point["groups"], point["tables_per_filler"], point["engines"], tracks=point["lanes"]
+    ).limited_to(shape)
 
 
 def shape_of(point: Point) -> ModelConfig:

@@ -11,12 +11,16 @@ from tritape.model.errors import TritapeError
 from tritape.rtl_gen.toolchains.pll import Limits, Pll
 from tritape.rtl_gen.toolchains.toolchain import Capacity, Toolchain
 
-_CAPACITY = {  # LUT4s, block RAMs, multipliers: Lattice FPGA-DS-02012, table 1.1
-    "12F": (24288, 56, 28),  # the die of a 25F
-    "25F": (24288, 56, 28),
-    "45F": (43848, 108, 72),
-    "85F": (83640, 208, 156),
+CAPACITY = {
+    size: Capacity(luts, luts, brams, dsps, 18 * 1024)
+    for size, luts, brams, dsps in (
+        ("12F", 24288, 56, 28),  # the die of a 25F
+        ("25F", 24288, 56, 28),
+        ("45F", 43848, 108, 72),
+        ("85F", 83640, 208, 156),
+    )
 }
+"""Lattice FPGA-DS-02012, table 1.1."""
 
 _CELLS = {
     "luts": {"TRELLIS_COMB": 1},
@@ -114,10 +118,9 @@ class ECP5(Toolchain):
 
     def capacity(self, platform: Any) -> Capacity:
         size = platform.device.rpartition("-")[2]
-        if size not in _CAPACITY:
-            raise TritapeError(f"device must be an ECP5 of {list(_CAPACITY)}, not {platform.device!r}; choose another")
-        luts, brams, dsps = _CAPACITY[size]
-        return Capacity(luts, luts, brams, dsps, 18 * 1024)
+        if size not in CAPACITY:
+            raise TritapeError(f"device must be an ECP5 of {list(CAPACITY)}, not {platform.device!r}; choose another")
+        return CAPACITY[size]
 
     def place(self, platform: Any, seed: int, mhz: float) -> list[str]:
         return [

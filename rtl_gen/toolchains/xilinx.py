@@ -14,12 +14,17 @@ from tritape.model.errors import TritapeError
 from tritape.rtl_gen.toolchains.pll import Limits, Pll
 from tritape.rtl_gen.toolchains.toolchain import Capacity, Toolchain
 
-_CAPACITY = {  # LUT6s, flip-flops, block RAMs of 18 kbit, multipliers: Xilinx DS180, DS987, DS963
-    "xc7a35t": (20800, 41600, 100, 90),
-    "xc7a100t": (63400, 126800, 270, 240),
-    "xck26": (117120, 234240, 288, 1248),
-    "xcu280": (1303680, 2607360, 4032, 9024),
+CAPACITY = {
+    name: Capacity(luts, 2 * luts, brams, dsps, 18 * 1024)
+    for name, luts, brams, dsps in (
+        ("xc7a35t", 20800, 100, 90),
+        ("xc7a100t", 63400, 270, 240),
+        ("xck26", 117120, 288, 1248),
+        ("xcu280", 1303680, 4032, 9024),
+    )
 }
+"""By the beginning of a part's name; a block RAM of 36 kbit counts as two, and the U280 is what it has before the shell takes its
+share. LUTs have six inputs. Xilinx DS180, DS987 (Kria K26), DS963 (U280)."""
 
 
 class Xilinx(Toolchain):
@@ -69,7 +74,7 @@ class Xilinx(Toolchain):
 
 def part_capacity(device: str) -> Capacity:
     """What a part has, by the beginning of its name. Raises `TritapeError` for one that is not known."""
-    for name, (luts, ffs, brams, dsps) in _CAPACITY.items():
+    for name, capacity in CAPACITY.items():
         if device.startswith(name):
-            return Capacity(luts, ffs, brams, dsps, 18 * 1024)
-    raise TritapeError(f"device must be one of {list(_CAPACITY)}, not {device!r}; choose another")
+            return capacity
+    raise TritapeError(f"device must be one of {list(CAPACITY)}, not {device!r}; choose another")

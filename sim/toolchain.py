@@ -17,6 +17,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from cocotb_tools import config as cocotb_config
+
 from tritape.model.errors import TritapeError
 
 
@@ -73,6 +75,21 @@ def verilator_env() -> dict[str, str]:
         "PATH": f"{root / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "MAKEFLAGS": " ".join(f"{name}={value}".replace(" ", "\\ ") for name, value in overrides.items()),
     }
+
+
+def cocotb_env() -> dict[str, str]:
+    """Environment variables (the changed ones only) for running a simulation that was linked with cocotb.
+
+    Verilator's executables carry the path of the cocotb that they were built with. A cached one may outlive that virtual
+    environment, so this one's libraries come first; entries of the cache then serve every environment with that version.
+    """
+    paths = [str(cocotb_config.libs_dir), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
+    return {"LD_LIBRARY_PATH": os.pathsep.join(paths)}
+
+
+def cocotb_version() -> str:
+    """Version of the `cocotb` package, part of the cache key of what is linked with it."""
+    return importlib.metadata.version("cocotb")
 
 
 @contextlib.contextmanager

@@ -52,7 +52,7 @@ def run_cocotb(component: wiring.Component, module: str, job: dict[str, Any], si
                 log_file=folder / "build.log", always=True,
             )  # fmt: skip
 
-    folder = cached("bench", digest("cocotb_runner", verilog, simulator), build)
+    folder = cached("bench", digest("cocotb_runner", verilog, simulator, toolchain.cocotb_version()), build)
     with tempfile.TemporaryDirectory(prefix="tritape-bench-") as temporary:
         work = Path(temporary)
         (work / "job.json").write_text(json.dumps(job))
@@ -62,7 +62,7 @@ def run_cocotb(component: wiring.Component, module: str, job: dict[str, Any], si
             runner.test(
                 test_module=module, hdl_toplevel="bench", hdl_toplevel_lang="verilog", build_dir=folder, test_dir=work,
                 results_xml=str(work / "results.xml"), log_file=work / "run.log",
-                plusargs=[f"+job={work / 'job.json'}", f"+answer={work / 'answer.json'}"],
+                plusargs=[f"+job={work / 'job.json'}", f"+answer={work / 'answer.json'}"], extra_env=toolchain.cocotb_env(),
             )  # fmt: skip
         except (RuntimeError, SystemExit):
             pass

@@ -10,6 +10,7 @@ from amaranth.hdl import Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
+from cocotb_tools import config as cocotb_config
 
 from tritape.model.errors import TritapeError
 from tritape.rtl_gen.verilog_text import verilog_text
@@ -193,6 +194,23 @@ def test_good_register_and_statics(simulator):
     assert result.latency == {"y": 1}  # debug.rows never was valid
     expected = {"y": [v - 100 for v in VALUES], "debug.rows": None}
     check_streams(Register(), inputs={"x": VALUES}, expected=expected, statics={"offset": -100}, simulator=simulator)
+
+
+def test_cached_executable_outlives_the_environment_that_built_it(tmp_path, monkeypatch):
+    """As when a virtual environment is deleted, or another one uses the same cache."""
+    monkeypatch.setenv("TRITAPE_CACHE", str(tmp_path / "cache"))
+    libraries = tmp_path / "libraries"
+    libraries.symlink_to(cocotb_config.libs_dir)
+    data = {"inputs": {"x": [1, 2]}, "expected": {"y": [4, 5], "debug.rows": None}, "simulator": "verilator"}
+    with monkeypatch.context() as other:
+        other.setattr(cocotb_config, "libs_dir", libraries)
+        check_streams(Register(), **data)
+    built = list((tmp_path / "cache" / "bench").glob("*/bench"))
+    assert len(built) == 1
+    assert str(libraries).encode() in built[0].read_bytes()
+    libraries.unlink()
+    check_streams(Register(), **data)
+    assert list((tmp_path / "cache" / "bench").glob("*/bench")) == built  # the same one ran
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)

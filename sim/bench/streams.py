@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import json
 import re
 import sys
@@ -16,7 +15,6 @@ from typing import Any
 import pytest
 from amaranth.hdl import Const, Value
 from amaranth.lib import stream, wiring
-from cocotb_tools import config as cocotb_config
 from cocotb_tools.runner import get_runner
 
 from tritape.model.errors import TritapeError
@@ -239,10 +237,7 @@ def _build(component: wiring.Component, ports: _Ports, simulator: str) -> Path:
         env = toolchain.verilator_env()
     else:
         tool, env = toolchain.icarus_version(), {}
-    cocotb = (
-        f"{importlib.metadata.version('cocotb')} {cocotb_config.libs_dir}"  # its path is linked into the executable
-    )
-    key = digest(verilog, simulator, tool, cocotb, *args)
+    key = digest(verilog, simulator, tool, toolchain.cocotb_version(), *args)
 
     def build(folder: Path) -> None:
         source = folder / f"{_TOP}.v"
@@ -272,6 +267,7 @@ def _simulate(build: Path, simulator: str, job: dict[str, Any]) -> dict[str, Any
         runner = get_runner(simulator)
         path = [str(Path(__file__).parent), *sys.path]
         extra = {
+            **toolchain.cocotb_env(),
             "TRITAPE_BENCH_JOB": str(folder / "job.json"),
             "TRITAPE_BENCH_RESULT": str(result),
             "COCOTB_REWRITE_ASSERTION_FILES": "",  # pytest's import hook doubles the start-up time

@@ -21,7 +21,7 @@ from tritape.rtl_gen import litedram
 from tritape.rtl_gen.archive import read_archive
 from tritape.rtl_gen.board_top import add_clock
 from tritape.rtl_gen.boards import Board, board, boards
-from tritape.rtl_gen.build import STEPS, VENDOR_STEPS, build, elaborate
+from tritape.rtl_gen.build import DEEP, STEPS, TAPE_MEMORY, VENDOR_STEPS, build, elaborate, without_deep_zeros
 from tritape.rtl_gen.estimate import token_cycles
 from tritape.rtl_gen.toolchains import run as run_module
 from tritape.rtl_gen.toolchains.run import StepError, error_line
@@ -258,6 +258,27 @@ def test_elaboration_is_cached_by_its_sources(small: None, monkeypatch: pytest.M
     assert elaborate(BOARD) == first
     with pytest.raises(TypeError):
         elaborate(replace(BOARD, baud=BOARD.baud // 2))
+
+
+def test_zeros_of_a_deep_tape_memory_are_left_out() -> None:
+    def module(name: str, words: int, last: int = 0) -> str:
+        rows = "".join(f"    memory[{row}] = 8'h{last if row == words - 1 else 0:02x};\n" for row in range(words))
+        return f"module \\{name} (clk);\n  initial begin\n{rows}  end\nendmodule\n"
+
+    other = module("top.other", DEEP)
+    assert without_deep_zeros(other) == other
+    bare = module(TAPE_MEMORY, 0).replace("  initial begin\n  end\n", "")
+    assert without_deep_zeros(other + module(TAPE_MEMORY, DEEP) + other) == other + bare + other
+    for shallow in (module(TAPE_MEMORY, DEEP - 1), module(TAPE_MEMORY, DEEP, last=1)):
+        assert without_deep_zeros(shallow) == shallow
+
+
+@pytest.mark.slow  # elaborates a whole board
+def test_a_tape_memory_has_the_name_that_leaves_its_zeros_out() -> None:
+    text = elaborate(board("ulx3s-25f"))["top.v"]
+    inside = text[text.index(f"module \\{TAPE_MEMORY} ") :].partition("endmodule")[0]
+    assert "memory [6655:0]" in inside
+    assert "initial begin\n    memory[" not in inside
 
 
 def test_a_controller_needs_its_generator(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,6 @@ ECPIX5 = Board(
     baud=2_000_000,
     link="FT2232H",
     model="small",
-    memory_styles=(("*_gains/memory", "distributed"), ("script", "logic"), ("table", "logic")),
 )
 
 ECPIX5_DDR3 = in_dram(ECPIX5, DRAMS["ecpix5"], 512 << 20, 75_000_000)

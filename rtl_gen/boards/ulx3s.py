@@ -21,7 +21,6 @@ ULX3S_85F = Board(
     link="FT231X",
     model="small",
     leds=(("led", 0), ("led", 1)),
-    memory_styles=(("*_gains/memory", "distributed"), ("script", "logic"), ("table", "logic")),
 )
 
 ULX3S_25F = Board(

@@ -17,6 +17,7 @@ from tritape.cli.rtl import DEFAULT, Engines, Fillers, Serial
 from tritape.hw.config import Config
 from tritape.hw.link.host_link import DATA_BYTES
 from tritape.model.checkpoint import ModelConfig
+from tritape.model.data import embedded_models
 from tritape.model.errors import TritapeError
 from tritape.rtl_gen.choose import choose as choose_point
 from tritape.rtl_gen.choose import memory_defaults
@@ -27,19 +28,24 @@ from tritape.rtl_gen.parts import part as part_of
 Lanes = Annotated[int, typer.Option(help="Tokens that one pass over the tape serves.")]
 ReadAhead = Annotated[float, typer.Option(help="Bytes that the memory reads ahead while the engine waits.")]
 Latency = Annotated[float, typer.Option(help="Cycles from a request to the memory's first word.")]
-Model = Annotated[str, typer.Argument(help=f"Checkpoint folder, config.json, or a shape: {', '.join(PUBLISHED)}.")]
+NAMES = (*PUBLISHED, *embedded_models())
+"""Of published shapes and embedded models."""
+Model = Annotated[str, typer.Argument(help=f"Checkpoint folder, config.json, or a name: {', '.join(NAMES)}.")]
 
 
 def model_shape(model: str) -> ModelConfig:
-    """A published shape by name, else that of a checkpoint folder or a config.json. Raises `TritapeError` for neither."""
+    """A published shape or that of an embedded model, by name, else that of a checkpoint folder or a config.json.
+
+    Raises `TritapeError` for none of them.
+    """
     if model in PUBLISHED:
         return PUBLISHED[model]
-    path = Path(model)
+    path = embedded_models().get(model, Path(model))
     if path.is_dir():
         path /= "config.json"
     if not path.is_file():
-        known = ", ".join(PUBLISHED)
-        raise TritapeError(f"model must be a checkpoint folder or a shape, not {model!r}; shapes are {known}")
+        known = ", ".join(NAMES)
+        raise TritapeError(f"model must be a checkpoint folder or a name, not {model!r}; names are {known}")
     return ModelConfig.from_file(path)
 
 

@@ -9,13 +9,13 @@ import typer
 
 from tritape.cli import app
 from tritape.cli.common import out, output_file, write_json
+from tritape.cli.estimate import Model, model_shape
 from tritape.cli.model import Groups
 from tritape.hw.config import Config
-from tritape.model.checkpoint import ModelConfig
 from tritape.model.errors import TritapeError
 from tritape.model.files import replacing
 from tritape.model.tape.layout import Geometry, Section
-from tritape.rtl_gen.estimate import PUBLISHED, token_cycles
+from tritape.rtl_gen.estimate import token_cycles
 
 DEFAULT = Config()
 
@@ -42,21 +42,18 @@ def report(
 
 @app.command()
 def timeline(
-    model: Annotated[str, typer.Argument(help=f"Checkpoint folder, or a shape: {', '.join(PUBLISHED)}.")],
+    model: Model,
     json_file: Annotated[Path, typer.Option("--json", help="The file to write.", callback=output_file)],
     groups: Groups = DEFAULT.groups,
     bandwidth: Annotated[float | None, typer.Option(help="Memory, bytes a second (default: G a cycle).")] = None,
     clock: Annotated[float, typer.Option(help="Clock of the engine, Hz.")] = 80e6,
 ) -> None:
     """When each section of a tape is read within a token, from the cycle model: the report's plot of the memory."""
-    if model not in PUBLISHED and not Path(model).is_dir():
-        known = ", ".join(PUBLISHED)
-        raise TritapeError(f"model must be a checkpoint folder or a shape, not {model!r}; shapes are {known}")
     if not clock > 0 or (bandwidth is not None and not bandwidth > 0):
         raise TritapeError(
             f"clock and bandwidth must be positive, not {clock!r} and {bandwidth!r}; give Hz and bytes a second"
         )
-    shape = PUBLISHED.get(model) or ModelConfig.from_file(Path(model) / "config.json")
+    shape = model_shape(model)
     word_cycles = 1.0 if bandwidth is None else max(1.0, groups * clock / bandwidth)
     geometry = Geometry(groups)
     row = geometry.row_words(shape.hidden_size)

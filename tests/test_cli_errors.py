@@ -317,7 +317,7 @@ def test_generate(refused, arguments, message):
         (["pack", "model", "--groups", "3"], "groups must be from 4 to 255, not 3; try 16"),
         (["pack", "model", "--rows", "1"], "rows a block must be from 2 to 65535, not 1; try 1024"),
         (["pack", "model", "--rows", "65536"], "rows a block must be from 2 to 65535, not 65536; try 1024"),
-        (["estimate", "371m"], "model must be a checkpoint folder or a shape, not '371m'; shapes are 370m"),
+        (["estimate", "371m"], "model must be a checkpoint folder or a name, not '371m'; names are 370m"),
         (["estimate", "370m", "--clock", "0"], "clock and bandwidth must be positive, not 0.0 and None; give Hz"),
         (
             ["estimate", "370m", "--read-ahead", "-1"],

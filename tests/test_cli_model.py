@@ -95,7 +95,7 @@ def test_calibration_on_a_text(here: Path, monkeypatch: pytest.MonkeyPatch) -> N
         (["golden", "none.tape"], "none.tape: tape must be a file, not missing; make one with `tritape pack`"),
         (["golden", "bad.json"], "bad.json: file must start with b'TRITAPE1', not b'{}'; "),
         (["golden", "none.tape", "--tokens", "0"], "tokens must be at least 1, not 0; "),
-        (["timeline", "7b", "--json", "t.json"], "model must be a checkpoint folder or a shape, not '7b'; "),
+        (["timeline", "7b", "--json", "t.json"], "model must be a checkpoint folder or a name, not '7b'; "),
         (
             ["timeline", "370m", "--json", "t.json", "--clock", "0"],
             "clock and bandwidth must be positive, not 0.0 and None; ",

@@ -258,6 +258,17 @@ def test_command_on_the_example(tmp_path: Path) -> None:
         raise CliRunner().invoke(app, ["explore", str(path), "--synthesise", "-1"]).exception  # type: ignore[misc]
 
 
+def test_space_of_an_embedded_model(tmp_path: Path) -> None:
+    """docs/examples/base-ecp5-ddr3.toml, as docs/explore.md shows it: the model by its name, limited by the memory."""
+    out = tmp_path / "out.json"
+    example = EXAMPLE.with_name("base-ecp5-ddr3.toml")
+    command = ["explore", str(example), "--workers", "1", "--json", str(out), "-o", str(tmp_path / "results.jsonl")]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    best = json.loads(out.read_text())["front"][0]
+    assert (best["groups"], best["limited_by"]) == (8, "memory")
+    assert best["roofline_fraction"] > 0.95
+
+
 def test_a_scheduler_that_is_not_there() -> None:
     with (
         pytest.raises(TritapeError, match=r"scheduler must answer at 'tcp://127.0.0.1:9'"),

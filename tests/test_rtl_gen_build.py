@@ -13,6 +13,8 @@ import pytest
 from amaranth.hdl import Elaboratable, Module, Signal
 from amaranth.lib import io
 
+from tritape.hw.memory.onchip import OnChipMemory
+from tritape.hw.memory.pages import PagedMemory
 from tritape.model.checkpoint import ModelConfig
 from tritape.model.data import default_model_path
 from tritape.model.errors import TritapeError
@@ -21,11 +23,12 @@ from tritape.rtl_gen import litedram
 from tritape.rtl_gen.archive import read_archive
 from tritape.rtl_gen.board_top import add_clock
 from tritape.rtl_gen.boards import Board, board, boards
-from tritape.rtl_gen.build import DEEP, STEPS, TAPE_MEMORY, VENDOR_STEPS, build, elaborate, without_deep_zeros
+from tritape.rtl_gen.build import STEPS, VENDOR_STEPS, build, elaborate, without_zero_pages
 from tritape.rtl_gen.estimate import token_cycles
 from tritape.rtl_gen.toolchains import run as run_module
 from tritape.rtl_gen.toolchains.run import StepError, error_line
 from tritape.rtl_gen.toolchains.toolchain import Usage
+from tritape.rtl_gen.verilog_text import verilog_text
 
 
 class Echo(Elaboratable):
@@ -260,25 +263,18 @@ def test_elaboration_is_cached_by_its_sources(small: None, monkeypatch: pytest.M
         elaborate(replace(BOARD, baud=BOARD.baud // 2))
 
 
-def test_zeros_of_a_deep_tape_memory_are_left_out() -> None:
-    def module(name: str, words: int, last: int = 0) -> str:
-        rows = "".join(f"    memory[{row}] = 8'h{last if row == words - 1 else 0:02x};\n" for row in range(words))
-        return f"module \\{name} (clk);\n  initial begin\n{rows}  end\nendmodule\n"
-
-    other = module("top.other", DEEP)
-    assert without_deep_zeros(other) == other
-    bare = module(TAPE_MEMORY, 0).replace("  initial begin\n  end\n", "")
-    assert without_deep_zeros(other + module(TAPE_MEMORY, DEEP) + other) == other + bare + other
-    for shallow in (module(TAPE_MEMORY, DEEP - 1), module(TAPE_MEMORY, DEEP, last=1)):
-        assert without_deep_zeros(shallow) == shallow
-
-
-@pytest.mark.slow  # elaborates a whole board
-def test_a_tape_memory_has_the_name_that_leaves_its_zeros_out() -> None:
-    text = elaborate(board("ulx3s-25f"))["top.v"]
-    inside = text[text.index(f"module \\{TAPE_MEMORY} ") :].partition("endmodule")[0]
-    assert "memory [6655:0]" in inside
-    assert "initial begin\n    memory[" not in inside
+def test_pages_do_not_begin_with_zeros() -> None:
+    """A tape memory's pages only, and where there is nothing but zeros."""
+    text = verilog_text(PagedMemory(13, 5, bytes(4 * 13) + bytes([1]), page=2), "dut")
+    for page in range(3):
+        assert f"page_{page}[0] = " in text
+    short = without_zero_pages(text)
+    assert ["page_0[0] = " in short, "page_1[0] = " in short, "page_2[0] = " in short] == [False, False, True]
+    assert [line for line in text.splitlines() if line not in short.splitlines()] == [
+        f"    page_{page}[{row}] = 104'h{0:026x};" for page in range(2) for row in range(2)
+    ]
+    other = verilog_text(OnChipMemory(13, 5), "dut")
+    assert without_zero_pages(other) == other
 
 
 def test_a_controller_needs_its_generator(monkeypatch: pytest.MonkeyPatch) -> None:

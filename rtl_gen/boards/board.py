@@ -69,8 +69,8 @@ class Board:
     leds: tuple[tuple[str, int], ...] = ()
     """Resources of one LED each, or none: the first shows a token that runs, the second a fault."""
     memory_styles: tuple[tuple[str, str], ...] = ()
-    """Memories that Yosys keeps out of block RAM where that is short: `distributed` or, for a table of constants, `logic`. By
-    name, or by module and name, `MODULE/NAME`; both may be patterns."""
+    """Memories that Yosys keeps out of block RAM, where that is short or too slow: `distributed` or, for a table of constants,
+    `logic`. By name, or by module and name, `MODULE/NAME`; both may be patterns."""
     clock: str | None = None
     """Resource of the crystal, if it is not the platform's default."""
 

@@ -24,8 +24,8 @@ def measure(
     """Run `ids`, a step a row with a token for each lane, and measure the last step; JSON-ready. `progress(steps done, steps)`.
 
     The first row only fills the pipeline, and between steps the host reads counters, while the memory sends the next prologue.
-    Several lanes run the rows as so many sequences, to which most keys belong, and
-    then once more as one prompt: `prompt_*`. `seconds_a_token` is what simulation and check took here.
+    Several lanes run the rows as so many sequences, to which most keys belong, and then once more as one prompt: `prompt_*`.
+    `seconds_a_token` is what simulation and check took here.
     """
     config, memory, lanes = simulation.config, simulation.memory, simulation.config.tracks
     device, run = _runner(simulation, model)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,20 +13,16 @@ from tritape.cli import app
 from tritape.cli.common import build_progress, progress, report
 from tritape.cli.model import Groups, JsonFile
 from tritape.cli.rtl import DEFAULT, Engines, Fillers, Serial
-from tritape.hw.config import Config
+from tritape.hw.config import MAX_TRACKS, Config
 from tritape.model.checkpoint import ModelConfig, random_checkpoint
 from tritape.model.errors import TritapeError
-from tritape.model.tape.layout import ideal_cycles, image_words
-from tritape.rtl_gen.estimate import PUBLISHED, estimate_tokens
-from tritape.rtl_gen.litedram import SUSTAINED
+from tritape.model.tape.layout import image_words
+from tritape.rtl_gen.estimate import PUBLISHED
 from tritape.sim.fast.memory import KINDS, Memory
 from tritape.sim.toolchain import require_compiler
-from tritape.sim.tracks import MAX_TRACKS, measure
 
 CLOCKS = {"ideal": 80e6, "axi": 250e6, "litedram-sdr": 100e6, "litedram-ddr3": 75e6, "qspi": 24e6}
 """Of the accelerator, Hz, where none is given: rates are projected at it."""
-EFFICIENCY = {"litedram-sdr": SUSTAINED["SDR"], "litedram-ddr3": SUSTAINED["DDR3"], "qspi": 0.9975}
-"""Of the pins' bytes a cycle, on long reads (`python -m tritape.sim.memory.measure`): what the cycle model assumes."""
 PREFILLED = 6  # tokens that calibrate beside those that run
 
 
@@ -83,12 +78,13 @@ def perf(
         float | None, typer.Option(help="AXI: bytes a second of all ports (default: all they carry).")
     ] = None,
     clock: Annotated[float | None, typer.Option(help="Clock, Hz, that rates are projected at.")] = None,
-    tokens: Annotated[int, typer.Option(help="Tokens to run; the last one is measured.")] = 2,
+    tokens: Annotated[int, typer.Option(help="Tokens of each lane to run; the last one is measured.")] = 2,
     json_file: JsonFile = None,
 ) -> None:
     """Run a random model of a shape through the RTL with a memory; compare with golden and cycle model."""
     from tritape.model.formats import quantise_model
-    from tritape.sim.generate import Generator, Simulation
+    from tritape.sim.generate import Simulation
+    from tritape.sim.perf import measure
 
     if tokens < 2:
         raise TritapeError(f"tokens must be at least 2, not {tokens}; the first only fills the pipeline")
@@ -103,77 +99,26 @@ def perf(
     source = Memory(memory, ports, port_bits, latency, jitter, 0.0 if bandwidth is None else bandwidth / hertz)
     if not 1 <= lanes <= MAX_TRACKS or (lanes > 1 and serial):
         raise TritapeError(f"lanes must be 1..{MAX_TRACKS}, and 1 with --serial, not {lanes!r}; choose another number")
-    if lanes > 1 and memory != "ideal":
-        raise TritapeError(
-            f"memory must be ideal for several lanes, not {memory!r}; others are simulated with one lane"
-        )
     config = Config.for_model(model, groups, tables_per_filler, engines, serial=serial, tracks=lanes)
-    peak = source.peak(config.word_bytes)
     require_compiler()
-    ids = np.random.default_rng(0).integers(0, model.vocab_size, tokens).tolist()
+    ids = np.random.default_rng(0).integers(0, model.vocab_size, (tokens, lanes))
     with progress("making a random model") as update:
-        calibrate = [*ids, *range(min(PREFILLED, model.vocab_size))]
+        calibrate = [*ids.reshape(-1)[:tokens].tolist(), *range(min(PREFILLED, model.vocab_size))]
         quantised = quantise_model(random_checkpoint(model, seed=0), ids=calibrate, progress=update)
-    if lanes > 1:
-        with build_progress("building simulator") as tell:
-            measured = measure(quantised, config, progress=tell)
-        rates = {
-            "memory": memory,
-            "clock_hz": hertz,
-            "tokens_per_second": hertz / measured["cycles_per_token"],
-            "prompt_tokens_per_second": hertz / measured["prompt_cycles_per_token"],
-        }
-        report(
-            {"shape": described, **rates, **measured},
-            json_file,
-            "measured in RTL simulation, memory ideal; rates projected at clock_hz",
-        )
-        if measured["difference"] is not None:
-            raise typer.Exit(1)
-        return
     image_bytes = image_words(model, groups, config.max_rows, engines) * config.word_bytes
     with build_progress("building simulator") as tell:
         simulation = Simulation(config, progress=tell, memory=source, image_bytes=image_bytes)
-    seconds: list[float] = []
     with simulation, progress("simulating") as update:
-        generator = Generator(simulation, quantised, groups, max_rows=config.max_rows, engines=engines)
-        difference = None
-        for done, token in enumerate(ids, 1):
-            before = generator.device.counters()
-            started = time.perf_counter()
-            difference = difference or generator.feed(token).difference
-            seconds.append(time.perf_counter() - started)
-            update(done, tokens)
-        after = generator.device.counters()
-    spent = {name: after[name] - before[name] for name in after}
-    rate = None if memory == "ideal" else hertz * peak * EFFICIENCY.get(memory, 1.0)
-    estimated = estimate_tokens(
-        model, config, hertz, rate, source.ahead(config.word_bytes), source.first_word(config.word_bytes)
-    )
-    ideal = ideal_cycles(model, 1) / peak
+        measured = measure(simulation, quantised, ids.tolist(), update)
     result: dict[str, Any] = {
         "shape": described,
-        "groups": groups,
-        "engines": engines,
-        "lanes": 1,
         "memory": memory,
         **({"ports": ports, "port_bits": port_bits, "latency": latency, "jitter": jitter} if memory == "axi" else {}),
-        "memory_bytes_per_cycle": peak,
         "clock_hz": hertz,
-        "tokens_per_second": hertz / spent["running"],
-        "measured_cycles": spent["running"],
-        "estimated_cycles": estimated["cycles_per_token"],
-        "estimate_error": estimated["cycles_per_token"] / spent["running"] - 1,
-        "ideal_cycles": ideal,
-        "roofline_fraction": ideal / spent["running"],
-        "bit_exact": difference is None,
-        "difference": difference,
-        "streaming_cycles": spent["streaming"],
-        "stall_cycles": {n.removeprefix("stall_"): v for n, v in spent.items() if n.startswith("stall")},
-        "crc_errors": spent["crc_errors"],
-        "delivered_bytes_per_cycle": estimated["tape_bytes"] / spent["running"],
-        "seconds_a_token": seconds[-1],
+        "tokens_per_second": lanes * hertz / measured["measured_cycles"],
+        **({"prompt_tokens_per_second": lanes * hertz / measured["prompt_cycles"]} if lanes > 1 else {}),
+        **measured,
     }
     report(result, json_file, f"measured in RTL simulation, memory {memory}; tokens_per_second projected at clock_hz")
-    if difference is not None:
+    if measured["difference"] is not None:
         raise typer.Exit(1)

@@ -115,7 +115,8 @@ def estimate_tokens(
     cycles, by_section = token_cycles(shape, config, word_cycles, None, buffer_bytes / config.word_bytes, latency)
     geometry = Geometry(groups, config.engines)
     prologue, body = program(shape, groups, config.max_rows, config.engines)
-    words = sum(geometry.section_words(s) for s in prologue + body) + geometry.row_words(shape.hidden_size)
+    rows = config.tracks * geometry.row_words(shape.hidden_size)
+    words = sum(geometry.section_words(s) for s in prologue + body) + rows
     ideal = ideal_cycles(shape, config.word_bytes) * word_cycles
     stall = cycles - words * word_cycles
     limited = "memory" if word_cycles > 1 else "engine"

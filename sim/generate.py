@@ -35,11 +35,12 @@ RETRY_S = 1.0
 
 class Simulation:
     """The accelerator in Verilator behind a memory, an ideal one of one word a cycle by default: a `Transport` for `host.Device`.
-    With several tracks the probes see nothing.
 
     Built once per content and cached; `progress(line)` follows the build. `trace` names an FST file to write. Time is
     simulated: a second of a time-out is `CYCLES_A_SECOND` cycles in which nothing moves on the link. `image_bytes`: what a DRAM
     must hold.
+
+    Attributes: `config`, `memory`.
     """
 
     CYCLES_A_SECOND = 2_000_000
@@ -52,6 +53,7 @@ class Simulation:
         memory: Memory = IDEAL,
         image_bytes: int = 0,
     ) -> None:
+        self.config, self.memory = config, memory
         defines = {"ENGINES": config.engines, "TRACKS": config.tracks, "MEMORY": CODES[memory.kind]}
         if memory.kind == "axi":
             defines |= {"PORTS": memory.ports, "PORT_BITS": memory.port_bits}
@@ -68,8 +70,8 @@ class Simulation:
         self.cycle = 0
         """Clock cycles since the start."""
         self.set_memory(b"", config.word_bytes)
-        limits = (memory.latency, memory.jitter, round(1024 * memory.limit))
-        self._process.call(ord("L"), struct.pack("<III", *limits))
+        limits = (memory.latency, memory.jitter, round(1024 * memory.limit), round(1024 * memory.stall))
+        self._process.call(ord("L"), struct.pack("<IIII", *limits))
 
     def __enter__(self) -> Simulation:
         return self
@@ -104,9 +106,10 @@ class Simulation:
         """Forget what the probes saw."""
         self._process.call(ord("C"))
 
-    def probe(self, name: str) -> Ints:
-        """What a probe saw since `clear_probes`."""
-        return np.frombuffer(self._process.call(ord("P"), bytes([PROBES.index(name)]))[1], "<i4").astype(np.int64)
+    def probe(self, name: str, track: int = 0) -> Ints:
+        """What a probe of a track saw since `clear_probes`."""
+        request = bytes([track, PROBES.index(name)])
+        return np.frombuffer(self._process.call(ord("P"), request)[1], "<i4").astype(np.int64)
 
 
 @dataclass(frozen=True)

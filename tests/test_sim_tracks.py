@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from tritape.host.tracks import Entry, check_chains
 from tritape.hw.config import Config
 from tritape.model.checkpoint import ModelConfig, random_checkpoint
 from tritape.model.errors import TritapeError
@@ -17,7 +18,10 @@ from tritape.model.golden import IntegerModel
 from tritape.model.quantised import QuantisedModel
 from tritape.model.tape.assembler import image
 from tritape.rtl_gen.estimate import token_cycles
-from tritape.sim.tracks import Entry, TrackRunner, TrackSimulation, check_chains, measure
+from tritape.sim.fast.memory import Memory
+from tritape.sim.generate import Simulation
+from tritape.sim.perf import measure
+from tritape.sim.tracks import TrackRunner
 
 TINY = Config(groups=4, max_hidden=64, max_intermediate=128, max_layers=2, max_vocab=256, max_rows=64)
 CONFIGS = [dataclasses.replace(TINY, tracks=2), dataclasses.replace(TINY, groups=6, engines=2, max_rows=96, tracks=3)]
@@ -37,13 +41,26 @@ def random_model(vocab: int, hidden: int, intermediate: int) -> QuantisedModel:
 
 
 @pytest.fixture(params=CONFIGS, ids=["T2", "T3-E2"])
-def simulation(request: pytest.FixtureRequest) -> Iterator[TrackSimulation]:
-    with TrackSimulation(request.param) as made:
+def config(request: pytest.FixtureRequest) -> Config:
+    return request.param
+
+
+@pytest.fixture
+def simulation(config: Config) -> Iterator[Simulation]:
+    with Simulation(config) as made:
         yield made
 
 
-def fed_back(chosen: list[int]) -> list[Entry | None]:
-    return [Entry(token) for token in chosen]
+@pytest.fixture(params=[0.0, 0.4])
+def stalling(config: Config, request: pytest.FixtureRequest) -> Iterator[Simulation]:
+    """Behind a memory that has no word in a share of all cycles."""
+    with Simulation(config, memory=Memory(stall=request.param)) as made:
+        yield made
+
+
+def random_ids(model: QuantisedModel, config: Config) -> list[list[int]]:
+    """Two steps."""
+    return np.random.default_rng(0).integers(0, model.config.vocab_size, (2, config.tracks)).tolist()
 
 
 def alone(track: int, token: int, count: int, *, fresh: bool = False) -> list[Entry | None]:
@@ -54,34 +71,33 @@ def alone(track: int, token: int, count: int, *, fresh: bool = False) -> list[En
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stall", [0.0, 0.4])
-def test_independent_sequences(simulation: TrackSimulation, stall: float):
+def test_independent_sequences(stalling: Simulation):
     """Each track continues its own text, one of them sampled; a track without a token keeps its state and its generator."""
-    count = simulation.config.tracks
-    runner = TrackRunner(simulation, model(), stall=stall)
+    count = stalling.config.tracks
+    runner = TrackRunner(stalling, model())
     runner.sampler(1, 4000, 77)
     chosen = runner.step([Entry(token, fresh=True) for token in (5, 96, 60)[:count]])
     assert len(set(chosen)) > 1
-    chosen = runner.step(fed_back(chosen))
+    chosen = runner.step([Entry(token) for token in chosen])
+    runner.step([Entry(None)] * count)  # the same as giving back what each of them chose
     runner.step(alone(0, chosen[0], count))
     runner.step(alone(1, 3, count, fresh=True))
-    runner.step(fed_back(chosen))
+    runner.step([Entry(token) for token in chosen])
     assert runner.difference is None
-    counters = simulation.counters()
-    assert (counters["tokens"], counters["crc_errors"]) == (5, 0)
+    counters = runner.device.counters()
+    assert (counters["tokens"], counters["crc_errors"]) == (6, 0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stall", [0.0, 0.4])
-def test_a_prompt_goes_through_all_tracks(simulation: TrackSimulation, stall: float):
+def test_a_prompt_goes_through_all_tracks(stalling: Simulation):
     """A prompt, several tokens a pass, then decoded by the track that ends up with its state: as one token after the other."""
-    count = simulation.config.tracks
+    count = stalling.config.tracks
     golden = IntegerModel(model())
     expected = [int(np.argmax(logits)) for logits in golden.run_integer(PROMPT)][-1:]
-    runner = TrackRunner(simulation, model(), stall=stall)
-    before = simulation.counters()["tokens"]
+    runner = TrackRunner(stalling, model())
+    before = runner.device.counters()["tokens"]
     track, chosen = runner.prefill(1, PROMPT, fresh=True)
-    assert simulation.counters()["tokens"] - before == -(-len(PROMPT) // count)
+    assert runner.device.counters()["tokens"] - before == -(-len(PROMPT) // count)
     for _ in range(3):
         assert chosen == expected[-1]
         expected.append(int(np.argmax(golden.step(chosen))))
@@ -93,7 +109,7 @@ def test_a_prompt_goes_through_all_tracks(simulation: TrackSimulation, stall: fl
 @pytest.mark.slow
 def test_prompt_and_decoding_in_one_step():
     """Tracks 2 and 0 prefill a sequence through the ring while track 1 decodes another."""
-    with TrackSimulation(CONFIGS[1]) as simulation:
+    with Simulation(CONFIGS[1]) as simulation:
         runner = TrackRunner(simulation, model())
         chosen = runner.step([None, Entry(9, fresh=True), None])[1]
         chosen = runner.step([Entry(12, chain=True), Entry(chosen), Entry(11, fresh=True)])[1]
@@ -105,24 +121,24 @@ def test_prompt_and_decoding_in_one_step():
 
 
 @pytest.mark.slow
-def test_states_are_saved_and_restored(simulation: TrackSimulation):
+def test_states_are_saved_and_restored(simulation: Simulation):
     """More sequences than tracks: one makes room for another, then goes on, on another track."""
     config = simulation.config
     runner = TrackRunner(simulation, model())
     token = runner.step(alone(0, 5, config.tracks, fresh=True))[0]
-    saved, golden = simulation.read_state(0), runner.states[0].copy()
-    lanes = [saved.reshape(-1, config.engines)[:, lane].reshape(-1) for lane in range(config.engines)]
-    used = 2 * config.lane(40)
-    np.testing.assert_array_equal(np.stack(lanes, -1)[:used].reshape(2, -1)[:, :40], golden)
+    saved, golden = runner.device.track_state(0, token), runner.states[0].copy()
+    elements = np.frombuffer(saved.elements, np.uint8).reshape(2, -1, 3).astype(np.int64)  # 18 bits of each, sign above
+    values = elements @ [1, 1 << 8, 1 << 16]
+    np.testing.assert_array_equal((values & 0x1FFFF)[:, :40] - (values & 0x20000)[:, :40], golden)
     runner.step([Entry(7, fresh=True)] * config.tracks)
-    simulation.write_state(1, saved)
+    runner.device.put_state(1, saved.pack())
     runner.states[1] = golden
     runner.step(alone(1, token, config.tracks))
     assert runner.difference is None
 
 
 @pytest.mark.slow
-def test_a_wrong_state_is_noticed(simulation: TrackSimulation):
+def test_a_wrong_state_is_noticed(simulation: Simulation):
     """What all other tests rely on: one bit of a state that differs is found, in the first layer."""
     runner = TrackRunner(simulation, model())
     runner.step([Entry(5, fresh=True)] * simulation.config.tracks)
@@ -133,10 +149,10 @@ def test_a_wrong_state_is_noticed(simulation: TrackSimulation):
 
 
 @pytest.mark.slow
-def test_cycle_model(simulation: TrackSimulation):
+def test_cycle_model(simulation: Simulation):
     """Steps of independent tokens and of a prompt take what the model says, within 1 %."""
     largest = random_model(256, 64, 128)
-    result = measure(largest, simulation.config)
+    result = measure(simulation, largest, random_ids(largest, simulation.config))
     assert result["bit_exact"], result["difference"]
     assert result["estimated_cycles"] == round(token_cycles(largest.config, simulation.config)[0])
     assert abs(result["estimate_error"]) < 0.01
@@ -146,17 +162,17 @@ def test_cycle_model(simulation: TrackSimulation):
 @pytest.mark.slow
 def test_a_damaged_row_is_counted_and_another_tape_is_refused():
     data = bytearray(image(model(), 4, 64))
-    with TrackSimulation(CONFIGS[0]) as simulation:
-        simulation.boot(bytes(data))
-        row = len(data) - 4  # in the last word of the last embedding row: its CRC
-        data[row] ^= 1
-        simulation.boot(bytes(data))  # only the memory changes, since the header has been read
-        simulation.step([Entry(0), Entry(96)])
-        assert simulation.counters()["crc_errors"] == 1
-        simulation.step([Entry(96), Entry(96)])
-        assert simulation.counters()["crc_errors"] == 3
-    with TrackSimulation(CONFIGS[0]) as simulation, pytest.raises(TritapeError, match="not refused with fault 4;"):
-        simulation.boot(image(random_model(97, 65, 65), 4, 64))
+    with Simulation(CONFIGS[0]) as simulation:
+        runner = TrackRunner(simulation, model())
+        data[-4] ^= 1  # in the last word of the last embedding row: its CRC
+        simulation.set_memory(bytes(data), 4)  # only the memory changes, since the header has been read
+        runner.step([Entry(0), Entry(96)])
+        assert runner.device.counters()["crc_errors"] == 1
+        runner.step([Entry(96), Entry(96)])
+        assert runner.device.counters()["crc_errors"] == 3
+        assert runner.difference is None
+    with Simulation(CONFIGS[0]) as simulation, pytest.raises(TritapeError, match=r"^hidden size must .* \(fault 4\)$"):
+        TrackRunner(simulation, random_model(97, 65, 65))
 
 
 @pytest.mark.parametrize(
@@ -174,6 +190,10 @@ def test_steps_that_cannot_be(entries: list[Entry | None], message: str):
         check_chains(entries, 2)
 
 
-def test_as_many_tracks_as_the_simulation_has_ports_for():
-    with pytest.raises(TritapeError, match=r"^tracks must be 2\.\.8 to be simulated, not 9; choose another number$"):
-        TrackSimulation(Config(tracks=9))
+@pytest.mark.slow
+def test_one_track_has_another_runner():
+    with (
+        Simulation(TINY) as simulation,
+        pytest.raises(TritapeError, match=r"^tracks must be at least 2 here, not 1; one track has a Generator$"),
+    ):
+        TrackRunner(simulation, model())

@@ -1,5 +1,5 @@
-// Cycle-accurate simulation of the accelerator and its memory, driven over stdin and stdout. Macros: ENGINES; TRACKS; MEMORY, the
-// kind of memory (sim/fast/memory.py); PORTS and PORT_BITS of AXI.
+// Cycle-accurate simulation of the accelerator and its memory, driven over stdin and stdout. Macros: ENGINES; TRACKS, 16 at most;
+// MEMORY, the kind of memory (sim/fast/memory.py); PORTS and PORT_BITS of AXI.
 //
 // A request is one byte, a u32 length and that many bytes; so is a reply (same first byte). Little-endian.
 //   M  u32 groups, image             set the memory                                -> empty
@@ -7,9 +7,10 @@
 //                                    whole frame (up to a zero byte) came back, or
 //                                    nothing moved on the link for so many cycles  -> u64 cycle, bytes
 //   C  -                             forget what the probes saw                    -> empty
-//   P  u8 probe                      what a probe saw since then (of one track)    -> i32 each
+//   P  u8 track, u8 probe            what a probe of a track saw since then        -> i32 each
 //   I  u32 cycles                    run idle                                      -> empty
-//   L  u32 latency, jitter, limit    of AXI, in cycles and bytes / 1024 a cycle    -> empty
+//   L  u32 latency, jitter, limit,   of AXI, in cycles and bytes / 1024 a cycle;
+//      u32 stall                     of the ideal memory, in cycles of 1,024       -> empty
 // In a model built with tracing, argv[1] names the FST file.
 
 #include <cstdint>
@@ -27,13 +28,34 @@
 #include "verilated_fst_c.h"
 #endif
 
-// Verilator writes the double underscore of a flattened port name as ___05F.
+// Verilator writes the double underscore of a flattened port name as ___05F. EACH(TRACKS) repeats a macro for every track, with its
+// number and what the names of its probes begin with.
+#define TRACK(X, number) X(number, probe___05F##number##___05F)
+#define EACH_1(X) X(0, probe___05F)
+#define EACH_2(X) TRACK(X, 0) TRACK(X, 1)
+#define EACH_3(X) EACH_2(X) TRACK(X, 2)
+#define EACH_4(X) EACH_3(X) TRACK(X, 3)
+#define EACH_5(X) EACH_4(X) TRACK(X, 4)
+#define EACH_6(X) EACH_5(X) TRACK(X, 5)
+#define EACH_7(X) EACH_6(X) TRACK(X, 6)
+#define EACH_8(X) EACH_7(X) TRACK(X, 7)
+#define EACH_9(X) EACH_8(X) TRACK(X, 8)
+#define EACH_10(X) EACH_9(X) TRACK(X, 9)
+#define EACH_11(X) EACH_10(X) TRACK(X, 10)
+#define EACH_12(X) EACH_11(X) TRACK(X, 11)
+#define EACH_13(X) EACH_12(X) TRACK(X, 12)
+#define EACH_14(X) EACH_13(X) TRACK(X, 13)
+#define EACH_15(X) EACH_14(X) TRACK(X, 14)
+#define EACH_16(X) EACH_15(X) TRACK(X, 15)
+#define PASTE(count) EACH_##count
+#define EACH(count) PASTE(count)
+
 namespace {
 
 Vmodel* top;
 uint64_t cycle = 0;
 Memory memory;
-std::vector<int32_t> probes[5];
+std::vector<int32_t> probes[TRACKS][5];
 #if VM_TRACE
 VerilatedFstC* trace;
 #endif
@@ -62,13 +84,13 @@ void step() {
     memory.sample(*top);
     if (!sending.empty() && top->rx___05Fready) sending.pop_front();
     if (top->tx___05Fvalid) received.push_back(top->tx___05Fpayload);
-#if TRACKS == 1
-    if (top->probe___05Factivation_valid) keep(probes[0], top->probe___05Factivation, 8, ENGINES);
-    if (top->probe___05Frow_valid) keep(probes[1], top->probe___05Frow, 18, ENGINES);
-    if (top->probe___05Fvalue_valid) keep(probes[2], top->probe___05Fvalue, 18, ENGINES);
-    if (top->probe___05Fvector_valid) keep(probes[3], top->probe___05Fvector, 18, ENGINES);
-    if (top->probe___05Flogit_valid) keep(probes[4], top->probe___05Flogit, 18, 1);
-#endif
+#define KEEP(T, NAMES)                                                                        \
+    if (top->NAMES##activation_valid) keep(probes[T][0], top->NAMES##activation, 8, ENGINES); \
+    if (top->NAMES##row_valid) keep(probes[T][1], top->NAMES##row, 18, ENGINES);              \
+    if (top->NAMES##value_valid) keep(probes[T][2], top->NAMES##value, 18, ENGINES);          \
+    if (top->NAMES##vector_valid) keep(probes[T][3], top->NAMES##vector, 18, ENGINES);        \
+    if (top->NAMES##logit_valid) keep(probes[T][4], top->NAMES##logit, 18, 1);
+    EACH(TRACKS)(KEEP)
 #if VM_TRACE
     if (trace) trace->dump(cycle * 2);
 #endif
@@ -137,10 +159,11 @@ int main(int argc, char** argv) {
         } else if (code == 'X') {
             exchange(request);
         } else if (code == 'C') {
-            for (auto& probe : probes) probe.clear();
+            for (auto& track : probes)
+                for (auto& probe : track) probe.clear();
             reply('C', nullptr, 0, nullptr, 0);
         } else if (code == 'P') {
-            const auto& probe = probes[request[0]];
+            const auto& probe = probes[request[0]][request[1]];
             reply('P', nullptr, 0, probe.data(), probe.size() * 4);
         } else if (code == 'I') {
             uint32_t cycles;

@@ -15,11 +15,19 @@
 #define MEMORY 0
 #endif
 
-// What all of them have: the image, and numbers that only AXI uses.
+// What all of them have: the image, numbers that only some use, and random ones.
 struct Image {
     uint32_t word_bytes = 16;
-    uint32_t limits[3] = {0, 0, 0};  // latency, jitter, bytes / 1024 a cycle
+    uint32_t limits[4] = {0, 0, 0, 0};  // latency, jitter, bytes / 1024 a cycle; cycles of 1,024 in which no word comes
+    uint32_t noise = 0x2545F491;
     std::vector<uint8_t> bytes;
+
+    uint32_t random() {
+        noise ^= noise << 13;
+        noise ^= noise >> 17;
+        noise ^= noise << 5;
+        return noise >> 8;
+    }
 
     void load(const std::vector<uint8_t>& message) {
         std::memcpy(&word_bytes, message.data(), 4);
@@ -36,18 +44,20 @@ struct Image {
 
 #if MEMORY == 0
 
-// A word a cycle without latency, and writes.
+// A word a cycle without latency, but for random stalls, and writes. A word that is offered stays so until it is taken.
 struct Memory : Image {
     struct Request {
         uint32_t address, length;
     };
     std::deque<Request> requests;
+    bool offered = false;
 
     void drive(Vmodel& top) {
         top.memory___05Frequests___05Fready = 1;
         top.memory___05Fwrite___05Fready = 1;
-        top.memory___05Fwords___05Fvalid = !requests.empty();
-        if (requests.empty()) return;
+        offered = !requests.empty() && (offered || !limits[3] || (random() & 1023) >= limits[3]);
+        top.memory___05Fwords___05Fvalid = offered;
+        if (!offered) return;
         const size_t at = static_cast<size_t>(requests.front().address) * word_bytes;
         if (at + word_bytes <= bytes.size()) std::memcpy(&top.memory___05Fwords___05Fpayload, &bytes[at], word_bytes);
     }
@@ -61,11 +71,15 @@ struct Memory : Image {
             if (at + word_bytes > bytes.size()) bytes.resize(at + word_bytes);
             std::memcpy(&bytes[at], payload + 4, word_bytes);
         }
-        if (!requests.empty() && top.memory___05Fwords___05Fready) {
+        if (offered && top.memory___05Fwords___05Fready) {
+            offered = false;
             ++requests.front().address;
             if (--requests.front().length == 0) requests.pop_front();
         }
-        if (top.restart) requests.clear();
+        if (top.restart) {
+            requests.clear();
+            offered = false;
+        }
         const uint64_t wanted = top.memory___05Frequests___05Fpayload;
         if (top.memory___05Frequests___05Fvalid && (wanted >> 32))
             requests.push_back({static_cast<uint32_t>(wanted), static_cast<uint32_t>(wanted >> 32)});
@@ -83,14 +97,7 @@ struct Memory : Image {
     };
     std::deque<Burst> bursts[PORTS];
     uint64_t now = 0, credit = 0;
-    uint32_t noise = 0x2545F491, turn = 0, ready = 0, valid = 0;
-
-    uint32_t random() {
-        noise ^= noise << 13;
-        noise ^= noise >> 17;
-        noise ^= noise << 5;
-        return noise >> 8;
-    }
+    uint32_t turn = 0, ready = 0, valid = 0;
 
     void drive(Vmodel& top) {
         const uint32_t limit = limits[2] ? limits[2] : 1024 * LINE * PORTS;

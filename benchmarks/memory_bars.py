@@ -25,7 +25,7 @@ LANES = "--hidden 512 --layers 2 --vocab 1024 --intermediate 1536 --groups 16 --
 ROWS: dict[str, tuple[str, float | None]] = {
     "ideal-1024": ("--hidden 1024 --layers 4 --vocab 32000 --engines 4 --groups 16", 0.92),
     "kv260-370m": (f"--shape 370m {KV260} --engines 4 --groups 16", 0.94),
-    "kv260-370m-chosen": (f"--shape 370m {KV260} --engines 5 --groups 15", 0.94),
+    "kv260-370m-wider": (f"--shape 370m {KV260} --engines 5 --groups 15", None),
     "kv260-1.3b-2-layers": (f"--shape 1.3b --layers 2 {KV260} --engines 4 --groups 16", 0.96),
     "sdr-512": ("--hidden 512 --layers 2 --vocab 4096 --memory litedram-sdr --groups 4", 0.93),
     "ddr3-370m": ("--shape 370m --memory litedram-ddr3 --groups 16", 0.85),
@@ -43,8 +43,9 @@ ROWS: dict[str, tuple[str, float | None]] = {
     "lanes-1": (f"{LANES} 1", None),
     "lanes-4": (f"{LANES} 4", None),
 }
-"""Rows with no least fraction have no bar for it: they validate the cycle model. Those of 2.7B have an engine wider than their
-share of the memory; hidden 128 fills 128 of the 160 places of its tiles, so a fifth of what the flash delivers is padding."""
+"""Rows with no least fraction have no bar for it: they validate the cycle model. `kv260-370m` is what `tritape choose` takes for
+that memory; a word wider than a line of it gains nothing, as `kv260-370m-wider` shows. Those of 2.7B have an engine wider than
+their share of the memory; hidden 128 fills 128 of the 160 places of its tiles, so a fifth of what the flash delivers is padding."""
 PROJECTED: dict[str, tuple[str, float, float]] = {
     "hbm-2.7b": (
         "2.7b --engines 16 --groups 128 --clock 300e6 --bandwidth 460e9 --read-ahead 1048576 --latency 120",

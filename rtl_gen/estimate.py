@@ -6,6 +6,7 @@ against RTL at several shapes (tests/test_sim_generate.py). Source: docs/archite
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -62,6 +63,7 @@ class _Clock:
     config: Config
     now: float = 0.0  # when the sequencer has taken the last word
     word_cycles: float = 1.0  # cycles between words, at least
+    line_cycles: float = 1.0  # between words that were read ahead: what the backend's lines allow
     buffer_words: float = 0.0  # that the memory reads ahead while the engine waits
     ahead: float = 0.0  # of them that are there
     read_end: float = 0.0  # when the last word was taken
@@ -79,13 +81,13 @@ class _Clock:
     unit_free: float = 0.0  # when the serial vector unit can begin something
 
     def read(self, words: float, start: float) -> float:
-        """When so many words are taken, the first of them from `start` on: one a cycle while there are words ahead, then as
-        they come."""
+        """When so many words are taken, the first of them from `start` on: as fast as lines become words while there are words
+        ahead, then as they come."""
         self.ahead = min(self.buffer_words, self.ahead + max(0.0, start - self.read_end) / self.word_cycles)
-        missing = words - words / self.word_cycles  # that do not come while one a cycle is taken
+        missing = words - words * self.line_cycles / self.word_cycles  # that do not come while those ahead are taken
         if missing <= self.ahead:
             self.ahead -= missing
-            self.read_end = start + words
+            self.read_end = start + words * self.line_cycles
         else:
             self.read_end = start + (words - self.ahead) * self.word_cycles
             self.ahead = 0.0
@@ -99,20 +101,26 @@ def estimate_tokens(
     bandwidth: float | None,
     buffer_bytes: float = 0.0,
     latency: float = 0.0,
+    line_bytes: float | None = None,
 ) -> dict[str, Any]:
     """Cycles, sizes and projected rate of one token.
 
     bandwidth: bytes a second that the memory delivers, None for one word a cycle; buffer_bytes: what it reads ahead; latency:
-    cycles from a token's first request to its words. The result is JSON-ready:
+    cycles from a token's first request to its words; line_bytes: what the backend delivers in a cycle at most, of what it has
+    read ahead, by default the power of two from the memory's bytes a cycle on (`Gearbox`). The result is JSON-ready:
     `cycles_per_token, ideal_cycles, roofline_fraction, tokens_per_second, limited_by, cycles` by kind of section, `tape_bytes,
     image_bytes, padding`, and of `footprint` for an ECP5 `block_rams, dsps, luts_estimated`. With several tracks all but the
     first and the rate are of a step, and there are `tracks, cycles_per_step`.
     """
     groups = config.groups
-    word_cycles = 1.0
+    word_cycles = line_cycles = 1.0
     if bandwidth is not None:
         word_cycles = max(1.0, config.word_bytes * clock_hz / bandwidth)
-    cycles, by_section = token_cycles(shape, config, word_cycles, None, buffer_bytes / config.word_bytes, latency)
+        if line_bytes is None:
+            line_bytes = 2.0 ** math.ceil(math.log2(bandwidth / clock_hz))
+        line_cycles = min(word_cycles, max(1.0, config.word_bytes / line_bytes))
+    buffer_words = buffer_bytes / config.word_bytes
+    cycles, by_section = token_cycles(shape, config, word_cycles, None, buffer_words, latency, line_cycles)
     geometry = Geometry(groups, config.engines)
     prologue, body = program(shape, groups, config.max_rows, config.engines)
     rows = config.tracks * geometry.row_words(shape.hidden_size)
@@ -164,6 +172,7 @@ def token_cycles(
     on_section: Callable[[Section, float, float], None] | None = None,
     buffer_words: float = 0.0,
     latency: float = 0.0,
+    line_cycles: float = 1.0,
 ) -> tuple[float, dict[str, float]]:
     """(cycles from a token's start to its result, cycles by projection or kind of section); with several tracks, of a step.
 
@@ -171,7 +180,7 @@ def token_cycles(
     """
     geometry = Geometry(config.groups, config.engines)
     prologue, body = program(shape, config.groups, config.max_rows, config.engines)
-    clock = _Clock(config, word_cycles=word_cycles, buffer_words=buffer_words)
+    clock = _Clock(config, word_cycles=word_cycles, line_cycles=line_cycles, buffer_words=buffer_words)
     # The prologue was read while the token before ended: its PREP listens, and EMBED waits for the row.
     clock.listening = next(section for section in prologue if section.opcode == Opcode.PREP)
     start = TapeReader.LATENCY + 3 + latency

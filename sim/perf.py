@@ -51,7 +51,8 @@ def measure(
     counted, cycles = spent[0], spent[0]["running"]
     peak, sustained = memory.peak(config.word_bytes), memory.sustained(config.word_bytes)
     read_ahead, first_word = memory.ahead(config.word_bytes), memory.first_word(config.word_bytes)
-    estimate = estimate_tokens(model.config, config, 1.0, sustained, read_ahead, first_word)
+    line = memory.line(config.word_bytes)
+    estimate = estimate_tokens(model.config, config, 1.0, sustained, read_ahead, first_word, line)
     estimated = estimate["cycles_per_step" if lanes > 1 else "cycles_per_token"]
     ideal = ideal_cycles(model.config, 1) / peak
     result = {

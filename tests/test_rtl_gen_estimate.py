@@ -55,3 +55,15 @@ def test_padding_is_named_with_the_cure():
     assert result["limited_by"] == "padding to tiles of 320; G = 52 pads 1.5%"
     _, body = program(shape, 64, 1024)
     assert result["padding"] == pytest.approx(1 - ideal_cycles(shape, 64) / sum(s.payload for s in body if s.rows))
+
+
+def test_words_wider_than_a_line_do_not_catch_up():
+    """Four AXI ports of 128 bits: lines of 64 bytes. In RTL E = 5, G = 15 took 1,135,295 cycles (memory_bars.py
+    kv260-370m-wider)."""
+    shape = PUBLISHED["370m"]
+    wide = Config.for_model(shape, 15, engines=5)
+    still = estimate_tokens(shape, wide, 250e6, 16e9)["cycles_per_token"]
+    ahead = estimate_tokens(shape, wide, 250e6, 16e9, 512 * 64, 109)["cycles_per_token"]
+    assert ahead == pytest.approx(still + 109, abs=2)
+    assert ahead == pytest.approx(1_135_295, rel=0.01)
+    assert estimate_tokens(shape, wide, 250e6, 16e9, 512 * 64, 109, 128)["cycles_per_token"] < 0.98 * ahead

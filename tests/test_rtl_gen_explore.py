@@ -250,8 +250,8 @@ def test_command_on_the_example(tmp_path: Path) -> None:
     assert plot.read_text().startswith("<?xml")
     assert len(lines(tmp_path / "small.results.jsonl")) == 2
     value = json.loads(out.read_text())
-    assert [row["engines"] for row in value["front"]] == [5, 4]
-    assert [row["roofline_fraction"] > 0.94 for row in value["front"]] == [True, True]
+    assert [row["engines"] for row in value["front"]] == [4]  # 5 x 15 is larger, and wider than a line of the memory
+    assert value["front"][0]["roofline_fraction"] > 0.94
     with pytest.raises(TritapeError, match=r"plot must be a \.png or \.svg file, not '.pdf'"):
         raise CliRunner().invoke(app, ["explore", str(path), "--plot", "x.pdf"]).exception  # type: ignore[misc]
     with pytest.raises(TritapeError, match="synthesise must be 0 or more, not -1"):

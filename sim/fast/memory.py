@@ -86,13 +86,19 @@ class Memory:
             return _QSPI_BYTES * _QSPI_SUSTAINED
         return DRAMS[BOARDS[self.kind]].sustained_bytes if self.kind in BOARDS else self.peak(word_bytes)
 
-    def ahead(self, word_bytes: int) -> int:
-        """Bytes that the backend reads ahead while the engine waits."""
+    def line(self, word_bytes: int) -> int:
+        """Bytes of a line of the backend: what its gearbox takes in a cycle; a word where there are no lines."""
         if self.kind == "axi":
-            return _FIFO_LINES * self.ports * self.port_bits // 8
+            return self.ports * self.port_bits // 8
         if self.kind in BOARDS:
             dram = DRAMS[BOARDS[self.kind]]
-            return _FIFO_LINES * dram.peak_bytes * (2 if dram.memtype == "DDR3" else 1)  # a line in two cycles
+            return int(dram.peak_bytes) * (2 if dram.memtype == "DDR3" else 1)  # which comes in two cycles
+        return word_bytes
+
+    def ahead(self, word_bytes: int) -> int:
+        """Bytes that the backend reads ahead while the engine waits."""
+        if self.kind == "axi" or self.kind in BOARDS:
+            return _FIFO_LINES * self.line(word_bytes)
         return word_bytes if self.kind == "qspi" else 0
 
     def first_word(self, word_bytes: int) -> float:

@@ -45,7 +45,8 @@ ROWS: dict[str, tuple[str, float | None]] = {
 }
 """Rows with no least fraction have no bar for it: they validate the cycle model. `kv260-370m` is what `tritape choose` takes for
 that memory; a word wider than a line of it gains nothing, as `kv260-370m-wider` shows. Those of 2.7B have an engine wider than
-their share of the memory; hidden 128 fills 128 of the 160 places of its tiles, so a fifth of what the flash delivers is padding."""
+their share of the memory; hidden 128 fills 128 of the 160 places of its tiles, so a fifth of what the flash
+delivers is padding."""
 PROJECTED: dict[str, tuple[str, float, float]] = {
     "hbm-2.7b": (
         "2.7b --engines 16 --groups 128 --clock 300e6 --bandwidth 460e9 --read-ahead 1048576 --latency 120",

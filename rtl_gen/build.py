@@ -173,7 +173,7 @@ def elaborate(board: AnyBoard) -> dict[str, str]:
 def without_zero_pages(text: str) -> str:
     """Verilog in which pages of `PagedMemory` do not begin with zeros: a tape is written before it is read.
 
-    Yosys takes a time quadratic in a memory's words to read such a beginning, 75 s of 224 for ULX3S-85F. Other memories keep
+    Yosys takes a time quadratic in a memory's words to read such a beginning. Other memories keep
     theirs: without one, Yosys may put them into distributed RAM.
     """
     return _ZEROS.sub("", text)

@@ -117,7 +117,7 @@ def estimate_tokens(
     if bandwidth is not None:
         word_cycles = max(1.0, config.word_bytes * clock_hz / bandwidth)
         if line_bytes is None:
-            line_bytes = 2.0 ** math.ceil(math.log2(bandwidth / clock_hz))
+            line_bytes = 2.0 ** math.ceil(math.log2(bandwidth / clock_hz) - 1e-9)  # 16e9 / 250e6 is 64, rounded or not
         line_cycles = min(word_cycles, max(1.0, config.word_bytes / line_bytes))
     buffer_words = buffer_bytes / config.word_bytes
     cycles, by_section = token_cycles(shape, config, word_cycles, None, buffer_words, latency, line_cycles)

@@ -130,3 +130,16 @@ def test_whole_370m_token(tmp_path: Path) -> None:
     assert result["roofline_fraction"] >= 0.94
     assert abs(result["estimate_error"]) <= 0.01
     assert result["seconds_a_token"] < 60
+
+
+@pytest.mark.parametrize(
+    ("kind", "stall", "message"),
+    [
+        ("ideal", 1.0, "stall must be from 0 to less than 1, not 1.0; choose"),
+        ("ideal", -0.1, "stall must be from 0 to less than 1, not -0.1; choose"),
+        ("axi", 0.3, "stall must be 0 for memory axi, not 0.3; only ideal has one"),
+    ],
+)
+def test_stalls_that_cannot_be(kind: str, stall: float, message: str):
+    with pytest.raises(TritapeError, match=message):
+        Memory(kind, stall=stall)

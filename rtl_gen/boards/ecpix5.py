@@ -20,7 +20,7 @@ ECPIX5 = Board(
     baud=2_000_000,
     link="FT2232H",
     model="small",
-    memory_styles=(("*link.port/memory", "distributed"),),  # 5.8 ns of the longest path, as block RAM
+    memory_styles=(("*link.port/memory", "distributed"),),  # as block RAM it is slow, and in the longest path
 )
 
 ECPIX5_DDR3 = in_dram(ECPIX5, DRAMS["ecpix5"], 512 << 20, 75_000_000)

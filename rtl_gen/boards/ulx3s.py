@@ -20,7 +20,7 @@ ULX3S_85F = Board(
     baud=2_000_000,
     link="FT231X",
     model="small",
-    memory_styles=(("*link.port/memory", "distributed"),),  # 5.8 ns of the longest path, as block RAM
+    memory_styles=(("*link.port/memory", "distributed"),),  # as block RAM it is slow, and in the longest path
     leds=(("led", 0), ("led", 1)),
 )
 

@@ -70,6 +70,8 @@ class Memory:
             raise TritapeError(
                 f"stall must be from 0 to less than 1, not {self.stall!r}; choose another share of the cycles"
             )
+        if self.stall and self.kind != "ideal":
+            raise TritapeError(f"stall must be 0 for memory {self.kind}, not {self.stall!r}; only ideal has one")
 
     def peak(self, word_bytes: int) -> float:
         """Bytes a cycle that the memory delivers at most: AXI ports and limit, pins of a DRAM or flash, else a word."""
@@ -92,7 +94,7 @@ class Memory:
             return self.ports * self.port_bits // 8
         if self.kind in BOARDS:
             dram = DRAMS[BOARDS[self.kind]]
-            return int(dram.peak_bytes) * (2 if dram.memtype == "DDR3" else 1)  # which comes in two cycles
+            return dram.peak_bytes * (2 if dram.memtype == "DDR3" else 1)  # which comes in two cycles
         return word_bytes
 
     def ahead(self, word_bytes: int) -> int:
@@ -107,10 +109,8 @@ class Memory:
             return 0.0
         if self.kind == "qspi":
             return QSPIMemory.LATENCY + 2 * word_bytes
-        line_bytes = self.ports * self.port_bits // 8 if self.kind == "axi" else DRAMS[BOARDS[self.kind]].peak_bytes
-        backend = (
-            Planner.LATENCY + AXIReader.LATENCY + AXIReader.BUFFER_LATENCY + Gearbox.latency(line_bytes, word_bytes)
-        )
+        gearbox = Gearbox.latency(self.line(word_bytes), word_bytes)
+        backend = Planner.LATENCY + AXIReader.LATENCY + AXIReader.BUFFER_LATENCY + gearbox
         return backend + (self.latency + self.jitter / 2 if self.kind == "axi" else _DRAM_LATENCY)
 
     def core(self, image_bytes: int) -> Core:

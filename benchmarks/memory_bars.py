@@ -70,6 +70,10 @@ def main() -> None:
         for name, (options, *_) in PROJECTED.items():
             print(f"{name}: tritape estimate {options}")
         return
+    if unknown := set(wanted) - set(ROWS) - set(PROJECTED):
+        sys.exit(
+            f"row must be one of {', '.join([*ROWS, *PROJECTED])}, not {', '.join(sorted(unknown))!r}; --list shows them"
+        )
     path = HERE / "memory_bars.json"
     kept: dict[str, list[dict[str, Any]]] = {}
     for row in json.loads(path.read_text()) if path.exists() else []:

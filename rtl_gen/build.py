@@ -40,7 +40,7 @@ ROUNDS = 3
 MARGIN = 0.98
 """A slower clock is at most this share of the best seed's, since another clock is another netlist."""
 
-_ZEROS = re.compile(r"  initial begin\n(?:    page_\d+\[\d+\] = \d+'h0+;\n)+  end\n")
+_ZEROS = re.compile(r"  initial begin\n(?:    (?:tape|page_\d+)\[\d+\] = \d+'h0+;\n)+  end\n")
 
 Progress = Callable[[int, int, str, str], None]
 """(step number, number of steps, name, detail)."""
@@ -148,7 +148,7 @@ def elaborate(board: AnyBoard) -> dict[str, str]:
 
     Yosys gets Verilog (`top.v`): read as RTLIL, block RAMs keep the order of a read and a write in the same cycle, which
     costs registers and multiplexers, whatever the attribute `no_rw_check` says (memory_dff looks at it, nothing else does).
-    Its zeros are those of `without_zero_pages`.
+    Its zeros are those of `without_zero_tape`.
 
     Cached by the sources that they come from: all of `model`, `hw` and `rtl_gen`, the board's own files, and Amaranth.
     """
@@ -160,7 +160,7 @@ def elaborate(board: AnyBoard) -> dict[str, str]:
         plan = board.platform().prepare(BoardTop(board), "top", emit_src=False)
         if board.toolchain.open_source:
             text = verilog._convert_rtlil_text(plan.files["top.il"], strip_internal_attrs=True)
-            plan.files["top.v"] = without_zero_pages(text)
+            plan.files["top.v"] = without_zero_tape(text)
             plan.files["top.v"] += plan.files.pop("litedram_core.v", "")
         for name, content in plan.files.items():
             if not name.startswith("build_") and ".debug." not in name:
@@ -170,8 +170,8 @@ def elaborate(board: AnyBoard) -> dict[str, str]:
     return {path.name: path.read_text() for path in sorted(folder.iterdir())}
 
 
-def without_zero_pages(text: str) -> str:
-    """Verilog in which pages of `PagedMemory` do not begin with zeros: a tape is written before it is read.
+def without_zero_tape(text: str) -> str:
+    """Verilog in which the block RAM for the tape does not begin with zeros: a tape is written before it is read.
 
     Yosys takes a time quadratic in a memory's words to read such a beginning. Other memories keep
     theirs: without one, Yosys may put them into distributed RAM.

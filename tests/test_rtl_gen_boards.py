@@ -71,7 +71,7 @@ def test_a_wrong_entry_point_is_named(monkeypatch: pytest.MonkeyPatch, value: st
         ({"name": "My Board"}, r"^name of a board must be of a-z, 0-9 .* not 'My Board'; rename it$"),
         ({"memory_words": 0}, r"^mine: memory_words must be a positive integer, not 0; set it$"),
         ({"clock_hz": 65e6}, r"^mine: clock_hz must be a positive integer, not 65000000\.0; set it$"),
-        ({"baud": 9_000_000}, r"^mine: baud must be at most an eighth of clock_hz 65000000, not 9000000; lower it$"),
+        ({"baud": 10_000_000}, r"^mine: baud must be at most an eighth of clock_hz 75000000, not 10000000; lower it$"),
     ],
 )
 def test_wrong_values_are_named(change: dict[str, object], message: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 from amaranth.hdl import Elaboratable, Module, Signal
 from amaranth.lib import io
 
+from tritape.hw.link.frame_port import FramePort
 from tritape.hw.memory.onchip import OnChipMemory
 from tritape.hw.memory.pages import PagedMemory
 from tritape.model.checkpoint import ModelConfig
@@ -23,7 +24,7 @@ from tritape.rtl_gen import litedram
 from tritape.rtl_gen.archive import read_archive
 from tritape.rtl_gen.board_top import add_clock
 from tritape.rtl_gen.boards import Board, board, boards
-from tritape.rtl_gen.build import STEPS, VENDOR_STEPS, build, elaborate, without_zero_pages
+from tritape.rtl_gen.build import STEPS, VENDOR_STEPS, build, elaborate, without_zero_tape
 from tritape.rtl_gen.estimate import token_cycles
 from tritape.rtl_gen.toolchains import run as run_module
 from tritape.rtl_gen.toolchains.run import StepError, error_line
@@ -263,18 +264,21 @@ def test_elaboration_is_cached_by_its_sources(small: None, monkeypatch: pytest.M
         elaborate(replace(BOARD, baud=BOARD.baud // 2))
 
 
-def test_pages_do_not_begin_with_zeros() -> None:
-    """A tape memory's pages only, and where there is nothing but zeros."""
+def test_a_tape_does_not_begin_with_zeros() -> None:
+    """A tape memory's block RAM only, and where there is nothing but zeros."""
     text = verilog_text(PagedMemory(13, 5, bytes(4 * 13) + bytes([1]), page=2), "dut")
     for page in range(3):
         assert f"page_{page}[0] = " in text
-    short = without_zero_pages(text)
+    short = without_zero_tape(text)
     assert ["page_0[0] = " in short, "page_1[0] = " in short, "page_2[0] = " in short] == [False, False, True]
     assert [line for line in text.splitlines() if line not in short.splitlines()] == [
         f"    page_{page}[{row}] = 104'h{0:026x};" for page in range(2) for row in range(2)
     ]
-    other = verilog_text(OnChipMemory(13, 5), "dut")
-    assert without_zero_pages(other) == other
+    text = verilog_text(OnChipMemory(13, 5), "dut")
+    assert "tape[4] = " in text
+    assert "tape[4] = " not in without_zero_tape(text)
+    other = verilog_text(FramePort(), "dut")
+    assert without_zero_tape(other) == other
 
 
 def test_a_controller_needs_its_generator(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ class OnChipMemory(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.memory = memory = Memory(shape=8 * self.groups, depth=self.depth, init=self.init)
+        m.submodules.tape = memory = Memory(shape=8 * self.groups, depth=self.depth, init=self.init)
         write = memory.write_port()
         m.d.comb += [
             self.write.ready.eq(1),

@@ -16,11 +16,10 @@ ECPIX5 = Board(
     config=Config(groups=26, max_hidden=256, max_intermediate=512, max_layers=8, max_vocab=1024),
     memory_words=11_264,
     make_memory=PagedMemory,
-    clock_hz=75_000_000,
+    clock_hz=125_000_000,
     baud=2_000_000,
     link="FT2232H",
     model="small",
-    memory_styles=(("*link.port/memory", "distributed"),),  # as block RAM it is slow, and in the longest path
 )
 
 ECPIX5_DDR3 = in_dram(ECPIX5, DRAMS["ecpix5"], 512 << 20, 75_000_000)

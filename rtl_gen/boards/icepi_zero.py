@@ -14,7 +14,7 @@ ICEPI_ZERO = Board(
     platform=IcepiZero1_3Platform,
     config=Config(groups=8, max_hidden=128, max_intermediate=384, max_layers=4, max_vocab=512),
     memory_words=6_656,
-    clock_hz=65_000_000,
+    clock_hz=75_000_000,
     baud=2_000_000,
     link="FT231X",
     leds=(("led", 0), ("led", 1)),

@@ -14,7 +14,7 @@ ICESUGAR_PRO = Board(
     platform=ICESugarProPlatform,
     config=Config(groups=8, max_hidden=128, max_intermediate=384, max_layers=4, max_vocab=512),
     memory_words=6_656,
-    clock_hz=65_000_000,
+    clock_hz=75_000_000,
     baud=115_200,
     link="iCELink",
 )

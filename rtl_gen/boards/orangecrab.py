@@ -61,7 +61,7 @@ ORANGECRAB = Board(
     platform=platform,
     config=Config(groups=8, max_hidden=128, max_intermediate=384, max_layers=4, max_vocab=512),
     memory_words=6_656,
-    clock_hz=72_000_000,
+    clock_hz=96_000_000,
     baud=2_000_000,
     link="header 0, 1",
 )

@@ -16,11 +16,10 @@ ULX3S_85F = Board(
     config=Config(groups=26, max_hidden=256, max_intermediate=512, max_layers=8, max_vocab=1024),
     memory_words=11_264,
     make_memory=PagedMemory,
-    clock_hz=75_000_000,
+    clock_hz=80_000_000,
     baud=2_000_000,
     link="FT231X",
     model="small",
-    memory_styles=(("*link.port/memory", "distributed"),),  # as block RAM it is slow, and in the longest path
     leds=(("led", 0), ("led", 1)),
 )
 
@@ -30,7 +29,7 @@ ULX3S_25F = Board(
     platform=ULX3S_25F_Platform,
     config=Config(groups=8, max_hidden=128, max_intermediate=384, max_layers=4, max_vocab=512),
     memory_words=6_656,
-    clock_hz=65_000_000,
+    clock_hz=75_000_000,
     baud=2_000_000,
     link="FT231X",
     leds=(("led", 0), ("led", 1)),

@@ -127,7 +127,7 @@ class ECP5(Toolchain):
             platform._nextpnr_device_options[platform.device],
             "--package", platform._nextpnr_package_options[platform.package].upper(),
             "--speed", platform.speed,
-            "--seed", str(seed), "--freq", f"{mhz:g}", "--timing-allow-fail",
+            "--seed", str(seed), "--freq", f"{mhz:g}", "--timing-allow-fail", "--placer", "static",
             "--json", "top.json", "--lpf", "top.lpf", "--report", "report.json", "--textcfg", self.placed,
         ]  # fmt: skip
 

@@ -3,12 +3,14 @@
     python benchmarks/bars.py [--no-route]
 
 Each row names the command that printed it. The numbers of `perf` and `area` are also kept beside it, for `tritape report`.
-`--no-route` leaves place and route (some minutes) out where there are figures of it, and keeps those.
+`--no-route` leaves place and route (some minutes) out where there are figures of it, and keeps those. The seconds of a build are
+those of a machine with nothing else to do.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -29,11 +31,13 @@ SHAPES = [(40, 65, 1, 97), (64, 256, 2, 256), (128, 512, 4, 512), (320, 800, 1, 
 Measure = Callable[[dict[str, Any]], Any]
 
 
-def run(*arguments: str) -> dict[str, Any]:
-    """The JSON of one tritape command, run in the project's folder."""
+def run(*arguments: str, cache: str | None = None) -> dict[str, Any]:
+    """The JSON of one tritape command, run in the project's folder, with the cache in the folder `cache`."""
+    environment = os.environ | ({"TRITAPE_CACHE": cache} if cache else {})
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.json"
-        subprocess.run([TRITAPE, *arguments, "--json", str(out)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        command = [TRITAPE, *arguments, *(["-o", folder] if arguments[0] == "build" else []), "--json", str(out)]
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
         return json.loads(out.read_text())
 
 
@@ -44,13 +48,19 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     previous = json.loads(path.read_text()) if path.exists() else []
 
-    def bars(kind: str, arguments: list[str], wanted: list[tuple[str, str, Measure, Callable[[Any], bool]]]) -> None:
-        command = "tritape " + " ".join(arguments)
+    def bars(
+        kind: str,
+        arguments: list[str],
+        wanted: list[tuple[str, str, Measure, Callable[[Any], bool]]],
+        cache: tuple[str, str] | None = None,
+    ) -> None:
+        """`cache`: folder of the cache, if not the usual one, and its name in the command."""
+        command = (f"TRITAPE_CACHE={cache[1]} " if cache else "") + "tritape " + " ".join(arguments)
         kept = [row for row in previous if row["command"] == command]
-        if kind == "routed" and not route and kept:
+        if kept and not route and (arguments[0] == "build" or "--route" in arguments):
             rows.extend(kept)
             return
-        result = run(*arguments)
+        result = run(*arguments, cache=cache[0] if cache else None)
         if arguments[0] in ("perf", "area"):  # perf-1024.json, area-engine.json
             what = arguments[arguments.index("--hidden") + 1] if "--hidden" in arguments else arguments[1]
             (HERE / f"{arguments[0]}-{what}.json").write_text(json.dumps(result, indent=1) + "\n")
@@ -113,6 +123,13 @@ def main() -> None:
         ("default model on a ULX3S-85F, MHz", "-", lambda r: r["clock_mhz"], lambda v: True),
         ("default model on a ULX3S-85F, tokens/s", ">= 5,000", lambda r: r["tokens_per_second"], lambda v: v >= 5000),
     ])  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        bars("measured", ["build", "ulx3s-85f"], [
+            ("the same build from an empty cache, seconds", "< 600", lambda r: r["seconds"], lambda v: v < 600),
+        ], cache=(folder, "NEW_FOLDER"))  # fmt: skip
+        bars("measured", ["build", "ulx3s-85f"], [
+            ("and again, seconds", "< 5", lambda r: r["seconds"], lambda v: v < 5),
+        ], cache=(folder, "THAT_FOLDER"))  # fmt: skip
 
     path.write_text(json.dumps(rows, indent=1) + "\n")
     table = Table("", "must be", "value", "", "kind")

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from tritape.cli import app
-from tritape.cli.common import console, output_file, report, write_json
+from tritape.cli.common import console, model_path, output_file, report, write_json
 from tritape.model.checkpoint import ModelConfig
-from tritape.model.data import default_model_path
+from tritape.model.data import embedded_models
 from tritape.model.errors import TritapeError
 
 
@@ -18,7 +18,10 @@ from tritape.model.errors import TritapeError
 def build(
     name: Annotated[str, typer.Argument(metavar="BOARD", help="A board that `tritape boards` lists.")],
     model: Annotated[
-        Path | None, typer.Option(help="Checkpoint folder that must fit (default: the board's, if it fits).")
+        Path | None,
+        typer.Option(
+            help="Checkpoint folder, or a name, that must fit (default: the board's, if it fits).", callback=model_path
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Placements to try until the clock is met.")] = 4,
     jobs: Annotated[int, typer.Option(help="Placements at the same time.")] = 1,
@@ -42,8 +45,8 @@ def build(
         if not clock > 0:
             raise TritapeError(f"clock must be positive, not {clock!r}; give MHz")
         board = replace(board, clock_hz=round(clock * 1e6))
-    embedded = default_model_path().parent / board.model
-    shape: ModelConfig | None = ModelConfig.from_file((embedded if model is None else model) / "config.json")
+    folder = embedded_models()[board.model] if model is None else model
+    shape: ModelConfig | None = ModelConfig.from_file(folder / "config.json")
     if model is None and shape is not None and check_model(board, shape):
         shape = None
     folder = Path("build") / board.name if output is None else output

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tritape.model.checkpoint import Checkpoint, load_checkpoint
-from tritape.model.data import default_model_path
+from tritape.model.data import default_model_path, embedded_models
 from tritape.model.errors import TritapeError
 from tritape.model.files import replacing
 
@@ -67,6 +67,13 @@ def report(result: dict[str, Any], json_file: Path | None, title: str) -> None:
         else:
             table.add_row(key, _show(value))
     out.print(table)
+
+
+def model_path(path: Path | None) -> Path | None:
+    """`path`, or the folder of the embedded model of that name if there is nothing at `path`. Callback of options."""
+    if path is None or path.exists():
+        return path
+    return embedded_models().get(str(path), path)
 
 
 def output_file(path: Path | None) -> Path | None:

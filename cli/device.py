@@ -10,13 +10,13 @@ from typing import Annotated
 
 import typer
 
-from tritape.cli.common import load_model, progress
+from tritape.cli.common import load_model, model_path, progress
 from tritape.cli.model import quantise
 from tritape.host import dram
 from tritape.host.device import Device
 from tritape.host.limits import check_geometry, check_limits
 from tritape.model.checkpoint import ModelConfig
-from tritape.model.data import default_model_path
+from tritape.model.data import default_model_path, embedded_models
 from tritape.model.errors import TritapeError
 from tritape.model.quantised import QuantisedModel
 from tritape.model.tape.assembler import image
@@ -39,7 +39,12 @@ BoardName = Annotated[
 Baud = Annotated[int | None, typer.Option(help="Bits a second of the port (default: the board's, else 1,000,000).")]
 ModelPath = Annotated[
     Path | None,
-    typer.Option("--model", "-m", help="Checkpoint folder or tape (default: the one for --board, else small)."),
+    typer.Option(
+        "--model",
+        "-m",
+        help="Checkpoint folder, tape, or a name (default: the one for --board, else small).",
+        callback=model_path,
+    ),
 ]
 Temperature = Annotated[float, typer.Option("--temperature", "-t", help="0 is greedy.")]
 Seed = Annotated[int, typer.Option(help="Seed of the sampler, 0 to 2^32 - 1.")]
@@ -65,7 +70,7 @@ def find_model(path: Path | None, board: str | None = None) -> Source:
     """The model at a path: a tape file or a checkpoint folder; None is the embedded one that is meant for `board`, or the
     default model. Raises TritapeError."""
     if path is None and board is not None:
-        path = default_model_path().parent / find_board(board).model
+        path = embedded_models()[find_board(board).model]
     if path is not None and path.is_file():
         tape, name = read_tape(path), str(path)
         config = ModelConfig.from_dict(tape.metadata["config"], name)

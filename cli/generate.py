@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tritape.cli import app
-from tritape.cli.common import build_progress, load_model, out, output_file, report, write_json
+from tritape.cli.common import build_progress, load_model, model_path, out, output_file, report, write_json
 from tritape.cli.model import Groups, JsonFile, quantise
 from tritape.host.protocol import inverse_temperature
 from tritape.hw.config import Config
@@ -28,7 +28,10 @@ must close on an ECP5-85F."""
 @app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="Text to go on from; it must not end in a space.")],
-    model: Annotated[Path | None, typer.Option(help="Checkpoint folder or tape (default: the embedded model).")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoint folder, tape, or a name (default: small).", callback=model_path),
+    ] = None,
     tokens: Annotated[int, typer.Option(help="Tokens to generate.")] = 32,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the sampler, 0 to 2^32 - 1.")] = 0,

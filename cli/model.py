@@ -16,7 +16,7 @@ import numpy as np
 import typer
 
 from tritape.cli import app
-from tritape.cli.common import load_model, out, output_file, progress, report
+from tritape.cli.common import load_model, model_path, out, output_file, progress, report
 from tritape.hw.config import Config
 from tritape.model.checkpoint import Checkpoint, ModelConfig
 from tritape.model.errors import TritapeError
@@ -69,7 +69,9 @@ def random_checkpoint(
 
 @app.command()
 def pack(
-    checkpoint: Annotated[Path, typer.Argument(help="Hugging Face folder of an hgrn_bit model.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Hugging Face folder of an hgrn_bit model, or a name.", callback=model_path)
+    ],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="The tape file to write.", callback=output_file)
     ] = Path("model.tape"),
@@ -183,7 +185,9 @@ def inspect(
 
 @app.command()
 def check(
-    checkpoint: Annotated[Path, typer.Argument(help="Hugging Face folder of an hgrn_bit model.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Hugging Face folder of an hgrn_bit model, or a name.", callback=model_path)
+    ],
     against: Annotated[Path, typer.Option(help="Recorded outputs: npz with ids [n, t] and logits [n, t, vocabulary].")],
     rtl: Annotated[bool, typer.Option("--rtl", help="Also run the hardware, in simulation.")] = False,
     tokens: Annotated[int | None, typer.Option(help="Tokens of each sequence (default all).")] = None,
@@ -224,7 +228,9 @@ def check(
 
 @app.command()
 def perplexity(
-    checkpoint: Annotated[Path, typer.Argument(help="Hugging Face folder of an hgrn_bit model.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Hugging Face folder of an hgrn_bit model, or a name.", callback=model_path)
+    ],
     text: Annotated[Path, typer.Argument(help="A UTF-8 text file.")],
     tokens: Annotated[int | None, typer.Option(help="Only this many tokens (default all).")] = None,
     json_file: JsonFile = None,

@@ -20,6 +20,7 @@ from tritape.hw.config import TRITS, Config
 from tritape.hw.engine.table_engine import TableEngine
 from tritape.hw.tracks.linked import accelerator
 from tritape.model.errors import TritapeError
+from tritape.rtl_gen.toolchains.ecp5 import PLACEMENT
 from tritape.rtl_gen.toolchains.toolchain import SHARE_ADDERS
 from tritape.rtl_gen.verilog_text import verilog_text
 from tritape.sim.cache import cached, digest
@@ -201,9 +202,9 @@ def synthesise(
     best: AreaReport | None = None
     for seed in seeds if route else (None,):
         progress("nextpnr" if seed is None else f"nextpnr, seed {seed}")
-        options = (
-            ["--pack-only"] if seed is None else ["--seed", str(seed), "--freq", f"{freq:g}", "--report", "report.json"]
-        )
+        options = ["--pack-only"]
+        if seed is not None:
+            options = ["--seed", str(seed), "--freq", f"{freq:g}", "--report", "report.json", *PLACEMENT]
         options += [*DEVICE, "--log", "nextpnr.log", "--quiet", "--timing-allow-fail"]  # `freq` is an aim, not a bar
 
         def place(folder: Path, options: list[str] = options) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tritape import cli
 from tritape.model.checkpoint import ModelConfig, load_checkpoint
+from tritape.model.data import embedded_models
 from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel
 from tritape.model.tape.layout import read_tape
@@ -117,3 +118,13 @@ def test_refusals(
     assert output.err.startswith(f"tritape: {message}")
     assert output.err.count("\n") == 1
     assert sorted(here.rglob("*")) == before
+
+
+def test_embedded_models_go_by_name(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless something of that name is there."""
+    assert run(monkeypatch, "pack", "nano", "-o", "nano.tape") == 0
+    shape = load_checkpoint(embedded_models()["nano"]).config
+    assert read_tape(here / "nano.tape").metadata["config"] == shape.to_dict()
+    assert run(monkeypatch, "random-checkpoint", "--shape", "shape.json", "-o", "nano") == 0
+    assert run(monkeypatch, "pack", "nano", "-o", "own.tape") == 0
+    assert read_tape(here / "own.tape").metadata["config"] == SHAPE.to_dict()

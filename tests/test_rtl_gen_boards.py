@@ -69,6 +69,7 @@ def test_a_wrong_entry_point_is_named(monkeypatch: pytest.MonkeyPatch, value: st
     ("change", "message"),
     [
         ({"name": "My Board"}, r"^name of a board must be of a-z, 0-9 .* not 'My Board'; rename it$"),
+        ({"model": "huge"}, r"^mine: model must be one of .*base, .*small.*, not 'huge'; choose one$"),
         ({"memory_words": 0}, r"^mine: memory_words must be a positive integer, not 0; set it$"),
         ({"clock_hz": 65e6}, r"^mine: clock_hz must be a positive integer, not 65000000\.0; set it$"),
         ({"baud": 10_000_000}, r"^mine: baud must be at most an eighth of clock_hz 75000000, not 10000000; lower it$"),

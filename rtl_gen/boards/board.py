@@ -11,6 +11,7 @@ from typing import Any
 from amaranth.lib import wiring
 
 from tritape.hw.config import Config
+from tritape.model.data import embedded_models
 from tritape.model.errors import TritapeError
 from tritape.rtl_gen.litedram import DRAM
 from tritape.rtl_gen.toolchains import Toolchain, toolchain_for
@@ -25,12 +26,14 @@ DRAM_CONFIGS = {
 """For 16 and 64 bits a cycle: the engine takes twice what the memory gives, so it catches up after each wait."""
 
 
-def check_name(name: str) -> None:
-    """Raises `TritapeError` for what a user cannot type as the name of a board."""
+def check_names(name: str, model: str) -> None:
+    """Raises `TritapeError` for what a user cannot type as the name of a board, and for a model that there is not."""
     if not re.fullmatch(r"[a-z0-9]+([-.][a-z0-9]+)*", name):
         raise TritapeError(
             f"name of a board must be of a-z, 0-9 and single dashes and dots between, not {name!r}; rename it"
         )
+    if model not in embedded_models():
+        raise TritapeError(f"{name}: model must be one of {', '.join(embedded_models())}, not {model!r}; choose one")
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Board:
     """Resource of the crystal, if it is not the platform's default."""
 
     def __post_init__(self) -> None:
-        check_name(self.name)
+        check_names(self.name, self.model)
         for field in ("memory_words", "clock_hz", "baud"):
             value = getattr(self, field)
             if type(value) is not int or value < 1:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tritape.hw.config import Config
 from tritape.model.errors import TritapeError
-from tritape.rtl_gen.boards.board import check_name
+from tritape.rtl_gen.boards.board import check_names
 from tritape.rtl_gen.toolchains.toolchain import Capacity
 from tritape.rtl_gen.toolchains.xilinx import Xilinx, part_capacity
 
@@ -51,7 +51,7 @@ class BusBoard:
     toolchain = Xilinx()
 
     def __post_init__(self) -> None:
-        check_name(self.name)
+        check_names(self.name, self.model)
         for name in ("memory_words", "clock_hz"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:

@@ -29,8 +29,8 @@ from tritape.sim.generate import RETRY_S, Simulation
 GROUPS, ROWS = 8, 512
 CONFIG = Config(groups=GROUPS, max_hidden=128, max_intermediate=320, max_layers=4, max_vocab=512, max_rows=512)
 NOISE = 0.01
-NOISY_RETRY_S = 0.0004
-"""Of simulated time: 800 cycles without a byte; a command of full length is obeyed in 600."""
+NOISY_RETRY_S = 0.0005
+"""Of simulated time: 1,000 cycles without a byte; a command of full length is obeyed in 800."""
 
 
 def greedy(model: QuantisedModel, token: int, count: int) -> list[int]:

@@ -42,8 +42,8 @@ class TableEngine(wiring.Component):
     Rate: one word a cycle, across tiles and blocks, while the slices of a tile are at least `fill_cycles(config)`; else
     one tile in `fill_cycles(config)` cycles (and a few more for blocks of 1 to 3 slices).
     Latency: `pipeline_cycles` cycles from a word of the last tile to its slice's `valid`.
-    Cost at G = 16 and 1 table a filler, ECP5 speed grade 6 (`tritape area engine --route`): 709 LUT4 (8.9 for each of
-    the 80 multiply-accumulates), 1,467 registers with the harness, 35 block RAMs, no DSP, 138 MHz (116 to 138 over
+    Cost at G = 16 and 1 table a filler, ECP5 speed grade 6 (`tritape area engine --route`): 719 LUT4 (9.0 for each of
+    the 80 multiply-accumulates), 1,466 registers with the harness, 35 block RAMs, no DSP, 129 MHz (120 to 129 over
     three seeds of placement). With 2 tables a filler: 590 LUT4, 27 block RAMs.
     Tested: G = 4, 5, 13, 16, 26 and E = 1 to 5 on Verilator and Icarus, blocks of 1 to 257 rows.
     """

@@ -3,8 +3,8 @@
     python benchmarks/bars.py [--no-route]
 
 Each row names the command that printed it. The numbers of `perf` and `area` are also kept beside it, for `tritape report`.
-`--no-route` leaves place and route (some minutes) out where there are figures of it, and keeps those. The seconds of a build are
-those of a machine with nothing else to do.
+`--no-route` leaves place and route (some minutes) out where there are figures of it, and keeps those. Seconds count what
+else the machine does: run it alone.
 """
 
 from __future__ import annotations

@@ -45,8 +45,7 @@ def build(
         if not clock > 0:
             raise TritapeError(f"clock must be positive, not {clock!r}; give MHz")
         board = replace(board, clock_hz=round(clock * 1e6))
-    folder = embedded_models()[board.model] if model is None else model
-    shape: ModelConfig | None = ModelConfig.from_file(folder / "config.json")
+    shape: ModelConfig | None = ModelConfig.from_file((model or embedded_models()[board.model]) / "config.json")
     if model is None and shape is not None and check_model(board, shape):
         shape = None
     folder = Path("build") / board.name if output is None else output

@@ -69,11 +69,22 @@ def report(result: dict[str, Any], json_file: Path | None, title: str) -> None:
     out.print(table)
 
 
+def find_model_path(path: Path) -> Path | None:
+    """`path`, or the folder of the embedded model of that name if there is nothing at `path`; None if neither is there."""
+    return path if path.exists() else embedded_models().get(str(path))
+
+
 def model_path(path: Path | None) -> Path | None:
-    """`path`, or the folder of the embedded model of that name if there is nothing at `path`. Callback of options."""
-    if path is None or path.exists():
-        return path
-    return embedded_models().get(str(path), path)
+    """As `find_model_path`, for a callback of options. Raises TritapeError for neither."""
+    if path is None:
+        return None
+    found = find_model_path(path)
+    if found is None:
+        names = ", ".join(embedded_models())
+        raise TritapeError(
+            f"{path}: model must be a checkpoint folder, a tape or a name, not missing; names are {names}"
+        )
+    return found
 
 
 def output_file(path: Path | None) -> Path | None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tritape.cli import app
-from tritape.cli.common import out, progress, report, write_json
+from tritape.cli.common import find_model_path, out, progress, report, write_json
 from tritape.cli.model import Groups, JsonFile
 from tritape.cli.rtl import DEFAULT, Engines, Fillers, Serial
 from tritape.hw.config import Config
@@ -34,16 +34,16 @@ Model = Annotated[str, typer.Argument(help=f"Checkpoint folder, config.json, or 
 
 
 def model_shape(model: str) -> ModelConfig:
-    """A published shape or that of an embedded model, by name, else that of a checkpoint folder or a config.json.
+    """A published shape by name, else that of a checkpoint folder or a config.json, else of an embedded model by name.
 
     Raises `TritapeError` for none of them.
     """
     if model in PUBLISHED:
         return PUBLISHED[model]
-    path = embedded_models().get(model, Path(model))
-    if path.is_dir():
+    path = find_model_path(Path(model))
+    if path is not None and path.is_dir():
         path /= "config.json"
-    if not path.is_file():
+    if path is None or not path.is_file():
         known = ", ".join(NAMES)
         raise TritapeError(f"model must be a checkpoint folder or a name, not {model!r}; names are {known}")
     return ModelConfig.from_file(path)

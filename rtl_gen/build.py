@@ -173,8 +173,8 @@ def elaborate(board: AnyBoard) -> dict[str, str]:
 def without_zero_tape(text: str) -> str:
     """Verilog in which the block RAM for the tape does not begin with zeros: a tape is written before it is read.
 
-    Yosys takes a time quadratic in a memory's words to read such a beginning. Other memories keep
-    theirs: without one, Yosys may put them into distributed RAM.
+    Yosys takes a time quadratic in a memory's words to read such a beginning. Other memories keep theirs: without one, Yosys may
+    put them into distributed RAM.
     """
     return _ZEROS.sub("", text)
 

@@ -157,7 +157,8 @@ def test_damaged_checkpoint_files(refused, here):
         "model/config.json: file must be JSON, not damaged text; download it again"
     )
     assert refused("pack", "nowhere", "-o", "new.tape") == (
-        "nowhere: checkpoint must be a folder, not missing; give the folder that holds config.json"
+        "nowhere: model must be a checkpoint folder, a tape or a name, not missing; "
+        "names are austen-128x4, base, nano, small, tiny"
     )
 
 

@@ -92,7 +92,11 @@ def test_calibration_on_a_text(here: Path, monkeypatch: pytest.MonkeyPatch) -> N
             ["random-checkpoint", "--shape", "bad.json", "-o", "m"],
             "bad.json: model_type must be 'hgrn_bit', not missing; ",
         ),
-        (["pack", "m", "--text", "none"], "none: text must be a file, not missing; give its path"),
+        (
+            ["pack", "none"],
+            "none: model must be a checkpoint folder, a tape or a name, not missing; names are austen-128x4, ",
+        ),
+        (["pack", "nano", "--text", "none"], "none: text must be a file, not missing; give its path"),
         (["golden", "none.tape"], "none.tape: tape must be a file, not missing; make one with `tritape pack`"),
         (["golden", "bad.json"], "bad.json: file must start with b'TRITAPE1', not b'{}'; "),
         (["golden", "none.tape", "--tokens", "0"], "tokens must be at least 1, not 0; "),

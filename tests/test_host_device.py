@@ -105,7 +105,7 @@ def test_text_state_and_logits(simulation, model):
 def test_noise(simulation, model):
     """1 % of the bytes of each direction flipped, dropped or doubled: a tape and 60 tokens, nothing lost or wrong."""
     noisy = NoisyTransport(CutTransport(simulation), 0.01, seed=3)
-    device = Device(noisy, retry_s=0.0005)
+    device = Device(noisy, retry_s=0.0004)
     data = image(model, GROUPS, 512)
     device.write_memory(0, bytes(len(data)))  # nothing of an earlier test
     device.load_tape(data)

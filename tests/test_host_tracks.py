@@ -141,7 +141,7 @@ def test_noise(simulation: Simulation, config: Config):
     """1 % of the bytes of each direction damaged: nothing lost or wrong, in a prompt and in sequences together."""
     opened(simulation, config)
     noisy = NoisyTransport(CutTransport(simulation), 0.01, seed=3)
-    device = Device(noisy, retry_s=0.0005)
+    device = Device(noisy, retry_s=0.0004)
     device.boot()
     assert list(device.generate_tokens(PROMPT[:41], 30)) == golden(MODEL, PROMPT[:41], 30)
     jobs = [Job(PROMPT[at : at + 9], 20 + at) for at in range(5)]

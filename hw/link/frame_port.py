@@ -54,7 +54,7 @@ class FramePort(wiring.Component):
     The reply is stuffed as it is stored: a zero is not stored, but the length of the block that it ends goes to that
     block's first place, so sending is reading. Rates: nine cycles a byte in, nine a byte of reply, three a byte out. Between
     the block RAM and `frame`, and between `reply` and the block RAM, are registers. Cost: one block RAM of 512 bytes,
-    325 iCE40 LUT4 with decoder and CRC. Tested: whole exchanges, repetitions, random damage
+    301 iCE40 LUT4 with decoder and CRC (yosys, flat). Tested: whole exchanges, repetitions, random damage
     (tests/test_hw_frame_port.py). Source: docs/protocol.md. Errors: `TritapeError` for a constant too long.
     """
 
@@ -116,8 +116,8 @@ class FramePort(wiring.Component):
         def read_at(new_place: Value | int) -> list:
             return [place.eq(new_place), fetching.eq(0), fetched.eq(0)]
 
-        def put(byte: Value | int) -> list:
-            return [stored.eq(byte), storing.eq(1)]
+        def put(value: Value | int) -> list:
+            return [stored.eq(value), storing.eq(1)]
 
         # Stuffing: a zero is the length of the block that it ends, at that block's place.
         m.d.sync += storing.eq(0)

@@ -85,7 +85,7 @@ class HostLink(wiring.Component):
 
     Stream rules: those of `FramePort` for `rx` and `tx`: damaged frames vanish, repeated ones are answered again without
     being obeyed again. A wait for tokens, logits or an idle token loop ends with the next byte from the host, so that a host
-    is never shut out. Cost: two block RAMs of 512 bytes and, all parts included, 862 iCE40 LUT4 at G = 4 (yosys, flat).
+    is never shut out. Cost: two block RAMs of 512 bytes and, all parts included, 927 iCE40 LUT4 at G = 4 (yosys, flat).
     Tested: every command and error, random stalls, G = 4, 13 (tests/test_hw_host_link.py). Source: docs/protocol.md.
     Errors: `TritapeError` for G beyond `DATA_BYTES`.
     """

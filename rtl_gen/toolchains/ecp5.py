@@ -23,7 +23,8 @@ CAPACITY = {
 """Lattice FPGA-DS-02012, table 1.1."""
 
 PLACEMENT = ("--placer", "static")
-"""Of nextpnr's two placers the one that needs a third of the time here and half the time of the router: decision 0007."""
+"""The one of nextpnr's placers that keeps the router's time short: docs/decisions/0007."""
+
 _CELLS = {
     "luts": {"TRELLIS_COMB": 1},
     "ffs": {"TRELLIS_FF": 1},

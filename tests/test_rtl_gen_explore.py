@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -146,16 +148,24 @@ def test_a_run_goes_on_where_it_was_interrupted(space: Space, tmp_path: Path) ->
 
 
 def test_a_killed_worker_loses_no_result(space: Space, tmp_path: Path) -> None:
-    """Two processes; one is killed in the middle of the run, all results come."""
+    """Two processes; one is killed when everything is computed and little of it fetched: what it held is computed again."""
     killed: list[int] = []
+
+    def wait_until(condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < end
+            time.sleep(0.01)
 
     with cluster(workers=2) as client:
         processes = list(client.run(os.getpid).values())
 
         def kill(stage: str, done: int, total: int) -> None:
             if done == 3 and not killed:
+                wait_until(lambda: all(state.status == "finished" for state in list(client.futures.values())))
                 killed.append(processes[0])
                 os.kill(processes[0], signal.SIGKILL)
+                wait_until(lambda: any(state.status != "finished" for state in list(client.futures.values())))
 
         class Connected(AbstractContextManager[Client]):
             def __enter__(self) -> Client:

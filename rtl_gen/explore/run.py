@@ -115,10 +115,11 @@ def _compute(
     try:
         for future in as_completed(futures, loop=client.loop):
             point = of[future.key]
-            if future.status == "finished":
+            error = future.exception()  # waits, should the worker that held the result have died meanwhile
+            if error is None:
                 results.add(stage, point, SOURCES, future.result())
             else:
-                failures.append(f"{stage} E={point['engines']} G={point['groups']}: {future.exception()}")
+                failures.append(f"{stage} E={point['engines']} G={point['groups']}: {error}")
             done += 1
             progress(stage, done, len(points))
             future.release()

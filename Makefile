@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo test test-fast test-long test-route lint types docs bars bitstreams clean
+.PHONY: demo test test-fast test-long test-route lint docs bars bitstreams clean
 
 demo: $(VENV)/.ready  ## Text from the embedded model in simulated hardware, every logit checked
 	$(BIN)/tritape generate "It is a truth universally acknowledged, that" --tokens 48 --temperature 0.7 --seed 1
@@ -28,11 +28,8 @@ bitstreams: $(VENV)/.ready  ## Every board's archive, unattended, with the log i
 bars: $(VENV)/.ready  ## Measure every figure that README and docs state
 	$(BIN)/python benchmarks/bars.py
 
-lint: $(VENV)/.dev types
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-
-types:  ## The folder tree under its package name, for mypy
-	@mkdir -p build/types && ln -sfn ../.. build/types/tritape
+lint: $(VENV)/.dev  ## Style, types, and the order of the floors
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 docs: $(VENV)/.dev  ## Warnings are errors
 	$(BIN)/sphinx-build -W -q docs docs/_build

@@ -20,7 +20,7 @@ from tritape.rtl_gen.area import accelerator_area, xilinx_area
 from tritape.rtl_gen.estimate import PUBLISHED
 
 PATH = Path(__file__).parent / "area" / "points.json"
-# (engines, groups, tables per filler, tracks, serial)
+# (engines, groups, tables per filler, batch, serial)
 POINTS = [(1, 16, 1, 1, False), (1, 32, 1, 1, False), (4, 16, 1, 1, False)]
 XILINX = [(1, 16, 1, 1, False)]
 
@@ -30,11 +30,11 @@ def main() -> None:
     PATH.parent.mkdir(exist_ok=True)
     rows: list[dict[str, Any]] = []
     points = [("ecp5", point) for point in POINTS] + [("xcup", point) for point in XILINX]
-    for family, (engines, groups, fillers, tracks, serial) in points:
-        config = Config.for_model(PUBLISHED["370m"], groups, fillers, engines, serial=serial, tracks=tracks)
+    for family, (engines, groups, fillers, batch, serial) in points:
+        config = Config.for_model(PUBLISHED["370m"], groups, fillers, engines, serial=serial, batch=batch)
         report = accelerator_area(config, route=False) if family == "ecp5" else xilinx_area(config, family)
         point = {"family": family, "kind": "synthesised", "engines": engines, "groups": groups}
-        point |= {"tables_per_filler": fillers, "tracks": tracks, "serial": serial}
+        point |= {"tables_per_filler": fillers, "batch": batch, "serial": serial}
         rows.append(point | {name: value for name, value in asdict(report).items() if value is not None})
         PATH.write_text(json.dumps(rows, indent=1) + "\n")
         Console(stderr=True).print(rows[-1])

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 
 app = typer.Typer(
     name="tritape",

@@ -10,13 +10,13 @@ from typing import Annotated
 import typer
 from rich.table import Column, Table
 
+from tritape.base.errors import TritapeError
+from tritape.base.files import replacing
 from tritape.cli import app
 from tritape.cli.common import console
 from tritape.cli.common import report as show
+from tritape.hw.batch.accelerator import accelerator
 from tritape.hw.config import Config
-from tritape.hw.tracks.linked import accelerator
-from tritape.model.errors import TritapeError
-from tritape.model.files import replacing
 from tritape.rtl_gen.area import accelerator_area, engine_area, luts_per_mac
 from tritape.rtl_gen.units import units_area
 
@@ -37,7 +37,7 @@ def area(
         int, typer.Option(help="Tables that one filler serves in turn.")
     ] = DEFAULT.tables_per_filler,
     engines: Annotated[int, typer.Option(help="Engines, each with a lane of the vector units.")] = DEFAULT.engines,
-    lanes: Annotated[int, typer.Option(help="Tokens that one pass over the tape serves.")] = DEFAULT.tracks,
+    batch: Annotated[int, typer.Option(help="Tokens that one pass over the tape serves.")] = DEFAULT.batch,
     route: Annotated[bool, typer.Option("--route", help="Place and route too, for the clock (minutes).")] = False,
     seed: Annotated[
         list[int] | None, typer.Option(help="Seed of placement; repeat it to try several until 125 MHz.")
@@ -53,7 +53,7 @@ def area(
     if unit not in UNITS:
         raise TritapeError(f"unit must be one of {UNITS}, not {unit!r}")
     rows = max(DEFAULT.max_rows, 512 * engines)  # as `Config.for_model`
-    config = Config(groups=groups, tables_per_filler=tables_per_filler, engines=engines, tracks=lanes, max_rows=rows)
+    config = Config(groups=groups, tables_per_filler=tables_per_filler, engines=engines, batch=batch, max_rows=rows)
     if by_unit:
         _by_unit(configuration(board) if board else config, family, json)
         return
@@ -61,7 +61,7 @@ def area(
     seeds = {"seeds": seed} if seed else {}
     with console.status(f"{unit}: starting") as status:
         report = measure(config, route=route, progress=lambda step: status.update(f"{unit}: {step}"), **seeds)
-    tables = groups * engines * (lanes if unit == "accelerator" else 1)
+    tables = groups * engines * (batch if unit == "accelerator" else 1)
     numbers = {
         "luts": report.luts,
         "luts_per_mac": round(luts_per_mac(report, tables), 3),
@@ -70,7 +70,7 @@ def area(
         "dsps": report.dsps,
         "fmax_mhz": report.fmax_mhz,
     }
-    show(numbers, json, f"{unit}, E={engines} G={groups} T={lanes}, ECP5-85F-6")
+    show(numbers, json, f"{unit}, E={engines} G={groups} T={batch}, ECP5-85F-6")
 
 
 def _by_unit(config: Config, family: str, json: Path | None) -> None:

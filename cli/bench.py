@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tritape.base.errors import TritapeError
 from tritape.cli import app
 from tritape.cli.common import output_file, progress, report
 from tritape.cli.device import Baud, BoardName, ModelPath, find_model, load, open_device
@@ -15,7 +16,6 @@ from tritape.cli.model import JsonFile
 from tritape.host import bench as measuring
 from tritape.host.energy import Recorder
 from tritape.host.power import SOURCES, open_sensor, read_csv
-from tritape.model.errors import TritapeError
 
 PROMPT = "It is a truth universally acknowledged, that"
 CSV = "csv:"
@@ -72,10 +72,10 @@ def bench(
             }
             outputs.append(measured[1])
     if cpu:
-        from tritape.host.cpu import CpuModel
+        from tritape.host.cpu import CPUModel
 
         own_plot = plot if power is None else None
-        measured = _measure("cpu", CpuModel(source.quantised()), ids, settings, cpu_power, own_plot)
+        measured = _measure("cpu", CPUModel(source.quantised()), ids, settings, cpu_power, own_plot)
         result["cpu"] = measured[0]
         outputs.append(measured[1])
     if len(outputs) == 2:

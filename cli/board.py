@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from tritape.base.errors import TritapeError
 from tritape.cli import app
 from tritape.cli.common import build_progress, console, output_file
-from tritape.model.errors import TritapeError
 
 
 @app.command()

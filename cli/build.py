@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from tritape.base.errors import TritapeError
 from tritape.cli import app
 from tritape.cli.common import console, model_path, output_file, report, write_json
 from tritape.model.checkpoint import ModelConfig
 from tritape.model.data import embedded_models
-from tritape.model.errors import TritapeError
 
 
 @app.command()
@@ -34,11 +34,11 @@ def build(
     """Build a board's bitstream with open tools: synthesis, place and route with timing met, archive with manifest."""
     from dataclasses import replace
 
+    from tritape.base.run import StepError
     from tritape.rtl_gen.boards import board as find
     from tritape.rtl_gen.build import build as run
     from tritape.rtl_gen.estimate import token_cycles
     from tritape.rtl_gen.fit import check_model
-    from tritape.rtl_gen.toolchains.run import StepError
 
     board = find(name)
     if clock is not None:

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tritape.base.errors import TritapeError
+from tritape.base.files import replacing
 from tritape.model.checkpoint import Checkpoint, load_checkpoint
 from tritape.model.data import default_model_path, embedded_models
-from tritape.model.errors import TritapeError
-from tritape.model.files import replacing
 
 console = Console(stderr=True)
 """Progress and remarks go to stderr; results go to stdout."""

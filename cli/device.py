@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from tritape.base.errors import TritapeError
 from tritape.cli.common import load_model, model_path, progress
 from tritape.cli.model import quantise
 from tritape.host import dram
@@ -17,7 +18,6 @@ from tritape.host.device import Device
 from tritape.host.limits import check_geometry, check_limits
 from tritape.model.checkpoint import ModelConfig
 from tritape.model.data import default_model_path, embedded_models
-from tritape.model.errors import TritapeError
 from tritape.model.quantised import QuantisedModel
 from tritape.model.tape.assembler import image
 from tritape.model.tape.layout import read_tape

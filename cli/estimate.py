@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from tritape.base.errors import TritapeError
 from tritape.cli import app
 from tritape.cli.common import find_model_path, out, progress, report, write_json
 from tritape.cli.model import Groups, JsonFile
@@ -18,14 +19,13 @@ from tritape.hw.config import Config
 from tritape.hw.link.host_link import DATA_BYTES
 from tritape.model.checkpoint import ModelConfig
 from tritape.model.data import embedded_models
-from tritape.model.errors import TritapeError
 from tritape.rtl_gen.choose import choose as choose_point
 from tritape.rtl_gen.choose import memory_defaults
 from tritape.rtl_gen.estimate import PUBLISHED, estimate_tokens
 from tritape.rtl_gen.parts import PARTS
 from tritape.rtl_gen.parts import part as part_of
 
-Lanes = Annotated[int, typer.Option(help="Tokens that one pass over the tape serves.")]
+Batch = Annotated[int, typer.Option(help="Tokens that one pass over the tape serves.")]
 ReadAhead = Annotated[float, typer.Option(help="Bytes that the memory reads ahead while the engine waits.")]
 Latency = Annotated[float, typer.Option(help="Cycles from a request to the memory's first word.")]
 NAMES = (*PUBLISHED, *embedded_models())
@@ -67,7 +67,7 @@ def estimate(
     groups: Groups = DEFAULT.groups,
     tables_per_filler: Fillers = DEFAULT.tables_per_filler,
     engines: Engines = DEFAULT.engines,
-    lanes: Lanes = 1,
+    batch: Batch = 1,
     serial: Serial = False,
     bandwidth: Annotated[float | None, typer.Option(help="Memory, bytes a second (default: E G a cycle).")] = None,
     read_ahead: ReadAhead = 0.0,
@@ -78,14 +78,14 @@ def estimate(
     """Cycles, tape, area and tokens per second of a model on an engine with limits just for it. Cycle model, no synthesis."""
     shape = model_shape(model)
     check_memory(clock, bandwidth, read_ahead, latency)
-    limits = Config.for_model(shape, groups, tables_per_filler, engines, serial=serial, tracks=lanes)
+    limits = Config.for_model(shape, groups, tables_per_filler, engines, serial=serial, batch=batch)
     config = limits.limited_to(shape)
     point = {
         "model": model,
         "engines": engines,
         "groups": groups,
         "tables_per_filler": tables_per_filler,
-        "lanes": lanes,
+        "batch": batch,
         "bandwidth": bandwidth,
         "read_ahead_bytes": read_ahead,
         "latency_cycles": latency,
@@ -100,7 +100,7 @@ def choose(
     bandwidth: Annotated[float, typer.Option(help="Memory, bytes a second.")],
     part: Annotated[str, typer.Option(help=f"{', '.join(PARTS)}.")],
     clock: Annotated[float, typer.Option(help="Clock of the engine, Hz.")],
-    lanes: Lanes = 1,
+    batch: Batch = 1,
     read_ahead: Annotated[
         float | None,
         typer.Option(help="Bytes that the memory reads ahead (default: 512 lines of each port, as the backends do)."),
@@ -116,13 +116,13 @@ def choose(
     check_memory(clock, bandwidth, read_ahead or 0.0, latency or 0.0)
     target = part_of(part)
     with progress("estimating") as update:
-        chosen = choose_point(shape, target, clock, bandwidth, read_ahead, latency, lanes, update)
+        chosen = choose_point(shape, target, clock, bandwidth, read_ahead, latency, batch, update)
     ahead, first = memory_defaults(clock, bandwidth)
     ahead, first = ahead if read_ahead is None else read_ahead, first if latency is None else latency
     best = chosen.best
     command = (
         f"tritape estimate {model} --engines {best.config.engines} --groups {best.config.groups} "
-        f"--tables-per-filler {best.config.tables_per_filler} --lanes {lanes} --clock {clock:.12g} --bandwidth {bandwidth:.12g} "
+        f"--tables-per-filler {best.config.tables_per_filler} --batch {batch} --clock {clock:.12g} --bandwidth {bandwidth:.12g} "
         f"--read-ahead {ahead:.12g} --latency {first:.12g}"
     )
     table = Table(
@@ -138,7 +138,7 @@ def choose(
         )  # fmt: skip
     Console(width=140).print(table)
     out.print(f"{chosen.points} points estimated; of the chosen one: {command}")
-    if best.config.word_bytes > DATA_BYTES and lanes == 1:
+    if best.config.word_bytes > DATA_BYTES and batch == 1:
         out.print(
             f"A word of {best.config.word_bytes} bytes does not fit in a frame of the host link ({DATA_BYTES}): not buildable yet"
         )
@@ -146,7 +146,7 @@ def choose(
         write_json(
             json_file,
             {
-                "model": model, "part": part, "clock_hz": clock, "bandwidth": bandwidth, "lanes": lanes, "kind": "projected",
+                "model": model, "part": part, "clock_hz": clock, "bandwidth": bandwidth, "batch": batch, "kind": "projected",
                 "chosen": best.as_dict(), "why": chosen.why, "command": command, "points": chosen.points,
                 "others": [made.as_dict() | {"why": why} for made, why in chosen.others[:others]],
                 "larger": chosen.larger and chosen.larger.as_dict(),

@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tritape.base.errors import TritapeError
 from tritape.cli import app
 from tritape.cli.common import console, out, output_file, write_json
 from tritape.cli.estimate import model_shape
 from tritape.cli.model import JsonFile
-from tritape.model.errors import TritapeError
 
 SUFFIXES = (".png", ".svg")
 SHOWN = 16
@@ -48,7 +48,7 @@ def explore(
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Search engines, groups, lanes, fillers, clocks and parts for a model and a memory; print the Pareto front."""
+    """Search engines, groups, batch sizes, fillers, clocks and parts for a model and a memory; print the Pareto front."""
     from tritape.rtl_gen.explore.results import ResultFile
     from tritape.rtl_gen.explore.run import cluster
     from tritape.rtl_gen.explore.run import explore as run
@@ -122,7 +122,7 @@ def _show(name: str, front: list[dict[str, Any]]) -> None:
     shown = [row for name in dict.fromkeys(row["part"] for row in front) for row in _of(front, name)[:SHOWN]]
     for row in shown:
         table.add_row(
-            row["part"], *(str(row[axis]) for axis in ("engines", "groups", "tables_per_filler", "lanes")),
+            row["part"], *(str(row[axis]) for axis in ("engines", "groups", "tables_per_filler", "batch")),
             f"{row['clock'] / 1e6:g}", f"{row['tokens_per_second']:,.1f}", f"{row['roofline_fraction']:.3f}",
             f"{row['luts']:,}", f"{row['brams']:,}", f"{row['dsps']:,}", row["limited_by"],
         )  # fmt: skip

@@ -8,17 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
+from tritape.base.errors import TritapeError
+from tritape.base.simulators import require_compiler
 from tritape.cli import app
 from tritape.cli.common import build_progress, load_model, model_path, out, output_file, report, write_json
 from tritape.cli.model import Groups, JsonFile, quantise
 from tritape.host.protocol import inverse_temperature
 from tritape.hw.config import Config
-from tritape.model.errors import TritapeError
 from tritape.model.quantised import QuantisedModel
 from tritape.model.tape.layout import read_tape
 from tritape.model.tape.reader import read_model
 from tritape.model.tokenizer import TextCodec, Tokenizer, load_tokenizer
-from tritape.sim.toolchain import require_compiler
 
 CLOCK_HZ = 80_000_000
 """Clock that tokens per second are projected with unless --clock says otherwise: what `tritape area accelerator --route`

@@ -15,11 +15,12 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from tritape.base.errors import TritapeError
+from tritape.base.simulators import require_compiler
 from tritape.cli import app
 from tritape.cli.common import load_model, model_path, out, output_file, progress, report
 from tritape.hw.config import Config
 from tritape.model.checkpoint import Checkpoint, ModelConfig
-from tritape.model.errors import TritapeError
 from tritape.model.formats import CALIBRATION_TOKENS, quantise_model
 from tritape.model.golden import IntegerModel
 from tritape.model.quantised import QuantisedModel
@@ -32,7 +33,6 @@ from tritape.model.tape.layout import Geometry, ideal_cycles, read_tape, ternary
 from tritape.model.tape.reader import read_header, read_model, sections
 from tritape.model.tokenizer import load_tokenizer
 from tritape.rtl_gen.estimate import PUBLISHED
-from tritape.sim.toolchain import require_compiler
 
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Also write the result as JSON to this file.", callback=output_file)

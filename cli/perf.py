@@ -9,17 +9,17 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from tritape.base.errors import TritapeError
+from tritape.base.simulators import require_compiler
 from tritape.cli import app
 from tritape.cli.common import build_progress, progress, report
 from tritape.cli.model import Groups, JsonFile
 from tritape.cli.rtl import DEFAULT, Engines, Fillers, Serial
-from tritape.hw.config import MAX_TRACKS, Config
+from tritape.hw.config import MAX_BATCH, Config
 from tritape.model.checkpoint import ModelConfig, random_checkpoint
-from tritape.model.errors import TritapeError
 from tritape.model.tape.layout import image_words
 from tritape.rtl_gen.estimate import PUBLISHED
 from tritape.sim.fast.memory import KINDS, Memory
-from tritape.sim.toolchain import require_compiler
 
 CLOCKS = {"ideal": 80e6, "axi": 250e6, "litedram-sdr": 100e6, "litedram-ddr3": 75e6, "qspi": 24e6}
 """Of the accelerator, Hz, where none is given: rates are projected at it."""
@@ -68,7 +68,7 @@ def perf(
     tables_per_filler: Fillers = DEFAULT.tables_per_filler,
     engines: Engines = DEFAULT.engines,
     serial: Serial = False,
-    lanes: Annotated[int, typer.Option(help="Tokens that one pass over the tape serves.")] = 1,
+    batch: Annotated[int, typer.Option(help="Tokens that one pass over the tape serves.")] = 1,
     memory: Annotated[str, typer.Option(help=f"{', '.join(KINDS)}.")] = "ideal",
     ports: Annotated[int, typer.Option(help="AXI ports, a power of two.")] = 1,
     port_bits: Annotated[int, typer.Option(help="Bits of an AXI port.")] = 128,
@@ -97,11 +97,11 @@ def perf(
     if bandwidth is not None and memory != "axi":
         raise TritapeError(f"bandwidth must be left out for memory {memory}, not {bandwidth!r}; only axi has a limit")
     source = Memory(memory, ports, port_bits, latency, jitter, 0.0 if bandwidth is None else bandwidth / hertz)
-    if not 1 <= lanes <= MAX_TRACKS or (lanes > 1 and serial):
-        raise TritapeError(f"lanes must be 1..{MAX_TRACKS}, and 1 with --serial, not {lanes!r}; choose another number")
-    config = Config.for_model(model, groups, tables_per_filler, engines, serial=serial, tracks=lanes)
+    if not 1 <= batch <= MAX_BATCH or (batch > 1 and serial):
+        raise TritapeError(f"batch must be 1..{MAX_BATCH}, and 1 with --serial, not {batch!r}; choose another number")
+    config = Config.for_model(model, groups, tables_per_filler, engines, serial=serial, batch=batch)
     require_compiler()
-    ids = np.random.default_rng(0).integers(0, model.vocab_size, (tokens, lanes))
+    ids = np.random.default_rng(0).integers(0, model.vocab_size, (tokens, batch))
     with progress("making a random model") as update:
         calibrate = [*ids.reshape(-1)[:tokens].tolist(), *range(min(PREFILLED, model.vocab_size))]
         quantised = quantise_model(random_checkpoint(model, seed=0), ids=calibrate, progress=update)
@@ -115,8 +115,8 @@ def perf(
         "memory": memory,
         **({"ports": ports, "port_bits": port_bits, "latency": latency, "jitter": jitter} if memory == "axi" else {}),
         "clock_hz": hertz,
-        "tokens_per_second": lanes * hertz / measured["measured_cycles"],
-        **({"prompt_tokens_per_second": lanes * hertz / measured["prompt_cycles"]} if lanes > 1 else {}),
+        "tokens_per_second": batch * hertz / measured["measured_cycles"],
+        **({"prompt_tokens_per_second": batch * hertz / measured["prompt_cycles"]} if batch > 1 else {}),
         **measured,
     }
     report(result, json_file, f"measured in RTL simulation, memory {memory}; tokens_per_second projected at clock_hz")

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
+from tritape.base.errors import TritapeError
+from tritape.base.files import replacing
 from tritape.cli import app
 from tritape.cli.common import out, output_file, write_json
 from tritape.cli.estimate import Model, model_shape
 from tritape.cli.model import Groups
 from tritape.hw.config import Config
-from tritape.model.errors import TritapeError
-from tritape.model.files import replacing
 from tritape.model.tape.layout import Geometry, Section
 from tritape.rtl_gen.estimate import token_cycles
 

@@ -27,7 +27,7 @@ def verilog(
     tables_per_filler: Fillers = DEFAULT.tables_per_filler,
     engines: Engines = DEFAULT.engines,
     serial: Serial = False,
-    lanes: Annotated[int, typer.Option(help="Tokens that one pass over the tape serves.")] = DEFAULT.tracks,
+    batch: Annotated[int, typer.Option(help="Tokens that one pass over the tape serves.")] = DEFAULT.batch,
     max_hidden: Annotated[int, typer.Option(help="Largest hidden size.")] = DEFAULT.max_hidden,
     max_intermediate: Annotated[int, typer.Option(help="Largest intermediate size.")] = DEFAULT.max_intermediate,
     max_layers: Annotated[int, typer.Option(help="Most layers.")] = DEFAULT.max_layers,
@@ -47,7 +47,7 @@ def verilog(
         max_vocab=max_vocab,
         max_rows=max_rows,
         serial=serial,
-        tracks=lanes,
+        batch=batch,
     )
     description = write_verilog(output, config, "tritape verilog")
     out.print(

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tritape.base.errors import TritapeError
 from tritape.cli import app
 from tritape.cli.common import console, write_json
 from tritape.cli.device import (
@@ -29,7 +30,6 @@ from tritape.cli.device import (
 )
 from tritape.cli.model import JsonFile
 from tritape.host.chat import Conversation
-from tritape.model.errors import TritapeError
 
 Tokens = Annotated[int, typer.Option("--tokens", "-n", help="Tokens to generate.")]
 HELP = "/save FILE, /load FILE, /reset, /quit; an empty line goes on"

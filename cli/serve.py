@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
+from tritape.base.errors import TritapeError
 from tritape.cli import app
 from tritape.cli.common import console
 from tritape.cli.device import Baud, BoardName, ModelPath, Port, find_model, is_greedy, load, open_device
-from tritape.model.errors import TritapeError
 
 
 @app.command()

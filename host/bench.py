@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from tritape.base.errors import TritapeError
+from tritape.base.files import replacing
 from tritape.host.energy import Recorder
 from tritape.host.power.trace import Trace
-from tritape.model.errors import TritapeError
-from tritape.model.files import replacing
 
 SETTLE_S = 0.1
 """Wait between the warm-up and the idle measurement, for sensors that average."""
 
 
 class TokenSource(Protocol):
-    """What is measured: `tritape.host.device.Device`, `tritape.host.cpu.CpuModel`."""
+    """What is measured: `tritape.host.device.Device`, `tritape.host.cpu.CPUModel`."""
 
     def reset(self) -> None:
         """The next token starts a sequence."""

@@ -9,8 +9,8 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tritape.model.errors import TritapeError
-from tritape.model.files import replacing
+from tritape.base.errors import TritapeError
+from tritape.base.files import replacing
 from tritape.model.tokenizer import TextCodec
 
 FORMAT = 1
@@ -20,7 +20,7 @@ CHUNK = 16
 
 
 class TokenDevice(Protocol):
-    """What a conversation needs of `tritape.host.device.Device` or `tritape.host.cpu.CpuModel`."""
+    """What a conversation needs of `tritape.host.device.Device` or `tritape.host.cpu.CPUModel`."""
 
     def reset(self) -> None:
         """The next token starts a sequence."""

@@ -12,18 +12,18 @@ from typing import Any
 
 import numpy as np
 
+from tritape.base.errors import TritapeError
 from tritape.host import protocol
-from tritape.host.batch import Job, run_jobs
+from tritape.host.jobs import Job, run_jobs
 from tritape.host.limits import check_geometry
 from tritape.host.link import RETRY_S, Link
 from tritape.host.protocol import DATA_BYTES, Command, Reply
+from tritape.host.slots import Slots, generator_after, prompt_steps
 from tritape.host.state import SavedState
-from tritape.host.tracks import Tracks, generator_after, prompt_steps
 from tritape.host.transport import Transport
 from tritape.hw.accelerator import COUNTERS, MEMORY_ERRORS
 from tritape.hw.link.token_runner import WINDOW
 from tritape.model.arith import Ints
-from tritape.model.errors import TritapeError
 from tritape.model.tape.layout import HeaderPayload, read_tape
 from tritape.model.tape.reader import read_header
 from tritape.model.tokenizer import TextCodec, Tokenizer, load_tokenizer
@@ -43,15 +43,15 @@ class Device:
             for piece in device.generate("Once upon a time", 100):
                 print(piece, end="")
 
-    With several tracks (`identity.tracks`) prompts run as many tokens at a time, and `generate_many` as many texts; every result
-    is what one track gives, sampling included.
+    With several slots (`identity.batch`) prompts run as many tokens at a time, and `generate_many` as many texts; every result
+    is what one slot gives, sampling included.
 
     One command is under way at a time; an answer that is lost or damaged is asked for again (`Link`). Whoever opens a device
     ends what an earlier host left running; the tape and the recurrent state stay. Methods raise TritapeError when the device
     refuses, with the cure, or when it or its port is gone.
 
     Attributes: `identity` (`protocol.Identity`); `header`: shape of the tape that this object loaded, else None; `booted`:
-    whether a tape runs; `link`: the repetitions it took; `tracks`: where there are several, else None; `position` in the
+    whether a tape runs; `link`: the repetitions it took; `slots`: where there are several, else None; `position` in the
     sequence of steps, modulo 256 in the ring, of the next token to be read or loaded.
     """
 
@@ -70,9 +70,9 @@ class Device:
         reply = self.link.open()
         self.identity = protocol.Identity.decode(reply.data)
         self.booted = reply.booted
-        self.tracks = Tracks(self.link, self.identity.tracks) if self.identity.tracks > 1 else None
-        self._track = 0  # that has the sequence's state
-        self._sampler = 0, 0  # of several tracks: inverse temperature, seed; tokens run since, but for those that came
+        self.slots = Slots(self.link, self.identity.batch) if self.identity.batch > 1 else None
+        self._slot = 0  # that has the sequence's state
+        self._sampler = 0, 0  # of several slots: inverse temperature, seed; tokens run since, but for those that came
         self._fed, self._behind = 0, 0  # behind this position
 
     @classmethod
@@ -223,9 +223,9 @@ class Device:
         inverse = self.inverse_temperature(temperature)
         if not 0 <= seed < 1 << 32:
             raise TritapeError(f"seed must be from 0 to 4294967295, not {seed!r}; choose another")
-        if self.tracks is not None:
+        if self.slots is not None:
             self._sampler, self._fed, self._behind = (inverse, seed), 0, self.position
-            self.tracks.sampler(self._track, inverse, seed)
+            self.slots.sampler(self._slot, inverse, seed)
             return
         self.link.call(Command.TEMPERATURE, inverse)
         self.link.call(Command.SEED, seed)
@@ -274,7 +274,7 @@ class Device:
     ) -> list[str]:
         """The texts that follow each of `texts`, of `count` tokens; text number i is sampled with `seed` + i (None: any).
 
-        As many go on together as there are tracks. Ends the sequence and the settings of before. Needs a tokenizer.
+        As many go on together as there are slots. Ends the sequence and the settings of before. Needs a tokenizer.
         """
         if self.tokenizer is None:
             raise TritapeError("device must have a tokenizer to take text, not none; open it with model=...")
@@ -288,7 +288,7 @@ class Device:
         return [self.tokenizer.decode(job.tokens) for job in jobs]
 
     def run_jobs(self, jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
-        """Run sequences of tokens, as many together as there are tracks: (number of the job, token) as they come, which
+        """Run sequences of tokens, as many together as there are slots: (number of the job, token) as they come, which
         `Job.tokens` collects. Each has its own prompt, length, sampler and state. Ends the sequence and the settings of before.
         """
         return run_jobs(self, jobs)
@@ -315,28 +315,28 @@ class Device:
     def _load(self, tokens: Sequence[int], *, logits: bool = False) -> None:
         """Put as many tokens as one command carries at most into the ring, to be run by the next POLL."""
         self.check_tokens(tokens)
-        if self.tracks is None:
+        if self.slots is None:
             argument = self.position & 0xFF | self._fresh << 16 | logits << 17
             self.link.call(Command.LOAD, argument, len(tokens), struct.pack(f"<{len(tokens)}H", *tokens))
             self.position += len(tokens)
         else:
-            self._load_steps(self.tracks, tokens, logits)
+            self._load_steps(self.slots, tokens, logits)
         self._limit, self._ahead = self.position, []
         self._fresh, self._chosen, self._restored = False, None, None
 
-    def _load_steps(self, tracks: Tracks, tokens: Sequence[int], logits: bool) -> None:
-        """`_load` over all tracks: the state goes from token to token through them, and ends on another."""
-        steps, self._track = prompt_steps(tokens, self._track, tracks.count, fresh=self._fresh)
+    def _load_steps(self, slots: Slots, tokens: Sequence[int], logits: bool) -> None:
+        """`_load` over all slots: the state goes from token to token through them, and ends on another."""
+        steps, self._slot = prompt_steps(tokens, self._slot, slots.count, fresh=self._fresh)
         inverse, seed = self._sampler
-        # One track draws for every token of a sequence: this one as if it had, but for those that it is about to run.
+        # One slot draws for every token of a sequence: this one as if it had, but for those that it is about to run.
         self._fed += max(self.position - self._behind, 0) + len(tokens)
         if inverse:
-            own = sum(step[self._track] is not None for step in steps)
+            own = sum(step[self._slot] is not None for step in steps)
             seed = generator_after(seed, (self._fed - own) * self._loaded().vocab)
-        tracks.sampler(self._track, inverse, seed)
+        slots.sampler(self._slot, inverse, seed)
         if logits:
-            tracks.choose(self._track)
-        tracks.load(self.position, steps, logits=logits)
+            slots.choose(self._slot)
+        slots.load(self.position, steps, logits=logits)
         self.position += len(steps)
         self._behind = self.position + 1  # the first token to come is the last one's, which counts already
 
@@ -359,7 +359,7 @@ class Device:
                 yield self._ahead.pop(0)
             if results and self._restored is not None:
                 tokens = [self._restored]
-        most = FEED_TOKENS if self.tracks is None else self.tracks.most_steps * self.tracks.count
+        most = FEED_TOKENS if self.slots is None else self.slots.most_steps * self.slots.count
         while len(tokens) > most:
             self._load(tokens[:most])
             for _ in self._results(1):
@@ -372,9 +372,9 @@ class Device:
     def _poll(self, count: int) -> tuple[Reply, list[int]]:
         """Let the device run so many tokens further; those that it has, at least one unless it stops. 0: no waiting."""
         self._limit = max(self._limit, self.position + min(count, WINDOW))
-        if self.tracks is not None:
-            reply, rows = self.tracks.poll(self.position, self._limit, [self._track], count)
-            return reply, [row[self._track] for row in rows]
+        if self.slots is not None:
+            reply, rows = self.slots.poll(self.position, self._limit, [self._slot], count)
+            return reply, [row[self._slot] for row in rows]
         argument = self.position & 0xFF | (self._limit & 0xFF) << 8
         reply = self.link.call(Command.POLL, argument, min(count, DATA_BYTES // 2))
         return reply, [token for (token,) in struct.iter_unpack("<H", reply.data)]
@@ -417,21 +417,19 @@ class Device:
         while self.position < self._limit:
             self._ahead += self._results(self._limit - self.position)
         last = self._restored if self._chosen is None else self._chosen
-        return self.track_state(self._track, last, self._ahead, fresh=self._fresh).pack()
+        return self.slot_state(self._slot, last, self._ahead, fresh=self._fresh).pack()
 
     def restore_state(self, state: bytes) -> None:
         """Go on from a saved state. Raises TritapeError for bytes that are not one, are damaged, or are another model's."""
-        saved = self.put_state(self._track, state)
+        saved = self.put_state(self._slot, state)
         self._fresh, self._chosen, self._limit = saved.fresh, None, self.position
         self._ahead, self._restored = list(saved.ahead), saved.last
 
-    def track_state(
-        self, track: int, last: int | None, ahead: Sequence[int] = (), *, fresh: bool = False
-    ) -> SavedState:
-        """What a track's memory holds (track 0 where there is one), with what the host knows of the sequence."""
+    def slot_state(self, slot: int, last: int | None, ahead: Sequence[int] = (), *, fresh: bool = False) -> SavedState:
+        """What a slot's memory holds (slot 0 where there is one), with what the host knows of the sequence."""
         header = self._loaded()
-        if self.tracks is not None:
-            self.tracks.choose(track)
+        if self.slots is not None:
+            self.slots.choose(slot)
         total = self._state_elements(header.hidden, header.layers)
         elements = b""
         while len(elements) < total * _ELEMENT:
@@ -439,13 +437,13 @@ class Device:
             elements += self.link.call(Command.READ_STATE, at, min(total - at, DATA_BYTES // _ELEMENT)).data
         return SavedState(self._tape_crc, header.hidden, header.layers, elements, fresh, last, tuple(ahead))
 
-    def put_state(self, track: int, state: bytes) -> SavedState:
-        """Store a saved state's elements in a track's memory. Raises as `restore_state`."""
+    def put_state(self, slot: int, state: bytes) -> SavedState:
+        """Store a saved state's elements in a slot's memory. Raises as `restore_state`."""
         header = self._loaded()
         size = self._state_elements(header.hidden, header.layers) * _ELEMENT
         saved = SavedState.unpack(state, (header.hidden, header.layers), self._tape_crc, size)
-        if self.tracks is not None:
-            self.tracks.choose(track)
+        if self.slots is not None:
+            self.slots.choose(slot)
         piece = DATA_BYTES // _ELEMENT * _ELEMENT
         for start in range(0, size, piece):
             part = saved.elements[start : start + piece]

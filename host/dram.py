@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from tritape.base.errors import TritapeError
 from tritape.host.protocol import Identity
 from tritape.hw.memory.register_window import WINDOW
-from tritape.model.errors import TritapeError
 
 DELAYS = 8
 """Settings of a lane's delay, an eighth of a bit each."""

@@ -6,9 +6,9 @@ import threading
 import time
 from types import TracebackType
 
+from tritape.base.errors import TritapeError
 from tritape.host.power.sensor import Sensor
 from tritape.host.power.trace import Trace
-from tritape.model.errors import TritapeError
 
 INTERVAL_S = 0.005
 """Time between samples unless asked otherwise; the sensors here renew their value every 1 to 35 ms."""

@@ -6,8 +6,8 @@ import zlib
 
 from cobs import cobs
 
+from tritape.base.errors import TritapeError
 from tritape.hw.link.frame_port import FRAME_BYTES
-from tritape.model.errors import TritapeError
 
 
 def encode(content: bytes) -> bytes:

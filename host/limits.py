@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tritape.base.errors import TritapeError
 from tritape.host.protocol import Identity
-from tritape.model.errors import TritapeError
 from tritape.model.tape.layout import Geometry, HeaderPayload
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 
+from tritape.base.errors import TritapeError
 from tritape.host import frames, protocol
 from tritape.host.protocol import Command, ErrorCode, Reply
 from tritape.host.transport import PlacingTransport, Transport
-from tritape.model.errors import TritapeError
 
 RETRY_S = 0.05
 """After so long without an answer a command is sent again, then after twice and four times as long."""

@@ -8,8 +8,8 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from tritape.base.errors import TritapeError
 from tritape.host.protocol import Identity
-from tritape.model.errors import TritapeError
 
 PIECE_BYTES = 1 << 14
 """Memory that one check covers; where it fails these bytes are read back."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 from tritape.rtl_gen.archive import ROUTED, read_archive
 from tritape.rtl_gen.boards import AnyBoard
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from tritape.hw.link.host_link import DATA_BYTES, PROTOCOL_VERSION, REPLY, TRACKS_VERSION, Command, ErrorCode
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
+from tritape.hw.link.host_link import BATCH_VERSION, DATA_BYTES, PROTOCOL_VERSION, REPLY, Command, ErrorCode
 from tritape.model.tape.layout import Geometry
 
 __all__ = [
@@ -59,7 +59,7 @@ class Identity:
     max_vocab: int
     memory_words: int
     engines: int = 1
-    tracks: int = 1
+    batch: int = 1
     """Tokens that one pass over the tape serves."""
 
     @property
@@ -70,11 +70,11 @@ class Identity:
     @classmethod
     def decode(cls, data: bytes) -> Identity:
         """Parse the data of IDENTIFY's reply. Raises TritapeError for another protocol version."""
-        extra = {PROTOCOL_VERSION: 0, TRACKS_VERSION: 1}.get(data[0] if data else 0)
+        extra = {PROTOCOL_VERSION: 0, BATCH_VERSION: 1}.get(data[0] if data else 0)
         if extra is None or len(data) != IDENTITY.size + extra:
             version = data[0] if data else 0
             raise TritapeError(
-                f"protocol version of the device must be {PROTOCOL_VERSION} or {TRACKS_VERSION}, not {version}; "
+                f"protocol version of the device must be {PROTOCOL_VERSION} or {BATCH_VERSION}, not {version}; "
                 "program a bitstream of this tritape"
             )
         version, configuration, code, *rest = IDENTITY.unpack_from(data)

@@ -15,9 +15,9 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.types import Receive, Scope, Send
 
+from tritape.base.errors import TritapeError
 from tritape.host.chat import Conversation, TokenDevice
 from tritape.host.protocol import inverse_temperature
-from tritape.model.errors import TritapeError
 from tritape.model.tokenizer import TextCodec
 
 MAX_TOKENS = 4096

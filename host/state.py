@@ -6,7 +6,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 
 _MAGIC = b"TRITSTAT"
 _STATE = struct.Struct(

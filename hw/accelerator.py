@@ -6,18 +6,18 @@ from amaranth.hdl import Cat, Module, ResetInserter, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.base.errors import TritapeError
+from tritape.hw.commands import EngineCommand
 from tritape.hw.config import Config
 from tritape.hw.engine.table_engine import TableEngine
 from tritape.hw.link.host_link import HostLink
 from tritape.hw.memory.signature import MemorySignature
-from tritape.hw.tape.commands import EngineCommand
-from tritape.hw.tape.queue import CommandQueue
+from tritape.hw.stream.queue import CommandQueue
 from tritape.hw.tape.reader import TapeReader
 from tritape.hw.tape.sequencer import Sequencer
 from tritape.hw.vector.pipelined import PipelinedVector
 from tritape.hw.vector.ports import SATURATED, TAPS
 from tritape.hw.vector.serial import SerialVector
-from tritape.model.errors import TritapeError
 
 COUNTERS = (
     "running",  # cycles from a token's start to its result
@@ -75,14 +75,14 @@ class Accelerator(wiring.Component):
 
     `memory_words` is what IDENTIFY reports. One bitstream runs any tape within the limits of `config`. Stream rules: those
     of amaranth.lib.stream. Tested: whole tokens of several models, bit for bit against the golden model, under random
-    stalls of memory and host (tests/test_hw_accelerator.py). Raises `TritapeError` for several tracks.
+    stalls of memory and host (tests/test_hw_accelerator.py). Raises `TritapeError` for several slots.
     Source: docs/architecture.md, docs/contract.md.
     """
 
     def __init__(self, config: Config, *, memory_words: int = (1 << 32) - 1, memory_errors: bool = False) -> None:
-        if config.tracks != 1:
+        if config.batch != 1:
             raise TritapeError(
-                f"tracks must be 1 in an accelerator with a host link, not {config.tracks!r}; several have a TrackAccelerator"
+                f"batch must be 1 in an accelerator with a host link, not {config.batch!r}; several have a BatchTokenLoop"
             )
         self.config = config
         self.memory_words = memory_words

@@ -6,13 +6,13 @@ import hashlib
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 
 if TYPE_CHECKING:
     from tritape.model.checkpoint import ModelConfig
 
 TRITS = 5  # ternary digits of a weight byte, so activations of one table
-MAX_TRACKS = 16
+MAX_BATCH = 16
 _FIELD_MAX = (1 << 16) - 1  # tiles and rows travel in 16-bit fields of the tape
 
 
@@ -38,7 +38,7 @@ class Config:
     """Rows of one matrix block, the size of the accumulator memory."""
     serial: bool = False
     """Everything behind the engine in one unit with one multiplier, greedy, and few counters: slower, a third of the cells."""
-    tracks: int = 1
+    batch: int = 1
     """T: tokens that one pass over the tape serves, each with an engine and a vector path of its own (decision 0006)."""
 
     def __post_init__(self) -> None:
@@ -51,7 +51,7 @@ class Config:
             "max_layers": (1, _FIELD_MAX),
             "max_vocab": (1, 1 << 16),
             "max_rows": (1, _FIELD_MAX),
-            "tracks": (1, MAX_TRACKS),
+            "batch": (1, MAX_BATCH),
         }
         if type(self.serial) is not bool:
             raise TritapeError(f"serial must be True or False, not {self.serial!r}; choose one")
@@ -73,9 +73,9 @@ class Config:
             raise TritapeError(
                 f"engines must be 1 in a serial configuration, not {self.engines!r}; take away one of the two"
             )
-        if self.serial and self.tracks != 1:
+        if self.serial and self.batch != 1:
             raise TritapeError(
-                f"tracks must be 1 in a serial configuration, not {self.tracks!r}; take away one of the two"
+                f"batch must be 1 in a serial configuration, not {self.batch!r}; take away one of the two"
             )
 
     @classmethod
@@ -87,7 +87,7 @@ class Config:
         engines: int = 1,
         *,
         serial: bool = False,
-        tracks: int = 1,
+        batch: int = 1,
     ) -> Config:
         """The default limits, raised where a model needs more, and so many rows a block that fillings hide behind them with
         several engines. Raises TritapeError when it needs more than there can be."""
@@ -101,7 +101,7 @@ class Config:
             max_vocab=max(cls.max_vocab, shape.vocab_size),
             max_rows=max(cls.max_rows, 512 * engines),
             serial=serial,
-            tracks=tracks,
+            batch=batch,
         )
 
     def limited_to(self, shape: ModelConfig) -> Config:
@@ -156,7 +156,7 @@ class Config:
     def hash64(self) -> int:
         """64-bit hash of the content: equal configurations give equal numbers in every process and version of Python.
 
-        `tracks` counts only where there are several, since bitstreams are older than the field."""
-        names = [field.name for field in fields(self) if field.name != "tracks" or self.tracks > 1]
+        `batch` counts only where it is more than 1, since bitstreams are older than the field."""
+        names = [field.name for field in fields(self) if field.name != "batch" or self.batch > 1]
         text = ",".join(f"{name}={getattr(self, name)}" for name in names)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")

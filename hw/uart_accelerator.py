@@ -8,15 +8,15 @@ from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw.batch.accelerator import accelerator
 from tritape.hw.config import Config
-from tritape.hw.link.uart import Uart
+from tritape.hw.link.uart import UART
 from tritape.hw.memory.attach import add_memory
 from tritape.hw.memory.onchip import OnChipMemory
-from tritape.hw.tracks.linked import accelerator
 
 
-class UartAccelerator(wiring.Component):
-    """An accelerator, of one track or several, a tape memory of `memory_words` words of G bytes, and `Uart`.
+class UARTAccelerator(wiring.Component):
+    """An accelerator, of one slot or several, a tape memory of `memory_words` words of G bytes, and `UART`.
 
     Parameters
         config, memory_words: of the accelerator; clock_hz: of `sync`; baud: of the UART
@@ -41,7 +41,7 @@ class UartAccelerator(wiring.Component):
     ) -> None:
         self._accelerator = accelerator(config, memory_words=memory_words)
         self._memory = (memory or OnChipMemory)(config.word_bytes, memory_words)
-        self._uart = Uart(clock_hz=clock_hz, baud=baud)
+        self._uart = UART(clock_hz=clock_hz, baud=baud)
         super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "status": Out(2)})
 
     def elaborate(self, _platform: object) -> Module:

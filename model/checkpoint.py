@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from tritape.model.errors import TritapeError
-from tritape.model.files import map_file, release
+from tritape.base.errors import TritapeError
+from tritape.base.files import map_file, release
 
 # safetensors name -> NumPy type of the stored bits (BF16 is widened to float32 by `_as_float`)
 _STORED = {"BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8"}

@@ -16,10 +16,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from tritape.base.errors import TritapeError
 from tritape.model import arith
 from tritape.model.arith import Ints
 from tritape.model.checkpoint import Checkpoint, ModelConfig, TernaryLinear
-from tritape.model.errors import TritapeError
 from tritape.model.golden import IntegerModel
 from tritape.model.quantised import (
     PROJECTIONS,

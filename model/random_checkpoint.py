@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tritape.base.errors import TritapeError
+from tritape.base.files import replacing
 from tritape.model.checkpoint import ModelConfig
-from tritape.model.errors import TritapeError
-from tritape.model.files import replacing
 
 DTYPES = {"float16": "F16", "bfloat16": "BF16"}
 """Types that the matrices can be stored in, with their safetensors names. Vectors are float32."""

@@ -23,8 +23,8 @@ from typing import Protocol
 
 import numpy as np
 
+from tritape.base.errors import TritapeError
 from tritape.model.checkpoint import Checkpoint, TernaryLinear
-from tritape.model.errors import TritapeError
 
 BITLINEAR_EPS = 1e-6
 """The epsilon inside every BitLinear's own norm, whatever rms_norm_eps says."""

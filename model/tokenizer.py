@@ -8,8 +8,8 @@ from typing import Protocol
 
 import tokenizers
 
+from tritape.base.errors import TritapeError
 from tritape.model.checkpoint import Checkpoint
-from tritape.model.errors import TritapeError
 
 BYTE_VOCABULARY = 256
 _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"

@@ -12,9 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tritape.base.errors import TritapeError
+from tritape.base.files import replacing
 from tritape.hw.link.host_link import PROTOCOL_VERSION
-from tritape.model.errors import TritapeError
-from tritape.model.files import replacing
 from tritape.rtl_gen.boards import AnyBoard
 
 FORMAT = 1

@@ -16,14 +16,14 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.base.cache import cached, digest
+from tritape.base.errors import TritapeError
+from tritape.base.verilog_text import verilog_text
+from tritape.hw.batch.accelerator import accelerator
 from tritape.hw.config import TRITS, Config
 from tritape.hw.engine.table_engine import TableEngine
-from tritape.hw.tracks.linked import accelerator
-from tritape.model.errors import TritapeError
 from tritape.rtl_gen.toolchains.ecp5 import PLACEMENT
 from tritape.rtl_gen.toolchains.toolchain import SHARE_ADDERS
-from tritape.rtl_gen.verilog_text import verilog_text
-from tritape.sim.cache import cached, digest
 
 DEVICE = ("--85k", "--package", "CABGA381", "--speed", "6")
 

@@ -10,12 +10,12 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tritape.model.errors import TritapeError
-from tritape.model.files import replacing
+from tritape.base.errors import TritapeError
+from tritape.base.files import replacing
+from tritape.base.run import StepError
 from tritape.rtl_gen.archive import FOLDER, MAX_BYTES, read_archive
 from tritape.rtl_gen.boards import AnyBoard, board, boards
 from tritape.rtl_gen.build import build
-from tritape.rtl_gen.toolchains.run import StepError
 
 HEAD = """\
 # Bitstreams

@@ -8,9 +8,9 @@ from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Module, ResetSi
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
+from tritape.base.errors import TritapeError
 from tritape.hw.memory.litedram import LiteDRAMMemory
-from tritape.hw.uart_accelerator import UartAccelerator
-from tritape.model.errors import TritapeError
+from tritape.hw.uart_accelerator import UARTAccelerator
 from tritape.rtl_gen.boards import Board
 from tritape.rtl_gen.litedram import board_dram, litedram_core
 from tritape.rtl_gen.toolchains.pll import exactly
@@ -112,7 +112,7 @@ def add_ddr3(m: Module, board: Board, platform: Any) -> LiteDRAMMemory:
 
 
 class BoardTop(Elaboratable):
-    """`UartAccelerator` of a board on its pins. Its first LED shows a running token, its second a fault."""
+    """`UARTAccelerator` of a board on its pins. Its first LED shows a running token, its second a fault."""
 
     def __init__(self, board: Board) -> None:
         self._board = board
@@ -127,7 +127,7 @@ class BoardTop(Elaboratable):
             add_clock(m, board, platform)
             if board.dram is not None:
                 memory = add_sdram(m, board, platform)
-        m.submodules.accelerator = accelerator = UartAccelerator(
+        m.submodules.accelerator = accelerator = UARTAccelerator(
             board.config,
             board.memory_words,
             clock_hz=board.clock_hz,

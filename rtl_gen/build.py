@@ -16,10 +16,13 @@ from typing import Any
 
 from amaranth.back import rtlil, verilog
 
+from tritape.base.cache import cached, digest
+from tritape.base.errors import TritapeError
+from tritape.base.files import replacing
+from tritape.base.run import run_tool
+from tritape.base.verilog_text import verilog_text
 from tritape.hw.axi_accelerator import AXIAccelerator
 from tritape.model.checkpoint import ModelConfig
-from tritape.model.errors import TritapeError
-from tritape.model.files import replacing
 from tritape.rtl_gen.archive import ROOT, manifest, write_archive
 from tritape.rtl_gen.board_top import BoardTop
 from tritape.rtl_gen.boards import AnyBoard, Board, BusBoard
@@ -27,10 +30,7 @@ from tritape.rtl_gen.fit import require_device, require_model
 from tritape.rtl_gen.litedram import board_dram, generator_versions, start_of
 from tritape.rtl_gen.packages.wrapper import CORE, wrapper_verilog
 from tritape.rtl_gen.toolchains.pll import at_most
-from tritape.rtl_gen.toolchains.run import run_tool
 from tritape.rtl_gen.toolchains.toolchain import Usage
-from tritape.rtl_gen.verilog_text import verilog_text
-from tritape.sim.cache import cached, digest
 
 STEPS = ("fit", "elaborate", "synthesise", "place and route", "bitstream", "archive")
 VENDOR_STEPS = ("fit", "elaborate", "archive")
@@ -203,9 +203,7 @@ def _contents(*patterns: str) -> list[bytes]:
     return [path.read_bytes() for pattern in patterns for path in sorted(ROOT.glob(pattern))]
 
 
-_BUS_SOURCES = digest(
-    *_contents("model/**/*.py", "hw/**/*.py", "rtl_gen/verilog_text.py", "rtl_gen/packages/wrapper.py")
-)
+_BUS_SOURCES = digest(*_contents("model/**/*.py", "hw/**/*.py", "base/verilog_text.py", "rtl_gen/packages/wrapper.py"))
 """Of what the Verilog of a `BusBoard` comes from. A large one takes minutes, so nothing else is in it."""
 _SOURCES = digest(
     *(path.read_bytes() for part in ("model", "hw", "rtl_gen") for path in sorted((ROOT / part).rglob("*.py")))

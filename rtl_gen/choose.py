@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tritape.base.errors import TritapeError
 from tritape.hw.config import Config
 from tritape.model.checkpoint import ModelConfig
-from tritape.model.errors import TritapeError
 from tritape.model.tape.layout import ternary_weights
 from tritape.rtl_gen.estimate import estimate_tokens, padding
 from tritape.rtl_gen.footprint import Footprint, footprint
@@ -141,7 +141,7 @@ def choose(
     bandwidth: float,
     read_ahead: float | None = None,
     latency: float | None = None,
-    tracks: int = 1,
+    batch: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Choice:
     """The best E, G and tables a filler: of the points on the part within `TOLERANCE` of the fastest, the one that uses least of
@@ -157,7 +157,7 @@ def choose(
     ahead, first = ahead if read_ahead is None else read_ahead, first if latency is None else latency
     demand = bandwidth / clock
     bounded = sorted(
-        ((_bound(shape, config, clock, bandwidth), config) for config in candidates(shape, demand, tracks)),
+        ((_bound(shape, config, clock, bandwidth), config) for config in candidates(shape, demand, batch)),
         key=lambda pair: (-pair[0], pair[1].word_bytes, pair[1].engines),
     )
     fitting: list[tuple[float, Config]] = []
@@ -201,7 +201,7 @@ def choose(
     )
 
 
-def candidates(shape: ModelConfig, demand: float, tracks: int = 1) -> Iterator[Config]:
+def candidates(shape: ModelConfig, demand: float, batch: int = 1) -> Iterator[Config]:
     """Configurations of E engines of G tables that take up to `WIDEST` times `demand` bytes a cycle, but at least one."""
     for engines in range(1, _MAX_ENGINES + 1):
         for groups in range(engines * -(-4 // engines), 256, engines):
@@ -209,13 +209,13 @@ def candidates(shape: ModelConfig, demand: float, tracks: int = 1) -> Iterator[C
                 break
             for fillers in _FILLERS:
                 if fillers <= groups // engines:
-                    yield Config.for_model(shape, groups, fillers, engines, tracks=tracks).limited_to(shape)
+                    yield Config.for_model(shape, groups, fillers, engines, batch=batch).limited_to(shape)
 
 
 def _bound(shape: ModelConfig, config: Config, clock: float, bandwidth: float) -> float:
     """Tokens a second without headers, fills and dependencies."""
     rate = min(bandwidth, config.word_bytes * clock) * (1 - padding(shape, config.groups))
-    return config.tracks * rate * 5 / ternary_weights(shape)
+    return config.batch * rate * 5 / ternary_weights(shape)
 
 
 def _against(made: Point, best: Point) -> str:

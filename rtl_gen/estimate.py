@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tritape.hw.batch.slot import Slot
 from tritape.hw.config import Config
 from tritape.hw.engine.table_engine import pipeline_cycles
 from tritape.hw.engine.table_filler import fill_cycles
@@ -26,7 +27,6 @@ from tritape.hw.norm.vector_scalar import VectorScalar
 from tritape.hw.tape.embedding import Embedding
 from tritape.hw.tape.reader import TapeReader
 from tritape.hw.tape.sequencer import Sequencer
-from tritape.hw.tracks.track import Track
 from tritape.hw.vector import program as serial
 from tritape.hw.vector.serial import SerialVector
 from tritape.model.checkpoint import ModelConfig
@@ -109,8 +109,8 @@ def estimate_tokens(
     cycles from a token's first request to its words; line_bytes: what the backend delivers in a cycle at most, of what it has
     read ahead, by default the power of two from the memory's bytes a cycle on (`Gearbox`). The result is JSON-ready:
     `cycles_per_token, ideal_cycles, roofline_fraction, tokens_per_second, limited_by, cycles` by kind of section, `tape_bytes,
-    image_bytes, padding`, and of `footprint` for an ECP5 `block_rams, dsps, luts_estimated`. With several tracks all but the
-    first and the rate are of a step, and there are `tracks, cycles_per_step`.
+    image_bytes, padding`, and of `footprint` for an ECP5 `block_rams, dsps, luts_estimated`. With several slots all but the
+    first and the rate are of a step, and there are `batch, cycles_per_step`.
     """
     groups = config.groups
     word_cycles = line_cycles = 1.0
@@ -123,7 +123,7 @@ def estimate_tokens(
     cycles, by_section = token_cycles(shape, config, word_cycles, None, buffer_words, latency, line_cycles)
     geometry = Geometry(groups, config.engines)
     prologue, body = program(shape, groups, config.max_rows, config.engines)
-    rows = config.tracks * geometry.row_words(shape.hidden_size)
+    rows = config.batch * geometry.row_words(shape.hidden_size)
     words = sum(geometry.section_words(s) for s in prologue + body) + rows
     ideal = ideal_cycles(shape, config.word_bytes) * word_cycles
     stall = cycles - words * word_cycles
@@ -134,15 +134,15 @@ def estimate_tokens(
         better = min(range(max(4, groups * 3 // 4), groups * 5 // 4 + 1), key=lambda other: padding(shape, other))
         limited = f"padding to tiles of {config.tile}; G = {better} pads {padding(shape, better):.1%}"
     cost = footprint(config)
-    tracks = {}
-    if config.tracks > 1:
-        tracks = {"tracks": config.tracks, "cycles_per_step": round(cycles)}
+    steps = {}
+    if config.batch > 1:
+        steps = {"batch": config.batch, "cycles_per_step": round(cycles)}
     return {
-        "cycles_per_token": round(cycles / config.tracks),
+        "cycles_per_token": round(cycles / config.batch),
         "ideal_cycles": ideal,
         "roofline_fraction": ideal / cycles,
-        "tokens_per_second": config.tracks * clock_hz / cycles,
-        **tracks,
+        "tokens_per_second": config.batch * clock_hz / cycles,
+        **steps,
         "clock_hz": clock_hz,
         "limited_by": limited,
         "cycles": {name: round(value) for name, value in by_section.items()},
@@ -174,7 +174,7 @@ def token_cycles(
     latency: float = 0.0,
     line_cycles: float = 1.0,
 ) -> tuple[float, dict[str, float]]:
-    """(cycles from a token's start to its result, cycles by projection or kind of section); with several tracks, of a step.
+    """(cycles from a token's start to its result, cycles by projection or kind of section); with several slots, of a step.
 
     `on_section(section, start, end)` is told of every section of the body, in cycles.
     """
@@ -187,14 +187,14 @@ def token_cycles(
     row = Embedding.LATENCY + Residual.LATENCY
     hidden = geometry.lane(shape.hidden_size)
     rows = geometry.row_words(shape.hidden_size) * word_cycles
-    clock.now = start + (max(hidden, rows) if config.tracks == 1 else config.tracks * rows)
+    clock.now = start + (max(hidden, rows) if config.batch == 1 else config.batch * rows)
     clock.by_section["EMBED"] = clock.read_end = clock.now
     if config.serial:
         clock.now = max(clock.now, start + shape.hidden_size)
         clock.unit_free = clock.now + _serial(clock, "embed", shape.hidden_size)
         _vector_ready(clock, clock.unit_free)
     else:
-        _vector_ready(clock, start + row + hidden + (config.tracks - 1) * rows)
+        _vector_ready(clock, start + row + hidden + (config.batch - 1) * rows)
     for section in body:
         before = max(clock.now, clock.stream_end)
         clock.now = clock.read(geometry.header_words, clock.now) + Sequencer.OVERHEAD
@@ -270,7 +270,7 @@ def _stream(clock: _Clock, section: Section) -> None:
     if config.serial:
         _serial_rows(clock, section, stream)
         return
-    behind = pipeline_cycles(config) + (Track.ROW_CYCLES if config.tracks > 1 else 0)
+    behind = pipeline_cycles(config) + (Slot.ROW_CYCLES if config.batch > 1 else 0)
     if section.mode == MatvecMode.LOGITS:
         # The head takes one logit a cycle: with several lanes it falls behind while the last tile of a block streams.
         delay = behind + Dequantiser.LATENCY + (RowSerialiser.LATENCY if config.engines > 1 else 0)

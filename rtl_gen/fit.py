@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
+from tritape.base.errors import TritapeError
 from tritape.model.checkpoint import ModelConfig
-from tritape.model.errors import TritapeError
 from tritape.model.tape.layout import image_words, ternary_weights
 from tritape.rtl_gen.boards import AnyBoard, BusBoard
 from tritape.rtl_gen.footprint import luts as estimated_luts

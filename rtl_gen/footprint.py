@@ -12,9 +12,9 @@ from tritape.hw.config import Config
 from tritape.hw.engine.activation_memory import DIGIT_BITS, fillers, table_bits, tile_bits
 from tritape.hw.engine.row_accumulator import row_bits, row_width
 from tritape.hw.engine.table_filler import ENTRY_BITS, MAGNITUDE_BITS
+from tritape.hw.link.step_runner import Entry
 from tritape.hw.link.token_runner import RING
 from tritape.hw.mixer.state_memory import StateMemory
-from tritape.hw.tracks.step_runner import Entry
 
 BRAM_BITS = 18 * 1024
 LUT_RAMS = 18
@@ -75,11 +75,11 @@ def memories(config: Config) -> list[tuple[str, int, int, int]]:
             found += [(name, engines * whole, 18, StateMemory.BANK), (name, engines * bool(rest), 18, rest)]
     if engines > 1:
         found.append(("logits", 1, 18 * engines, config.lane(config.max_rows) - 1))
-    if config.tracks > 1:
+    if config.batch > 1:
         found.append(("embedding row", 1, 8 * config.word_bytes, -(-config.max_hidden // config.word_bytes) - 1))
-    found = [(name, config.tracks * count, width, depth) for name, count, width, depth in found if count]
-    bits = (config.tracks - 1).bit_length()
-    return [*found, ("frame", 1, 8, 512), ("tokens", 1, 16 if config.tracks == 1 else Entry.size, RING << bits)]
+    found = [(name, config.batch * count, width, depth) for name, count, width, depth in found if count]
+    bits = (config.batch - 1).bit_length()
+    return [*found, ("frame", 1, 8, 512), ("tokens", 1, 16 if config.batch == 1 else Entry.size, RING << bits)]
 
 
 def block_rams(config: Config) -> int:
@@ -93,7 +93,7 @@ def multipliers(config: Config) -> int:
     """Multipliers of 18 x 18 bits."""
     if config.serial:
         return 1
-    return config.tracks * (2 + 13 * config.engines)
+    return config.batch * (2 + 13 * config.engines)
 
 
 def luts(config: Config, inputs: int = 4) -> int:
@@ -112,12 +112,12 @@ def luts(config: Config, inputs: int = 4) -> int:
     if config.serial:
         total = 3100 + 110 * config.groups
     else:
-        banks = sum(count for name, count, _, _ in memories(config) if name == "states") // config.tracks
+        banks = sum(count for name, count, _, _ in memories(config) if name == "states") // config.batch
         vector = 1290 + config.engines * (139 + 2590 + 32 * config.groups) + 15 * banks
         engine = 18 * tables + 16 * config.engines * fillers(config)
         sequencer, reader_and_counters = 469 + 48 * word, 830
         link = 1055 + 9 * word
-        parts = sequencer + reader_and_counters + link + config.tracks * (vector + engine) + 6 * distributed
+        parts = sequencer + reader_and_counters + link + config.batch * (vector + engine) + 6 * distributed
         total = round(PACKING * parts)
     return total if inputs == 4 else round(LUT6 * total)
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tritape.model.errors import TritapeError
-from tritape.sim.cache import cached, digest
+from tritape.base.cache import cached, digest
+from tritape.base.errors import TritapeError
 
 if TYPE_CHECKING:
     from tritape.rtl_gen.boards.board import Board

@@ -12,10 +12,10 @@ from typing import Any
 
 from amaranth.lib import wiring
 
-from tritape.model.errors import TritapeError
+from tritape.base.cache import cached, digest
+from tritape.base.errors import TritapeError
+from tritape.base.verilog_text import verilog_text
 from tritape.rtl_gen.area import Harness, run_tool
-from tritape.rtl_gen.verilog_text import verilog_text
-from tritape.sim.cache import cached, digest
 
 FAMILIES = {
     "ecp5": (

@@ -9,13 +9,13 @@ from typing import Any
 
 from amaranth.lib import wiring
 
+from tritape.base.errors import TritapeError
+from tritape.base.files import replacing
+from tritape.base.verilog_text import verilog_text
 from tritape.hw.accelerator import COUNTERS, Accelerator
+from tritape.hw.batch.accelerator import BatchAccelerator, accelerator
 from tritape.hw.config import Config
-from tritape.hw.link.host_link import PROTOCOL_VERSION, TRACKS_VERSION, Command
-from tritape.hw.tracks.linked import LinkedTracks, accelerator
-from tritape.model.errors import TritapeError
-from tritape.model.files import replacing
-from tritape.rtl_gen.verilog_text import verilog_text
+from tritape.hw.link.host_link import BATCH_VERSION, PROTOCOL_VERSION, Command
 
 TOP = "tritape"
 
@@ -75,7 +75,7 @@ def write_verilog(folder: Path, config: Config, source: str) -> dict[str, Any]:
     return description
 
 
-def describe(component: Accelerator | LinkedTracks, config: Config, source: str) -> dict[str, Any]:
+def describe(component: Accelerator | BatchAccelerator, config: Config, source: str) -> dict[str, Any]:
     """Ports, limits, commands and counters of an accelerator."""
     ports = [{"name": name, "direction": "in", "bits": 1, "meaning": MEANING[name]} for name in ("clk", "rst")]
     for path, member, value in component.signature.flatten(component):
@@ -94,12 +94,12 @@ def describe(component: Accelerator | LinkedTracks, config: Config, source: str)
         "made_by": source,
         "configuration": asdict(config),
         "configuration_hash": f"{config.hash64():016x}",
-        "protocol_version": PROTOCOL_VERSION if config.tracks == 1 else TRACKS_VERSION,
+        "protocol_version": PROTOCOL_VERSION if config.batch == 1 else BATCH_VERSION,
         "ports": ports,
         "commands": [
             {"name": command.name, "byte": int(command)}
             for command in Command
-            if command != Command.TRACK or config.tracks > 1
+            if command != Command.SLOT or config.batch > 1
         ],
         "counters": [{"index": index, "name": name} for index, name in enumerate(COUNTERS)],
     }

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from tritape.base.errors import TritapeError
 from tritape.host import protocol
 from tritape.host.device import Device
 from tritape.hw.accelerator import PROBES
 from tritape.hw.config import Config
 from tritape.model import arith
 from tritape.model.arith import Ints
-from tritape.model.errors import TritapeError
 from tritape.model.golden import IntegerModel, Trace
 from tritape.model.quantised import QuantisedModel
 from tritape.model.tape.assembler import image
@@ -54,7 +54,7 @@ class Simulation:
         image_bytes: int = 0,
     ) -> None:
         self.config, self.memory = config, memory
-        defines = {"ENGINES": config.engines, "TRACKS": config.tracks, "MEMORY": CODES[memory.kind]}
+        defines = {"ENGINES": config.engines, "BATCH": config.batch, "MEMORY": CODES[memory.kind]}
         if memory.kind == "axi":
             defines |= {"PORTS": memory.ports, "PORT_BITS": memory.port_bits}
         program = build_model(
@@ -106,9 +106,9 @@ class Simulation:
         """Forget what the probes saw."""
         self._process.call(ord("C"))
 
-    def probe(self, name: str, track: int = 0) -> Ints:
-        """What a probe of a track saw since `clear_probes`."""
-        request = bytes([track, PROBES.index(name)])
+    def probe(self, name: str, slot: int = 0) -> Ints:
+        """What a probe of a slot saw since `clear_probes`."""
+        request = bytes([slot, PROBES.index(name)])
         return np.frombuffer(self._process.call(ord("P"), request)[1], "<i4").astype(np.int64)
 
 

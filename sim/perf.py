@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tritape.host.device import Device
-from tritape.host.tracks import Entry, prompt_steps
+from tritape.host.slots import Entry, prompt_steps
 from tritape.model.quantised import QuantisedModel
 from tritape.model.tape.layout import ideal_cycles
 from tritape.rtl_gen.estimate import estimate_tokens
+from tritape.sim.batch import BatchRunner
 from tritape.sim.generate import Generator, Simulation
-from tritape.sim.tracks import TrackRunner
 
 
 def measure(
@@ -24,15 +24,15 @@ def measure(
     """Run `ids`, a step a row with a token for each lane, and measure the last step; JSON-ready. `progress(steps done, steps)`.
 
     The first row only fills the pipeline, and between steps the host reads counters, while the memory sends the next prologue.
-    Several lanes run the rows as so many sequences, to which most keys belong, and then once more as one prompt: `prompt_*`.
+    Several slots run the rows as so many sequences, to which most keys belong, and then once more as one prompt: `prompt_*`.
     `seconds_a_token` is what simulation and check took here.
     """
-    config, memory, lanes = simulation.config, simulation.memory, simulation.config.tracks
+    config, memory, batch = simulation.config, simulation.memory, simulation.config.batch
     device, run = _runner(simulation, model)
     passes: list[Sequence[Sequence[Entry | None]]]
     passes = [[[Entry(token, fresh=number == 0) for token in tokens] for number, tokens in enumerate(ids)]]
-    if lanes > 1:
-        passes.append(prompt_steps([token for tokens in ids for token in tokens], 0, lanes, fresh=True)[0])
+    if batch > 1:
+        passes.append(prompt_steps([token for tokens in ids for token in tokens], 0, batch, fresh=True)[0])
     done, difference = 0, None
     spent: list[dict[str, int]] = []  # by the last step of each pass
     seconds: list[float] = []
@@ -53,12 +53,12 @@ def measure(
     read_ahead, first_word = memory.ahead(config.word_bytes), memory.first_word(config.word_bytes)
     line = memory.line(config.word_bytes)
     estimate = estimate_tokens(model.config, config, 1.0, sustained, read_ahead, first_word, line)
-    estimated = estimate["cycles_per_step" if lanes > 1 else "cycles_per_token"]
+    estimated = estimate["cycles_per_step" if batch > 1 else "cycles_per_token"]
     ideal = ideal_cycles(model.config, 1) / peak
     result = {
         "groups": config.groups,
         "engines": config.engines,
-        "lanes": lanes,
+        "batch": batch,
         "memory_bytes_per_cycle": peak,
         "measured_cycles": cycles,
         "estimated_cycles": estimated,
@@ -71,14 +71,14 @@ def measure(
         "stall_cycles": {name.removeprefix("stall_"): n for name, n in counted.items() if name.startswith("stall")},
         "crc_errors": counted["crc_errors"],
         "delivered_bytes_per_cycle": estimate["tape_bytes"] / cycles,
-        "seconds_a_token": seconds[0] / lanes,
+        "seconds_a_token": seconds[0] / batch,
     }
-    if lanes > 1:
+    if batch > 1:
         prompt = spent[1]["running"]
         result |= {
-            "cycles_per_token": cycles / lanes,
+            "cycles_per_token": cycles / batch,
             "prompt_cycles": prompt,
-            "prompt_cycles_per_token": prompt / lanes,
+            "prompt_cycles_per_token": prompt / batch,
             "prompt_estimate_error": estimated / prompt - 1,
         }
     return result
@@ -89,8 +89,8 @@ def _runner(
 ) -> tuple[Device, Callable[[Sequence[Entry | None]], str | None]]:
     """The device with the model's tape, and what runs a step on it: the difference from the golden model, if there is one."""
     config = simulation.config
-    if config.tracks > 1:
-        runner = TrackRunner(simulation, model)
+    if config.batch > 1:
+        runner = BatchRunner(simulation, model)
 
         def step(entries: Sequence[Entry | None]) -> str | None:
             runner.step(entries)

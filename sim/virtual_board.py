@@ -16,15 +16,15 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape import hw, model, rtl_gen
+from tritape.base.cache import cached, digest
+from tritape.base.errors import TritapeError
+from tritape.base.files import replacing
+from tritape.base.verilog_text import verilog_text
 from tritape.hw.link.uart import TICKS
 from tritape.hw.memory.litedram import LiteDRAMMemory
-from tritape.hw.uart_accelerator import UartAccelerator
-from tritape.model.errors import TritapeError
-from tritape.model.files import replacing
+from tritape.hw.uart_accelerator import UARTAccelerator
 from tritape.rtl_gen.boards import AnyBoard, Board
 from tritape.rtl_gen.litedram import Core, board_dram, litedram_core
-from tritape.rtl_gen.verilog_text import verilog_text
-from tritape.sim.cache import cached, digest
 from tritape.sim.fast.build import build_model
 from tritape.sim.memory.litedram_model import MODEL_ROWS
 
@@ -33,7 +33,7 @@ _PATIENCE_S = 5.0  # for the process to leave after its input ended
 
 
 class BoardPins(wiring.Component):
-    """`UartAccelerator` of a board in a domain without reset, as after configuration; `clk` and the pins are ports.
+    """`UARTAccelerator` of a board in a domain without reset, as after configuration; `clk` and the pins are ports.
 
     The UART runs at `TICKS` cycles a bit, the fastest it can: simulated time is dear. Everything else is what
     the bitstream carries: configuration, memory words, memory component.
@@ -50,7 +50,7 @@ class BoardPins(wiring.Component):
         memory = board.make_memory
         if board.dram is not None:
             memory = _with_model(_sdram(board))
-        m.submodules.board = inner = UartAccelerator(
+        m.submodules.board = inner = UARTAccelerator(
             board.config, board.memory_words, clock_hz=TICKS * board.baud, baud=board.baud, memory=memory
         )
         m.d.comb += [

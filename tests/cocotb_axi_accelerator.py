@@ -51,7 +51,7 @@ class BusRegisters:
 
 
 class Placing(RegisterTransport):
-    """What `UioTransport` is, with the simulation's memory for the buffer."""
+    """What `UIOTransport` is, with the simulation's memory for the buffer."""
 
     def __init__(self, regions: list[Region], registers: BusRegisters, bases: list[int], pause: Any) -> None:
         super().__init__(registers, bases, "bench", pause)

@@ -12,10 +12,10 @@ from typing import Any
 from amaranth.lib import wiring
 from cocotb_tools.runner import get_runner
 
-from tritape.rtl_gen.verilog_text import verilog_text
-from tritape.sim import toolchain
+from tritape.base import simulators as toolchain
+from tritape.base.cache import cached, digest, reused_objects
+from tritape.base.verilog_text import verilog_text
 from tritape.sim.bench import require_simulator
-from tritape.sim.cache import cached, digest, reused_objects
 
 _PORT = re.compile(r"^  (input|output) (\[\d+:0\] )?(\w+);", re.MULTILINE)
 

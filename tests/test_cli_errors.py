@@ -10,12 +10,12 @@ import tokenizers
 from tokenizers import models
 
 from tritape import cli
+from tritape.base import simulators as toolchain
+from tritape.base.errors import TritapeError
 from tritape.host import frames, protocol
 from tritape.host.device import Device
 from tritape.hw.link.host_link import REPLY, Command
 from tritape.model.checkpoint import ModelConfig, load_checkpoint, random_checkpoint, save_checkpoint
-from tritape.model.errors import TritapeError
-from tritape.sim import toolchain
 
 
 @pytest.fixture(scope="module")
@@ -324,7 +324,7 @@ def test_generate(refused, arguments, message):
             ["estimate", "370m", "--read-ahead", "-1"],
             "read-ahead and latency must not be negative, not -1.0 and 0.0; give bytes and cycles",
         ),
-        (["estimate", "370m", "--lanes", "17"], "tracks must be an integer in 1..16, not 17; keep within that range"),
+        (["estimate", "370m", "--batch", "17"], "batch must be an integer in 1..16, not 17; keep within that range"),
         (
             ["choose", "370m", "--bandwidth", "1e9", "--clock", "1e8", "--part", "up5k"],
             "part must be one of ecp5-25, ecp5-45",

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from tritape.base.errors import TritapeError
 from tritape.host import cpu
-from tritape.host.cpu import CpuModel
+from tritape.host.cpu import CPUModel
 from tritape.model import arith
 from tritape.model.checkpoint import ModelConfig, load_checkpoint, random_checkpoint
 from tritape.model.data import default_model_path
-from tritape.model.errors import TritapeError
 from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel
 from tritape.model.quantised import QuantisedModel
@@ -25,7 +25,7 @@ def random_model(hidden: int, intermediate: int, layers: int, vocab: int, seed: 
 
 
 def assert_equal(model: QuantisedModel, ids: Sequence[int]) -> None:
-    kernel, golden = CpuModel(model), IntegerModel(model)
+    kernel, golden = CPUModel(model), IntegerModel(model)
     for token in ids:
         chosen = kernel.feed([token])
         expected = golden.step(token)
@@ -49,7 +49,7 @@ def test_portable_code_equals(monkeypatch):
 def test_default_model_sampled():
     """64 sampled tokens of the embedded model: the generator's steps too."""
     model = quantise_model(load_checkpoint(default_model_path()))
-    kernel, golden = CpuModel(model), IntegerModel(model)
+    kernel, golden = CPUModel(model), IntegerModel(model)
     kernel.settings(0.7, seed=5)
     inverse, state = cpu.inverse_temperature(0.7, model.logit_fraction), 5
     prompt, expected = [40, 500, 3], []
@@ -64,11 +64,11 @@ def test_default_model_sampled():
 
 def test_generation_starts_afresh_and_goes_on():
     model = random_model(64, 64, 2, 50)
-    kernel = CpuModel(model)
+    kernel = CPUModel(model)
     first = list(kernel.generate_tokens([1, 2], 10))
     kernel.reset()
     assert list(kernel.generate_tokens([1, 2], 10)) == first
-    state = CpuModel(model)
+    state = CPUModel(model)
     assert list(state.generate_tokens([1, 2], 4)) + list(state.generate_tokens([first[3]], 6)) == first
 
 
@@ -93,4 +93,4 @@ def test_extremes():
 
 def test_token_outside_vocabulary():
     with pytest.raises(TritapeError, match="20"):
-        CpuModel(random_model(40, 70, 1, 20)).feed([20])
+        CPUModel(random_model(40, 70, 1, 20)).feed([20])

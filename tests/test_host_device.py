@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 import pytest
 
+from tritape.base.errors import TritapeError
 from tritape.host import frames, protocol
 from tritape.host.device import FEED_TOKENS, Device
 from tritape.host.link import Link
@@ -14,7 +15,6 @@ from tritape.host.transport.noisy import CutTransport, NoisyTransport
 from tritape.host.transport.serial import SerialTransport
 from tritape.hw.config import Config
 from tritape.model.checkpoint import ModelConfig, random_checkpoint
-from tritape.model.errors import TritapeError
 from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel
 from tritape.model.tape.assembler import image

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from tritape.base.errors import TritapeError
 from tritape.cli import device as cli_device
 from tritape.host import dram
 from tritape.hw.memory.register_window import WINDOW
-from tritape.model.errors import TritapeError
 from tritape.rtl_gen.archive import manifest, write_archive
 from tritape.rtl_gen.boards import board
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from tritape.base.errors import TritapeError
 from tritape.host import bench
 from tritape.host.energy import Recorder
 from tritape.host.power.hwmon import Hwmon
-from tritape.host.power.rapl import Rapl
+from tritape.host.power.rapl import RAPL
 from tritape.host.power.trace import Trace
-from tritape.model.errors import TritapeError
 
 
 def put(path: Path, value: float) -> None:
@@ -116,7 +116,7 @@ def test_energy_counter_that_wraps_within_one_percent(tmp_path):
         return sine_joules(t)
 
     wave = Waveform(write)
-    with Recorder(Rapl(tmp_path)) as recorder:
+    with Recorder(RAPL(tmp_path)) as recorder:
         time.sleep(2.0)
     wave.end()
     times = recorder.trace.times

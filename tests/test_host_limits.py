@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 
+from tritape.base.errors import TritapeError
 from tritape.host.limits import check_limits
 from tritape.host.protocol import PROTOCOL_VERSION, Identity
-from tritape.model.errors import TritapeError
 from tritape.model.tape.layout import HeaderPayload
 
 IDENTITY = Identity(PROTOCOL_VERSION, 1, 16, 128, 512, 4, 1024, 512, 1000)

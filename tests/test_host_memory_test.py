@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from tritape.base.errors import TritapeError
 from tritape.host.memory_test import MOST_ERRORS, PATTERNS, memory_test
 from tritape.host.protocol import Identity
-from tritape.model.errors import TritapeError
 
 GROUPS, WORDS = 5, 9000
 

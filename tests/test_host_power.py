@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tritape.base.errors import TritapeError
 from tritape.host.power import open_sensor, read_csv
 from tritape.host.power.hwmon import Hwmon
-from tritape.host.power.ina226 import BUS_VOLTAGE, CONFIGURATION, CONTINUOUS, SHUNT_VOLTAGE, Ina226
-from tritape.host.power.nvml import Nvml
-from tritape.host.power.rapl import Rapl
-from tritape.model.errors import TritapeError
+from tritape.host.power.ina226 import BUS_VOLTAGE, CONFIGURATION, CONTINUOUS, INA226, SHUNT_VOLTAGE
+from tritape.host.power.nvml import NVML
+from tritape.host.power.rapl import RAPL
 
 
 def tree(root: Path, files: dict[str, str]) -> Path:
@@ -90,7 +90,7 @@ class FakeBus:
 
 def test_ina226_arithmetic():
     bus = FakeBus()
-    sensor = Ina226(bus, 0.002)
+    sensor = INA226(bus, 0.002)
     assert bus.registers[CONFIGURATION] == CONTINUOUS
     bus.registers |= {SHUNT_VOLTAGE: 4000, BUS_VOLTAGE: 4000}  # 10 mV over 2 mohm is 5 A; 5 V
     assert sensor.read() == pytest.approx(25.0)
@@ -103,13 +103,13 @@ def test_ina226_arithmetic():
 def test_ina226_refuses_other_chips_and_closes():
     bus = FakeBus(rFE=0x1234)
     with pytest.raises(TritapeError, match=r"manufacturer register must be 0x5449 \(INA226\), not 0x1234"):
-        Ina226(bus, 0.002)
+        INA226(bus, 0.002)
     assert bus.closed
     assert bus.registers[CONFIGURATION] == 0, "nothing is written to a chip that is not an INA226"
     bus = FakeBus()
     bus.fail = True
     with pytest.raises(TritapeError, match="chip must answer on the bus, not fail"):
-        Ina226(bus, 0.002)
+        INA226(bus, 0.002)
     assert bus.closed
 
 
@@ -146,7 +146,7 @@ def test_rapl_sums_packages_and_unwraps(tmp_path):
         }
 
     root = tree(tmp_path, files(9000, 100))
-    sensor = Rapl(root)
+    sensor = RAPL(root)
     assert sensor.scope == "2 processor packages"
     assert sensor.read() == 0
     tree(tmp_path, files(9999, 200))
@@ -157,10 +157,10 @@ def test_rapl_sums_packages_and_unwraps(tmp_path):
 
 def test_rapl_absent_or_locked(tmp_path):
     with pytest.raises(TritapeError, match="rapl must have a package domain"):
-        Rapl(tmp_path)
+        RAPL(tmp_path)
     root = tree(tmp_path, {"intel-rapl:0/name": "package-0", "intel-rapl:0/max_energy_range_uj": "9"})
     with pytest.raises(TritapeError, match=r"counter must be readable, not 'No such file or directory'; run as root"):
-        Rapl(root)
+        RAPL(root)
 
 
 class FakeNvml:
@@ -190,12 +190,12 @@ class FakeNvml:
 
 
 def test_nvml():
-    energy, power = Nvml(0, FakeNvml(True)), Nvml(0, FakeNvml(False))
+    energy, power = NVML(0, FakeNvml(True)), NVML(0, FakeNvml(False))
     assert (energy.unit, energy.read()) == ("J", pytest.approx(123.456))
     assert (power.unit, power.read()) == ("W", pytest.approx(71.5))
     library = FakeNvml(True)
     with pytest.raises(TritapeError, match="nvml:3: GPU must exist, not fail"):
-        Nvml(3, library)
+        NVML(3, library)
     assert library.shut == 1
     energy.close()
     energy.close()

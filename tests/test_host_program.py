@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tritape import cli
+from tritape.base.errors import TritapeError
 from tritape.host import program
-from tritape.model.errors import TritapeError
 from tritape.rtl_gen import archive
 from tritape.rtl_gen.boards import Board, boards
 

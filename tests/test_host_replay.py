@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from small_board import SMALL, golden, small_model
 
+from tritape.base.errors import TritapeError
 from tritape.host.device import Device
 from tritape.host.transport.replay import ReplayTransport
-from tritape.model.errors import TritapeError
 from tritape.model.tape.assembler import image
 
 SESSION = "# tritape session 1: small 0123456789abcdef\n> 0102\n> 03\n< aabb\n> 04\n< cc\n"

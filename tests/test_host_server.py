@@ -11,11 +11,11 @@ import openai
 import pytest
 import uvicorn
 
-from tritape.host.cpu import CpuModel
+from tritape.base.errors import TritapeError
+from tritape.host.cpu import CPUModel
 from tritape.host.server import make_app
 from tritape.model.checkpoint import load_checkpoint
 from tritape.model.data import default_model_path
-from tritape.model.errors import TritapeError
 from tritape.model.formats import quantise_model
 from tritape.model.tokenizer import TextCodec, load_tokenizer
 
@@ -30,7 +30,7 @@ class Served:
         self.codec: TextCodec = load_tokenizer(checkpoint)
         quantised = quantise_model(checkpoint)
         self.logit_fraction = quantised.logit_fraction
-        self.model = CpuModel(quantised)
+        self.model = CPUModel(quantised)
         self.ejected: list[int] = []
         self.settings, self.reset = self.model.settings, self.model.reset
         self.fail_at: int | None = None

@@ -11,6 +11,7 @@ import pytest
 from small_board import golden, small_model
 from test_host_replay import RECORDED, session
 
+from tritape.base.errors import TritapeError
 from tritape.host.device import Device
 from tritape.host.link import Link
 from tritape.host.transport import PlacingTransport
@@ -18,9 +19,8 @@ from tritape.host.transport.port import open_port
 from tritape.host.transport.registers import RegisterTransport, stripes
 from tritape.host.transport.replay import ReplayTransport
 from tritape.host.transport.serial import SerialTransport
-from tritape.host.transport.uio import UioTransport
+from tritape.host.transport.uio import UIOTransport
 from tritape.hw.link.axi_lite import MAGIC, AXILiteLink, Register
-from tritape.model.errors import TritapeError
 
 PORTS, LINE_BYTES, PAGES = 4, 16, 3
 START = 0x6_8000_0000
@@ -130,11 +130,11 @@ def register(root: Path, address: int) -> int:
 
 
 def test_uio_on_files(root: Path) -> None:
-    transport = UioTransport("tritape", root)
+    transport = UIOTransport("tritape", root)
     with pytest.raises(
         TritapeError, match=r"^uio:tritape: port must be free, not used by another program; close that one$"
     ):
-        UioTransport("tritape", root)
+        UIOTransport("tritape", root)
     for port in range(PORTS):
         low, high = register(root, Register.BASE + 8 * port), register(root, Register.BASE + 8 * port + 4)
         assert low | high << 32 == START + port * PAGES * 4096
@@ -151,13 +151,13 @@ def test_uio_on_files(root: Path) -> None:
     assert back[: len(image)] == image
     transport.close()
     transport.close()
-    UioTransport("tritape", root).close()
+    UIOTransport("tritape", root).close()
 
 
 def test_what_is_wrong_on_the_board(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(message: str, name: str = "tritape") -> None:
         with pytest.raises(TritapeError, match=message):
-            UioTransport(name, root)
+            UIOTransport(name, root)
 
     refused(
         r"^uio:mine: UIO device must be one of axi-pmon, tritape, not 'mine'; load the overlay, and uio_pdrv_genirq",
@@ -192,7 +192,7 @@ def test_what_is_wrong_on_the_board(root: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_the_name_chooses_the_transport(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
-    monkeypatch.setattr("tritape.host.transport.uio.UioTransport", lambda name: opened.append(name))
+    monkeypatch.setattr("tritape.host.transport.uio.UIOTransport", lambda name: opened.append(name))
     open_port("uio:tritape", 9600)
     assert opened == ["tritape"]
     transport = open_port("loop://", 9600)

@@ -1,4 +1,4 @@
-"""Alu against the arithmetic of docs/contract.md."""
+"""ALU against the arithmetic of docs/contract.md."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from amaranth.sim import Simulator
 
-from tritape.hw.vector.alu import VALUE_MAX, Alu
+from tritape.hw.vector.alu import ALU, VALUE_MAX
 
 
 def sat18(value: int) -> int:
@@ -40,13 +40,13 @@ def operands(rng: random.Random) -> list[tuple[int, int, int, int]]:
 
 def test_every_shift_extremes_and_random_operands() -> None:
     """One operation a cycle; the result holds while none comes."""
-    dut, cases = Alu(), operands(random.Random(5))
+    dut, cases = ALU(), operands(random.Random(5))
     results: list[int] = []
     magnitudes: list[int] = []
 
     async def testbench(ctx: Any) -> None:
-        for cycle in range(len(cases) + Alu.LATENCY + 2):
-            if cycle >= Alu.LATENCY:
+        for cycle in range(len(cases) + ALU.LATENCY + 2):
+            if cycle >= ALU.LATENCY:
                 results.append(ctx.get(dut.result))
                 magnitudes.append(ctx.get(dut.magnitude))
             ctx.set(dut.valid, cycle < len(cases))
@@ -54,7 +54,7 @@ def test_every_shift_extremes_and_random_operands() -> None:
                 ctx.set(dut.a, cases[cycle][0])
                 ctx.set(dut.b, cases[cycle][1])
                 ctx.set(dut.shift, cases[cycle][2])
-            due = cycle - Alu.ADDEND_DELAY
+            due = cycle - ALU.ADDEND_DELAY
             ctx.set(dut.addend, cases[due][3] if 0 <= due < len(cases) else 0)
             await ctx.tick()
 

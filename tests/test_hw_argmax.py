@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from tritape.base.errors import TritapeError
 from tritape.hw.head.argmax import Argmax
-from tritape.model.errors import TritapeError
 from tritape.sim.bench import SIMULATORS, check_streams
 
 

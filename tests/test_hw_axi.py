@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from cocotb_runner import run_cocotb
 
+from tritape.base.errors import TritapeError
 from tritape.hw.memory.axi import AXIMemory
 from tritape.hw.memory.axi_reader import AXIReader
-from tritape.model.errors import TritapeError
 
 SHAPES = [  # groups, ports, port_bits, burst
     (13, 1, 128, None, "verilator"),

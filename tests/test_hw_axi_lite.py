@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from cocotb_runner import run_cocotb
 
+from tritape.base.errors import TritapeError
 from tritape.hw.link.axi_lite import AXILiteLink
-from tritape.model.errors import TritapeError
 
 
 @pytest.mark.parametrize(("ports", "simulator"), [(1, "verilator"), (3, "icarus"), (32, "verilator")])

@@ -1,4 +1,4 @@
-"""Crc32 against zlib: right and wrong sections of random lengths, a word a cycle and with gaps."""
+"""CRC32 against zlib: right and wrong sections of random lengths, a word a cycle and with gaps."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from amaranth.hdl import Module
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from tritape.hw.tape.crc import Crc32, advance
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
+from tritape.hw.tape.crc import CRC32, advance
 from tritape.sim.bench import SIMULATORS, check_streams
 
 
 class Harness(wiring.Component):
-    """Crc32 behind a stream; the verdicts are a stream that must always be ready."""
+    """CRC32 behind a stream; the verdicts are a stream that must always be ready."""
 
     def __init__(self, groups: int) -> None:
-        self.crc = Crc32(groups)
+        self.crc = CRC32(groups)
         word = data.StructLayout({"word": 8 * groups, "first": 1, "last": 1})
         super().__init__({"words": In(stream.Signature(word)), "good": Out(stream.Signature(1))})
 
@@ -75,7 +75,7 @@ def test_verdicts_and_latency(groups: int, simulator: str) -> None:
             simulator=simulator,
         )
         delays = {done - result.transfers["words"][end] for done, end in zip(result.transfers["good"], ends)}
-        assert delays == {Crc32.LATENCY}
+        assert delays == {CRC32.LATENCY}
 
 
 def test_register_is_the_one_of_zlib() -> None:
@@ -85,4 +85,4 @@ def test_register_is_the_one_of_zlib() -> None:
 
 def test_words_below_four_bytes_are_refused() -> None:
     with pytest.raises(TritapeError, match=r"^groups must be at least 4, not 3; a CRC needs 4 bytes of a word$"):
-        Crc32(3)
+        CRC32(3)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from tritape.base.errors import TritapeError
 from tritape.hw.tape.embedding import Embedding
 from tritape.model import arith
-from tritape.model.errors import TritapeError
 from tritape.sim.bench import SIMULATORS, check_streams
 
 

@@ -11,11 +11,11 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
+from tritape.base.errors import TritapeError
 from tritape.hw.config import Config
 from tritape.hw.engine.table_engine import TableEngine, pipeline_cycles
 from tritape.hw.engine.table_filler import fill_cycles
 from tritape.model import arith
-from tritape.model.errors import TritapeError
 from tritape.model.tape.assembler import encode_block
 from tritape.model.tape.layout import Geometry
 from tritape.sim.bench import SIMULATORS, BenchResult, check_streams

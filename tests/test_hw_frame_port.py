@@ -8,10 +8,10 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.base.errors import TritapeError
 from tritape.host import frames
-from tritape.hw.link.cobs import CobsDecoder
+from tritape.hw.link.cobs import COBSDecoder
 from tritape.hw.link.frame_port import CONSTANT_BYTES, FRAME_BYTES, FramePort, Part
-from tritape.model.errors import TritapeError
 from tritape.sim.bench import SIMULATORS, check_streams
 
 CONSTANT = bytes(range(100, 100 + CONSTANT_BYTES))
@@ -129,7 +129,7 @@ def test_decoder_alone():
             decoded += [{"byte": b, "end": 0} for b in data] + [{"byte": 1, "end": 1}]
     encoded += bytes([5, 1, 2, 0, 0, 9, 0])
     decoded += [{"byte": 1, "end": 0}, {"byte": 2, "end": 0}, {"byte": 0, "end": 1}, {"byte": 0, "end": 1}]
-    check_streams(CobsDecoder(), inputs={"encoded": list(encoded)}, expected={"decoded": decoded})
+    check_streams(COBSDecoder(), inputs={"encoded": list(encoded)}, expected={"decoded": decoded})
 
 
 def test_constant_too_long():

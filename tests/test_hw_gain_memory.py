@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from wrappers import HoldBack
 
+from tritape.base.errors import TritapeError
 from tritape.hw.norm.gain_memory import GainMemory
-from tritape.model.errors import TritapeError
 from tritape.sim.bench import SIMULATORS, check_streams
 
 
-def words_of(elements: list[int], groups: int, slot: int) -> list[dict[str, int]]:
+def words_of(elements: list[int], groups: int, bank: int) -> list[dict[str, int]]:
     """Elements as the tape packs them: `groups // 2` of 16 bits a word, low first, the rest of the word zero."""
     each = groups // 2
     return [
         {
             "word": sum(value << 16 * k for k, value in enumerate(elements[at : at + each])),
-            "slot": slot,
+            "bank": bank,
             "first": int(at == 0),
         }
         for at in range(0, len(elements), each)
@@ -27,9 +27,9 @@ def words_of(elements: list[int], groups: int, slot: int) -> list[dict[str, int]
 
 
 def program(groups: int, vectors: list[tuple[int, int]]) -> dict[str, Any]:
-    """What `check_streams` and `HoldBack` need for: per (slot, length), write a vector, read it twice.
+    """What `check_streams` and `HoldBack` need for: per (bank, length), write a vector, read it twice.
 
-    A slot is written again only after it has been read out, and read only after it has been written.
+    A bank is written again only after it has been read out, and read only after it has been written.
     """
     rng = np.random.default_rng(groups)
     words: list[dict[str, int]] = []
@@ -38,15 +38,15 @@ def program(groups: int, vectors: list[tuple[int, int]]) -> dict[str, Any]:
     counts: list[int] = []
     gates: list[tuple[int, str, int]] = []
     used = [0, 0]
-    for slot, length in vectors:
+    for bank, length in vectors:
         vector = [int(value) for value in rng.integers(0, 1 << 16, length)]
-        gates.append((len(words), "elements", used[slot]))
-        words += words_of(vector, groups, slot)
+        gates.append((len(words), "elements", used[bank]))
+        words += words_of(vector, groups, bank)
         for _ in range(2):
             counts.append(len(words))
-            reads.append({"slot": slot, "length": length})
+            reads.append({"bank": bank, "length": length})
             elements += vector
-        used[slot] = len(elements)
+        used[bank] = len(elements)
     return {"words": words, "reads": reads, "elements": elements, "counts": counts, "gates": gates}
 
 
@@ -84,5 +84,5 @@ def test_rejects_sizes_that_cannot_be() -> None:
         GainMemory(3, 64, 1)
     with pytest.raises(TritapeError, match=r"^max_length must be 1\.\.16384, not 16385$"):
         GainMemory(4, 16385, 1)
-    with pytest.raises(TritapeError, match=r"^slots must be 1 or 2, not 3$"):
+    with pytest.raises(TritapeError, match=r"^banks must be 1 or 2, not 3$"):
         GainMemory(4, 64, 3)

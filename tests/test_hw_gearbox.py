@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from tritape.base.errors import TritapeError
 from tritape.hw.memory.gearbox import Gearbox, grain
-from tritape.model.errors import TritapeError
 from tritape.sim.bench import SIMULATORS, check_streams
 
 Run = tuple[int, int]  # skip in units, words

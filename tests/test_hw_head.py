@@ -6,9 +6,9 @@ from amaranth import Module, signed
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import Out
 
+from tritape.base.errors import TritapeError
 from tritape.hw.head.head import Head
 from tritape.model import arith
-from tritape.model.errors import TritapeError
 from tritape.sim.bench import SIMULATORS, check_streams
 
 

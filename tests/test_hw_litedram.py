@@ -8,10 +8,10 @@ import pytest
 from amaranth.sim import Simulator
 from wrappers import HoldBack
 
+from tritape.base.errors import TritapeError
 from tritape.hw.memory.litedram import LiteDRAMMemory
 from tritape.hw.memory.register_window import WINDOW
 from tritape.hw.memory.wishbone_script import WishboneScript
-from tritape.model.errors import TritapeError
 from tritape.rtl_gen.litedram import DRAMS, litedram_core
 from tritape.sim.bench import check_streams
 from tritape.sim.memory.litedram_model import MODEL_ROWS, with_pattern

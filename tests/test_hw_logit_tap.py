@@ -2,7 +2,7 @@
 
 import pytest
 
-from tritape.hw.link.logit_tap import LogitTap
+from tritape.hw.stream.logit_tap import LogitTap
 from tritape.sim.bench import SIMULATORS, check_streams
 
 VALUES = [0, -131072, 131071, 5, -1, 77, 78, 79]

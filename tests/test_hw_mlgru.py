@@ -6,9 +6,9 @@ from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.base.errors import TritapeError
 from tritape.hw.mixer.mlgru import MLGRU, Mode
 from tritape.model import arith
-from tritape.model.errors import TritapeError
 from tritape.sim.bench import SIMULATORS, check_streams
 
 STREAMS = ("commands", "parameters", "values", "elements")

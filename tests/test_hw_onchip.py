@@ -8,9 +8,9 @@ import pytest
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 
+from tritape.base.errors import TritapeError
 from tritape.hw.memory.onchip import OnChipMemory
 from tritape.hw.memory.signature import MemorySignature
-from tritape.model.errors import TritapeError
 from tritape.sim.bench import SIMULATORS, check_streams
 
 

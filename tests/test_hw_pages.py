@@ -7,8 +7,8 @@ import random
 import pytest
 from test_hw_onchip import WriteFirst, random_requests
 
+from tritape.base.errors import TritapeError
 from tritape.hw.memory.pages import PagedMemory
-from tritape.model.errors import TritapeError
 from tritape.sim.bench import SIMULATORS, check_streams
 
 

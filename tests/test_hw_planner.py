@@ -9,11 +9,11 @@ from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.base.errors import TritapeError
 from tritape.hw.memory.gearbox import grain
 from tritape.hw.memory.planner import Planner
 from tritape.hw.memory.times import times
 from tritape.hw.memory.word_bytes import WordBytes
-from tritape.model.errors import TritapeError
 from tritape.sim.bench import check_streams
 
 REQUESTS = [(0, 1), (0, 0), (1, 1), (7, 0), (3, 1000), (100, 1), (1 << 27, 1 << 27)]

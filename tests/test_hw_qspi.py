@@ -11,9 +11,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 from wrappers import HoldBack
 
+from tritape.base.errors import TritapeError
 from tritape.hw.memory.qspi import QSPIMemory
 from tritape.hw.memory.signature import MemorySignature
-from tritape.model.errors import TritapeError
 from tritape.sim.bench import check_streams
 from tritape.sim.memory.flash import QSPIMemoryOnFlash
 

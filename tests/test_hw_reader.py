@@ -9,8 +9,8 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.base.errors import TritapeError
 from tritape.hw.tape.reader import TapeReader, TokenRequest
-from tritape.model.errors import TritapeError
 from tritape.sim.bench import SIMULATORS, BenchResult, check_streams
 
 CONFIGURATION = ("prologue_address", "prologue_words", "body_address", "body_words", "embedding_address", "row_words")

@@ -10,10 +10,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from wrappers import HoldBack
 
+from tritape.base.errors import TritapeError
 from tritape.hw.memory.onchip import OnChipMemory
 from tritape.hw.memory.register_window import WINDOW, RegisterWindow
 from tritape.hw.memory.signature import MemorySignature
-from tritape.model.errors import TritapeError
 from tritape.sim.bench import SIMULATORS, check_streams
 
 WORDS = 64

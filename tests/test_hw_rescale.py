@@ -9,7 +9,7 @@ import pytest
 from wrappers import CountPulses
 
 from tritape.hw.norm.rescale import Rescale
-from tritape.hw.norm.skid import Skid
+from tritape.hw.stream.skid import Skid
 from tritape.model import arith
 from tritape.sim.bench import SIMULATORS, check_streams
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from wrappers import CountPulses
 
+from tritape.base.errors import TritapeError
 from tritape.hw.mixer.residual import Residual
 from tritape.model import arith
-from tritape.model.errors import TritapeError
 from tritape.sim.bench import SIMULATORS, check_streams
 
 READ, STORE, ACCUMULATE = 0, 1, 2

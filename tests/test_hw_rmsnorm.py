@@ -45,7 +45,7 @@ Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 @dataclass
 class Program:
-    """Streams of commands in order; slots alternate, and a slot is written when its last reader is done."""
+    """Streams of commands in order; banks alternate, and a bank is written when its last reader is done."""
 
     groups: int
     parameters: list[dict[str, int]] = field(default_factory=list)
@@ -58,28 +58,28 @@ class Program:
     maxima: list[int] = field(default_factory=list)
     square_sum: int = 0
 
-    def load(self, gain: Ints, target: int, slot: int) -> None:
+    def load(self, gain: Ints, target: int, bank: int) -> None:
         each = self.groups // 2
         for at in range(0, len(gain), each):
             word = sum((int(value) & 0xFFFF) << 16 * k for k, value in enumerate(gain[at : at + each]))
-            self.parameters.append({"word": word, "target": target, "slot": slot, "first": int(at == 0)})
+            self.parameters.append({"word": word, "target": target, "bank": bank, "first": int(at == 0)})
 
     def add(
         self, x: Ints, first: Ints | None, product: Ints, eps: int = 0, mantissa: int = 40000, exponent: int = 0
     ) -> None:
         """One command; `first` None keeps A."""
-        slot = len(self.commands) % 2
-        before = sum(command["length"] for command in self.commands[:-1])  # all but the one in the other slot
+        bank = len(self.commands) % 2
+        before = sum(command["length"] for command in self.commands[:-1])  # all but the one in the other bank
         self.gates.append((len(self.parameters), "activations", before))
         if first is not None:
-            self.load(first, 0, slot)
-        self.load(product, 1, slot)
-        self.load(product * 0 + 77, 2, slot)  # a lower bound, not for this unit
+            self.load(first, 0, bank)
+        self.load(product, 1, bank)
+        self.load(product * 0 + 77, 2, bank)  # a lower bound, not for this unit
         self.counts.append(len(self.parameters))
         self.commands.append(
             {
                 "length": len(x),
-                "slot": slot,
+                "bank": bank,
                 "keep": int(first is None),
                 "eps": eps,
                 "mantissa": mantissa,

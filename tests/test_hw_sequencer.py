@@ -14,9 +14,9 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
+from tritape.base.errors import TritapeError
 from tritape.hw.config import Config
 from tritape.hw.tape.sequencer import REGISTERS, Sequencer
-from tritape.model.errors import TritapeError
 from tritape.sim.bench import SIMULATORS, BenchResult, check_streams
 
 DELAY = 100  # cycles from an element of `done` to the pulse
@@ -72,7 +72,7 @@ class Tape:
         self.rng = random.Random(seed * 1000 + groups)
         self.words: list[int] = []
         self.sections = 0
-        self.slot = 0
+        self.bank = 0
         names = [name for name in Harness(groups).signature.members if name.endswith("_commands")]
         names += ["weights", "parameters", "embedding_words"]
         self.expected: dict[str, list[Any]] = {name: [] for name in names}
@@ -146,22 +146,22 @@ class Tape:
         per_word = self.groups // 2
         words = -(-length // per_word)
         payload = b"".join(self.rng.randbytes(2 * per_word).ljust(self.groups, b"\0") for _ in range(words))
-        words_out = self.section(2, mode=target, flags=self.slot, length=length, payload=payload, damage=damage)
+        words_out = self.section(2, mode=target, flags=self.bank, length=length, payload=payload, damage=damage)
         self.expected["parameters"] += [
-            {"word": word, "target": target, "slot": self.slot, "first": int(at == 0)}
+            {"word": word, "target": target, "bank": self.bank, "first": int(at == 0)}
             for at, word in enumerate(words_out)
         ]
 
     def prep(self, mode: int, length: int, region: int = 0, keep: int = 0, done: bool = True) -> None:
         rng = self.rng
         eps, mantissa, exponent = rng.getrandbits(48), rng.getrandbits(16), rng.randint(-128, 127)
-        self.section(3, mode=mode, flags=self.slot | region << 1 | keep << 2, length=length, mantissa=mantissa, eps=eps,
+        self.section(3, mode=mode, flags=self.bank | region << 1 | keep << 2, length=length, mantissa=mantissa, eps=eps,
                      exponent=exponent)  # fmt: skip
         self.expected["residual_commands"] += [{"mode": step, "region": region, "length": length} for step in (mode, 0)]
         self.expected["norm_commands"].append(
-            {"length": length, "slot": self.slot, "keep": keep, "eps": eps, "mantissa": mantissa, "exponent": exponent}
+            {"length": length, "bank": self.bank, "keep": keep, "eps": eps, "mantissa": mantissa, "exponent": exponent}
         )
-        self.slot ^= 1
+        self.bank ^= 1
         if done:
             self.done_after.append((len(self.done_after), "residual_commands", len(self.expected["residual_commands"])))
 

@@ -1,4 +1,4 @@
-"""SpramMemory on its model of the RAM: what was written comes out, in order, at a word a cycle; and the primitives it makes."""
+"""SPRAMMemory on its model of the RAM: what was written comes out, in order, at a word a cycle; and the primitives it makes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import random
 import pytest
 from test_hw_onchip import WriteFirst, random_requests
 
-from tritape.hw.memory.spram import SpramMemory
-from tritape.model.errors import TritapeError
-from tritape.rtl_gen.verilog_text import verilog_text
+from tritape.base.errors import TritapeError
+from tritape.base.verilog_text import verilog_text
+from tritape.hw.memory.spram import SPRAMMemory
 from tritape.sim.bench import check_streams
 
 BYTES = 128 << 10
@@ -32,7 +32,7 @@ def test_reads_what_was_written(groups: int) -> None:
         requests.append(((1 << 14) - 1, 2))
         both |= {(1 << 14) + at: 77 + at for at in (-1, 0)}
     result = check_streams(
-        WriteFirst(SpramMemory(groups, primitive=False), len(writes)),
+        WriteFirst(SPRAMMemory(groups, primitive=False), len(writes)),
         inputs={"requests": [{"address": at, "length": size} for at, size in requests], "write": writes},
         expected={"words": [both[at + i] for at, size in requests for i in range(size)]},
     )
@@ -43,26 +43,26 @@ def test_reads_what_was_written(groups: int) -> None:
 def test_rate(groups: int) -> None:
     writes = [{"address": at, "word": at} for at in range(30)]
     result = check_streams(
-        WriteFirst(SpramMemory(groups, primitive=False), len(writes)),
+        WriteFirst(SPRAMMemory(groups, primitive=False), len(writes)),
         inputs={"requests": [{"address": 0, "length": 20}, {"address": 20, "length": 10}], "write": writes},
         expected={"words": list(range(30))},
         input_stall=0,
         output_stall=0,
     )
     words = result.transfers["words"]
-    assert words[0] - result.transfers["requests"][0] == SpramMemory.LATENCY
+    assert words[0] - result.transfers["requests"][0] == SPRAMMemory.LATENCY
     assert words[19] - words[0] == 19
     assert words[29] - words[20] == 9
 
 
 def test_primitives() -> None:
     for groups in (4, 8):
-        assert verilog_text(SpramMemory(groups, primitive=True), "top").count("SB_SPRAM256KA") == 4
-        assert SpramMemory(groups).depth * groups == BYTES
+        assert verilog_text(SPRAMMemory(groups, primitive=True), "top").count("SB_SPRAM256KA") == 4
+        assert SPRAMMemory(groups).depth * groups == BYTES
 
 
 def test_refuses_other_words() -> None:
     with pytest.raises(
         TritapeError, match=r"^groups must be 4 or 8 for this memory, not 5; its RAMs are 2 bytes wide$"
     ):
-        SpramMemory(5)
+        SPRAMMemory(5)

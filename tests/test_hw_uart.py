@@ -8,11 +8,11 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
+from tritape.base.errors import TritapeError
+from tritape.base.verilog_text import verilog_text
 from tritape.hw.config import Config
-from tritape.hw.link.uart import Uart
-from tritape.hw.uart_accelerator import UartAccelerator
-from tritape.model.errors import TritapeError
-from tritape.rtl_gen.verilog_text import verilog_text
+from tritape.hw.link.uart import UART
+from tritape.hw.uart_accelerator import UARTAccelerator
 from tritape.sim.bench import check_streams
 
 CLOCK = 1_000_000
@@ -23,7 +23,7 @@ class Wire(wiring.Component):
     """A sender at one rate and a receiver at another; every `noise` cycles the wire is wrong for one cycle."""
 
     def __init__(self, *, sender: float, receiver: float, noise: int = 0):
-        self._uarts = [Uart(clock_hz=CLOCK, baud=round(CLOCK / cycles)) for cycles in (sender, receiver)]
+        self._uarts = [UART(clock_hz=CLOCK, baud=round(CLOCK / cycles)) for cycles in (sender, receiver)]
         self._noise = noise
         super().__init__({"sent": In(stream.Signature(8)), "received": Out(stream.Signature(8))})
 
@@ -47,7 +47,7 @@ class Levels(wiring.Component):
     """A receiver whose pin follows a list of levels and durations."""
 
     def __init__(self, cycles: int):
-        self._uart = Uart(clock_hz=CLOCK, baud=CLOCK // cycles)
+        self._uart = UART(clock_hz=CLOCK, baud=CLOCK // cycles)
         super().__init__({"levels": In(stream.Signature(LONG)), "received": Out(stream.Signature(8))})
 
     def elaborate(self, _platform: object) -> Module:
@@ -110,15 +110,15 @@ def test_rates_out_of_range():
     with pytest.raises(
         TritapeError, match=r"^baud must be at most 125000 at a clock of 1000000 Hz, not 125001; lower it$"
     ):
-        Uart(clock_hz=CLOCK, baud=125_001)
+        UART(clock_hz=CLOCK, baud=125_001)
     with pytest.raises(TritapeError, match=r"^baud must be at least 122 at a clock of 1000000 Hz, not 50; raise it$"):
-        Uart(clock_hz=CLOCK, baud=50)
+        UART(clock_hz=CLOCK, baud=50)
 
 
 def test_uart_accelerator_has_three_pins():
     """Its Verilog has the ports that a board file connects, and no other."""
     config = Config(groups=4, max_hidden=64, max_intermediate=64, max_layers=1, max_vocab=64, max_rows=64)
-    text = verilog_text(UartAccelerator(config, 16, clock_hz=CLOCK, baud=100_000), "top")
+    text = verilog_text(UARTAccelerator(config, 16, clock_hz=CLOCK, baud=100_000), "top")
     header = text[text.index("module top(") :].split(";", 1)[0]
     assert {name.strip() for name in header.split("(")[1].rstrip(")").split(",")} == {
         "clk",

@@ -9,6 +9,7 @@ from amaranth.hdl import Cat, Module, signed
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.base.errors import TritapeError
 from tritape.hw.accelerator import PROBES
 from tritape.hw.config import Config
 from tritape.hw.engine.table_engine import TableEngine
@@ -20,7 +21,6 @@ from tritape.hw.vector.program import OPERATIONS, PROGRAMS, START, Use
 from tritape.hw.vector.serial import SerialVector
 from tritape.model import arith
 from tritape.model.checkpoint import ModelConfig, random_checkpoint
-from tritape.model.errors import TritapeError
 from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel, Trace
 from tritape.model.quantised import QuantisedModel

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tritape.base.errors import TritapeError
 from tritape.model.checkpoint import Checkpoint, ModelConfig, load_checkpoint, random_checkpoint, save_checkpoint
 from tritape.model.data import default_model_path
-from tritape.model.errors import TritapeError
 
 TINY = Path(__file__).parent / "data" / "mmfreelm-tiny"
 SMALL = ModelConfig(vocab_size=6, hidden_size=4, num_hidden_layers=2, intermediate_size=3)

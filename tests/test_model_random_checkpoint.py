@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
+from tritape.base.errors import TritapeError
 from tritape.model import random_checkpoint
 from tritape.model.checkpoint import ModelConfig, load_checkpoint
-from tritape.model.errors import TritapeError
 from tritape.model.random_checkpoint import NOTICE, write_random_checkpoint
 
 SMALL = ModelConfig(vocab_size=97, hidden_size=40, num_hidden_layers=2, intermediate_size=65)

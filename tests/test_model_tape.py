@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tritape.base.errors import TritapeError
 from tritape.model import arith
 from tritape.model.checkpoint import ModelConfig, random_checkpoint
-from tritape.model.errors import TritapeError
 from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel
 from tritape.model.quantised import QuantisedModel

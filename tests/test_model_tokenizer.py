@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers
 
+from tritape.base.errors import TritapeError
 from tritape.model.checkpoint import ModelConfig, load_checkpoint, random_checkpoint
 from tritape.model.data import default_model_path
-from tritape.model.errors import TritapeError
 from tritape.model.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
 
 TINY = Path(__file__).parent / "data" / "mmfreelm-tiny"

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tritape.base.errors import TritapeError
+from tritape.base.run import StepError
 from tritape.hw.config import Config
-from tritape.model.errors import TritapeError
 from tritape.rtl_gen import archive, bitstreams
 from tritape.rtl_gen.boards import Board, board
 from tritape.rtl_gen.build import BuildResult
-from tritape.rtl_gen.toolchains.run import StepError
 
 BOARD = board("ulx3s-85f")
 NUMBERS = {"luts": 10, "ffs": 20, "brams": 3, "dsps": 4, "fmax_mhz": 81.5, "timing_met": True, "seed": 2}

@@ -12,9 +12,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from typer.testing import CliRunner
 
+from tritape.base.errors import TritapeError
 from tritape.cli import area as area_command
 from tritape.hw.config import Config
-from tritape.model.errors import TritapeError
 from tritape.rtl_gen.area import (
     AreaReport,
     accelerator_area,

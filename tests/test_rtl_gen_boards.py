@@ -14,10 +14,10 @@ from amaranth.hdl import Signal
 from amaranth.lib import io
 from typer.testing import CliRunner
 
+from tritape.base.errors import TritapeError
 from tritape.cli import boards as boards_command
 from tritape.cli import build as build_command
 from tritape.hw.memory.pages import PagedMemory
-from tritape.model.errors import TritapeError
 from tritape.rtl_gen import boards as registry
 from tritape.rtl_gen.boards import Board, board, boards
 from tritape.rtl_gen.toolchains.pll import exactly

@@ -13,12 +13,15 @@ import pytest
 from amaranth.hdl import Elaboratable, Module, Signal
 from amaranth.lib import io
 
+from tritape.base import run as run_module
+from tritape.base.errors import TritapeError
+from tritape.base.run import StepError, error_line
+from tritape.base.verilog_text import verilog_text
 from tritape.hw.link.frame_port import FramePort
 from tritape.hw.memory.onchip import OnChipMemory
 from tritape.hw.memory.pages import PagedMemory
 from tritape.model.checkpoint import ModelConfig
 from tritape.model.data import default_model_path
-from tritape.model.errors import TritapeError
 from tritape.rtl_gen import build as build_module
 from tritape.rtl_gen import litedram
 from tritape.rtl_gen.archive import read_archive
@@ -26,10 +29,7 @@ from tritape.rtl_gen.board_top import add_clock
 from tritape.rtl_gen.boards import Board, board, boards
 from tritape.rtl_gen.build import STEPS, VENDOR_STEPS, build, elaborate, without_zero_tape
 from tritape.rtl_gen.estimate import token_cycles
-from tritape.rtl_gen.toolchains import run as run_module
-from tritape.rtl_gen.toolchains.run import StepError, error_line
 from tritape.rtl_gen.toolchains.toolchain import Usage
-from tritape.rtl_gen.verilog_text import verilog_text
 
 
 class Echo(Elaboratable):

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tritape.base.errors import TritapeError
 from tritape.cli import app, register
 from tritape.model.checkpoint import ModelConfig
-from tritape.model.errors import TritapeError
 from tritape.rtl_gen.choose import LUT_SHARE, TOLERANCE, WIDEST, candidates, choose, point
 from tritape.rtl_gen.estimate import PUBLISHED
 from tritape.rtl_gen.parts import PARTS

@@ -15,10 +15,10 @@ import pytest
 from distributed import Client
 from typer.testing import CliRunner
 
+from tritape.base.errors import TritapeError
 from tritape.cli import app, register
 from tritape.cli.estimate import model_shape
 from tritape.model.data import default_model_path
-from tritape.model.errors import TritapeError
 from tritape.rtl_gen.explore.evaluate import SOURCES, evaluate
 from tritape.rtl_gen.explore.results import ResultFile, key
 from tritape.rtl_gen.explore.run import cluster, explore, pareto
@@ -60,7 +60,7 @@ def test_points_of_a_space(space: Space) -> None:
     assert len(space.points) == 2 * 5 * 2 * 2 * 2
     assert space.skipped == 0
     first = space.points[0]
-    assert (first["engines"], first["groups"], first["lanes"], first["clock"]) == (1, 8, 1, 50e6)
+    assert (first["engines"], first["groups"], first["batch"], first["clock"]) == (1, 8, 1, 50e6)
     assert first["shape"]["hidden_size"] == model_shape(str(default_model_path())).hidden_size
     assert first["read_ahead"] is None
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tritape.base.errors import TritapeError
 from tritape.hw.config import Config
 from tritape.model.checkpoint import ModelConfig
 from tritape.model.data import default_model_path
-from tritape.model.errors import TritapeError
 from tritape.model.tape.layout import image_words
 from tritape.rtl_gen.boards import board, boards
 from tritape.rtl_gen.fit import block_rams, check_model, largest_model, require_device, require_model, typical

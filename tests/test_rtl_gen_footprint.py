@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from amaranth.back import rtlil
 
+from tritape.hw.batch.accelerator import accelerator
 from tritape.hw.config import Config
-from tritape.hw.tracks.linked import accelerator
 from tritape.rtl_gen.estimate import PUBLISHED
 from tritape.rtl_gen.footprint import block_rams, footprint, luts, memories
 
@@ -32,10 +32,10 @@ QUEUE_BITS = 1024
     "config",
     [
         Config(groups=8, engines=2, tables_per_filler=2, **SMALL),
-        Config(groups=6, engines=2, tracks=2, **SMALL),
+        Config(groups=6, engines=2, batch=2, **SMALL),
         Config(groups=5, serial=True, **SMALL),
     ],
-    ids=["lanes", "tracks", "serial"],
+    ids=["lanes", "batch", "serial"],
 )
 def test_memories_are_those_of_the_netlist(config: Config) -> None:
     netlist = rtlil.convert(accelerator(config), name="top", emit_src=False)
@@ -49,7 +49,7 @@ def test_memories_are_those_of_the_netlist(config: Config) -> None:
 
 
 def label(point: dict[str, Any]) -> str:
-    names = ("family", "engines", "groups", "tables_per_filler", "tracks", "serial")
+    names = ("family", "engines", "groups", "tables_per_filler", "batch", "serial")
     return "-".join(str(point[name]) for name in names)
 
 
@@ -57,13 +57,11 @@ def label(point: dict[str, Any]) -> str:
 def test_synthesised_points(point: dict[str, Any]) -> None:
     config = Config.for_model(
         PUBLISHED["370m"], point["groups"], point["tables_per_filler"], point["engines"], serial=point["serial"],
-        tracks=point["tracks"],
+        batch=point["batch"],
     )  # fmt: skip
     xilinx = point["family"] != "ecp5"
     made = footprint(config, 6 if xilinx else 4)
-    distributed = (
-        config.tracks * config.word_bytes if xilinx else 0
-    )  # tables that Yosys leaves to distributed RAM there
+    distributed = config.batch * config.word_bytes if xilinx else 0  # tables that Yosys leaves to distributed RAM there
     assert made.luts + LUTS_OF_A_TABLE * distributed == pytest.approx(point["luts"], rel=LUT_ERROR)
     assert made.brams - distributed == pytest.approx(point["brams"], abs=2)
     assert made.dsps == point["dsps"]
@@ -71,7 +69,7 @@ def test_synthesised_points(point: dict[str, Any]) -> None:
 
 def test_more_of_anything_costs_more() -> None:
     base = Config(groups=16, engines=2)
-    for more in (Config(groups=32, engines=2), Config(groups=16, engines=4), Config(groups=16, engines=2, tracks=2)):
+    for more in (Config(groups=32, engines=2), Config(groups=16, engines=4), Config(groups=16, engines=2, batch=2)):
         assert luts(more) > luts(base)
         assert block_rams(more) > block_rams(base)
     assert luts(Config(groups=16, tables_per_filler=4)) < luts(Config(groups=16))

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from tritape.base import simulators
+from tritape.base.errors import TritapeError
 from tritape.hw.axi_accelerator import port_bytes
 from tritape.hw.config import Config
 from tritape.hw.link.axi_lite import WINDOW_BITS, Register
-from tritape.model.errors import TritapeError
 from tritape.rtl_gen.archive import read_archive
 from tritape.rtl_gen.boards import BusBoard, board
 from tritape.rtl_gen.build import VENDOR_STEPS, build
@@ -25,7 +26,6 @@ from tritape.rtl_gen.fit import require_device
 from tritape.rtl_gen.packages.kria import CONTROL_ADDRESS
 from tritape.rtl_gen.packages.wrapper import wrapper_verilog
 from tritape.rtl_gen.verilog import waivers
-from tritape.sim import toolchain
 from tritape.sim.virtual_board import VirtualBoard
 
 STUB = Path(__file__).parent / "data" / "vendor_stub.tcl"
@@ -265,11 +265,11 @@ def test_archive_and_lint(name: str, change: dict[str, int], tmp_path: Path, mon
     assert Path(result.bitstream).read_bytes() == main
     assert {path.name for path in (tmp_path / name).iterdir()} == {"tritape.v", *made.files(made)}
     (tmp_path / "tritape.vlt").write_text(waivers())
-    program = toolchain.verilator_root() / "bin" / "verilator_bin"
+    program = simulators.verilator_root() / "bin" / "verilator_bin"
     done = subprocess.run(
         [program, "--lint-only", "-Wall", "--quiet", "--top-module", "tritape", "tritape.vlt", f"{name}/tritape.v"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
-        env={**os.environ, "VERILATOR_ROOT": str(toolchain.verilator_root())},
+        env={**os.environ, "VERILATOR_ROOT": str(simulators.verilator_root())},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
 

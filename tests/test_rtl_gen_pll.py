@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 from tritape.rtl_gen.boards import Board, boards
-from tritape.rtl_gen.toolchains.pll import Limits, Pll, at_most, exactly
+from tritape.rtl_gen.toolchains.pll import PLL, Limits, at_most, exactly
 from tritape.rtl_gen.toolchains.pll import settings as pll_settings
 
 BOARDS = {name: made for name, made in boards().items() if isinstance(made, Board)}
@@ -46,11 +46,11 @@ def test_settings_obey_the_datasheet(name: str, data: st.DataObject) -> None:
 
 def test_equals_the_vendors_calculators() -> None:
     """ecppll -i 25 -o 80: CLKI_DIV 5, CLKFB_DIV 16, CLKOP_DIV 7; icepll -i 12 -o 24: DIVR 0, DIVF 63, DIVQ 5."""
-    assert found("ulx3s-85f", 80_000_000) == Pll(80_000_000, 5, 16, 7)
-    assert found("icebreaker", 24_000_000) == Pll(24_000_000, 1, 64, 32)
+    assert found("ulx3s-85f", 80_000_000) == PLL(80_000_000, 5, 16, 7)
+    assert found("icebreaker", 24_000_000) == PLL(24_000_000, 1, 64, 32)
 
 
-def found(name: str, hz: int) -> Pll:
+def found(name: str, hz: int) -> PLL:
     board = BOARDS[name]
     return exactly(board.toolchain.settings(board.platform(), board.crystal_hz), hz, name)
 

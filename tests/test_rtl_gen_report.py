@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from tritape import cli
+from tritape.base.errors import TritapeError
 from tritape.hw.config import Config
 from tritape.model.checkpoint import ModelConfig
-from tritape.model.errors import TritapeError
 from tritape.rtl_gen.estimate import PUBLISHED, estimate_tokens
 from tritape.rtl_gen.report import plots
 from tritape.rtl_gen.report.measurements import KINDS, bandwidth, read_measurements
@@ -60,7 +60,7 @@ class Page(HTMLParser):
 
 
 _POINT = {
-    "part": "xck26", "engines": 4, "groups": 16, "tables_per_filler": 1, "lanes": 1, "clock": 250e6, "tokens_per_second": 221.9,
+    "part": "xck26", "engines": 4, "groups": 16, "tables_per_filler": 1, "batch": 1, "clock": 250e6, "tokens_per_second": 221.9,
     "roofline_fraction": 0.946, "luts": 54321, "brams": 160, "dsps": 60, "limited_by": "engine", "fits": True,
 }  # fmt: skip
 SPACE = {

@@ -7,7 +7,7 @@ from amaranth.hdl import Module, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 from tritape.rtl_gen.units import FAMILIES, UnitArea, count_units, units_area
 
 

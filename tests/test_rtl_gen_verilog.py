@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tritape.base import simulators as toolchain
+from tritape.base.errors import TritapeError
 from tritape.hw.accelerator import COUNTERS
 from tritape.hw.config import Config
-from tritape.model.errors import TritapeError
 from tritape.rtl_gen.verilog import WAIVERS, write_verilog
-from tritape.sim import toolchain
 
 SMALL = {"groups": 4, "max_hidden": 64, "max_intermediate": 64, "max_layers": 1, "max_vocab": 128, "max_rows": 64}
 NAMES = ["tritape.json", "tritape.md", "tritape.v", "tritape.vlt"]
@@ -42,7 +42,7 @@ def test_files_describe_the_ports(written):
     assert sorted(path.name for path in folder.iterdir()) == NAMES
     assert json.loads((folder / "tritape.json").read_text()) == description
     assert description["protocol_version"] == 2
-    assert all(command["name"] != "TRACK" for command in description["commands"])
+    assert all(command["name"] != "SLOT" for command in description["commands"])
     text = (folder / "tritape.v").read_text()
     assert "`include" not in text
     assert "$readmem" not in text
@@ -76,10 +76,10 @@ def test_shared_fillers_need_no_other_waiver(tmp_path):
 
 @pytest.mark.slow
 def test_two_lanes(tmp_path):
-    """The same ports but for a probe a track, the tracks' protocol version and command, no other waiver."""
-    description = write_verilog(tmp_path, Config(**SMALL, tracks=2), "tritape verilog")
+    """The same ports but for a probe a slot, the slots' protocol version and command, no other waiver."""
+    description = write_verilog(tmp_path, Config(**SMALL, batch=2), "tritape verilog")
     assert description["protocol_version"] == 3
-    assert {"name": "TRACK", "byte": 0x19} in description["commands"]
+    assert {"name": "SLOT", "byte": 0x19} in description["commands"]
     ports = {port["name"]: port["bits"] for port in description["ports"]}
     assert (ports["rx__payload"], ports["probe__1__logit"]) == (8, 18)
     assert lint(tmp_path / "tritape.vlt", tmp_path / "tritape.v") == []

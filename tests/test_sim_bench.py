@@ -12,8 +12,8 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 from cocotb_tools import config as cocotb_config
 
-from tritape.model.errors import TritapeError
-from tritape.rtl_gen.verilog_text import verilog_text
+from tritape.base.errors import TritapeError
+from tritape.base.verilog_text import verilog_text
 from tritape.sim.bench import SIMULATORS, check_streams, payload
 from tritape.sim.bench.monitor import StreamMonitor
 
@@ -327,7 +327,7 @@ def test_payload_round_trip():
 def test_verilog_is_the_same_in_every_process():
     script = textwrap.dedent("""
         from tests.test_sim_bench import Register
-        from tritape.rtl_gen.verilog_text import verilog_text
+        from tritape.base.verilog_text import verilog_text
         print(verilog_text(Register(), "unit"), end="")
     """)
     texts = [

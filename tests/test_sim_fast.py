@@ -10,8 +10,8 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from tritape.model.errors import TritapeError
-from tritape.rtl_gen.verilog_text import verilog_text
+from tritape.base.errors import TritapeError
+from tritape.base.verilog_text import verilog_text
 from tritape.sim.fast.build import build_model
 from tritape.sim.fast.runner import Process
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tritape.base.errors import TritapeError
 from tritape.host.device import Device
 from tritape.hw.config import Config
 from tritape.model.checkpoint import ModelConfig, load_checkpoint, random_checkpoint
 from tritape.model.data import default_model_path
-from tritape.model.errors import TritapeError
 from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel
 from tritape.model.quantised import QuantisedModel

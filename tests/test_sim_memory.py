@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tritape.base.errors import TritapeError
 from tritape.hw.memory.axi import AXIMemory
-from tritape.model.errors import TritapeError
 from tritape.sim.memory import pattern
 from tritape.sim.memory.axi_model import AXIModel, striped
 from tritape.sim.memory.measure import measure_axi, measure_qspi

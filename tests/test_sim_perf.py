@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from tritape import cli
+from tritape.base.errors import TritapeError
 from tritape.hw.config import Config
 from tritape.model.checkpoint import ModelConfig, random_checkpoint
-from tritape.model.errors import TritapeError
 from tritape.model.formats import quantise_model
 from tritape.model.tape.assembler import image
 from tritape.rtl_gen.estimate import PUBLISHED, estimate_tokens, token_cycles
@@ -65,7 +65,7 @@ def test_lanes_through_a_memory(memory: Memory) -> None:
         SHAPE, hidden_size=128, intermediate_size=256
     )  # not too small: waits for the memory are modelled roughly
     model = quantise_model(random_checkpoint(shape, seed=0), ids=[1, 2, 3, 4])
-    config = replace(CONFIG, max_hidden=128, max_intermediate=256, tracks=2)
+    config = replace(CONFIG, max_hidden=128, max_intermediate=256, batch=2)
     with Simulation(config, memory=memory, image_bytes=len(image(model, 8, 512))) as simulation:
         result = measure(simulation, model, [[5, 0], [63, 7]])
     assert result["bit_exact"], result["difference"]
@@ -103,8 +103,8 @@ def test_reading_ahead_hides_waits() -> None:
         ),
         (["--clock", "0"], "clock and bandwidth must be positive, not 0.0 and None; give Hz and bytes a second"),
         (["--shape", "7b"], "shape must be a config.json or one of 370m, 1.3b, 2.7b, not '7b'; choose one of them"),
-        (["--lanes", "17"], "lanes must be 1..16, and 1 with --serial, not 17; choose another number"),
-        (["--lanes", "2", "--serial"], "lanes must be 1..16, and 1 with --serial, not 2; choose another number"),
+        (["--batch", "17"], "batch must be 1..16, and 1 with --serial, not 17; choose another number"),
+        (["--batch", "2", "--serial"], "batch must be 1..16, and 1 with --serial, not 2; choose another number"),
         (["--shape", "370m", "--layers", "0"], "layers must be at least 1, not 0; choose another"),
     ],
 )

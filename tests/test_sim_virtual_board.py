@@ -15,12 +15,12 @@ import pytest
 import serial
 from small_board import SMALL, golden, small_model
 
+from tritape.base.errors import TritapeError
 from tritape.cli.device import is_greedy
 from tritape.host.chat import Conversation
 from tritape.host.device import Device
 from tritape.host.transport.replay import ReplayTransport
 from tritape.host.transport.serial import SerialTransport
-from tritape.model.errors import TritapeError
 from tritape.model.quantised import QuantisedModel
 from tritape.model.tape.assembler import image
 from tritape.model.tokenizer import ByteTokenizer

@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra tritape[train]")
 
-from tritape.model.errors import TritapeError  # noqa: E402
+from tritape.base.errors import TritapeError  # noqa: E402
 from tritape.train import bench  # noqa: E402
 
 MEASUREMENTS = ["bench_training", "bench_batched"]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="needs the extra tritape[train]")
 
+from tritape.base.errors import TritapeError  # noqa: E402
 from tritape.model.data import default_model_path  # noqa: E402
-from tritape.model.errors import TritapeError  # noqa: E402
 from tritape.model.tokenizer import Tokenizer  # noqa: E402
 from tritape.train.batches import Crops  # noqa: E402
 from tritape.train.data import corpus as corpus_module  # noqa: E402

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="needs the extra tritape[train]")
 
+from tritape.base.errors import TritapeError  # noqa: E402
 from tritape.model.checkpoint import load_checkpoint  # noqa: E402
-from tritape.model.errors import TritapeError  # noqa: E402
 from tritape.model.reference import FloatModel  # noqa: E402
 from tritape.train.model import (  # noqa: E402
     HGRNBitConfig,

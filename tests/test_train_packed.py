@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="needs the extra tritape[train]")
 
-from tritape.model.errors import TritapeError  # noqa: E402
+from tritape.base.errors import TritapeError  # noqa: E402
 from tritape.train.model import HGRNBitConfig, HGRNBitForCausalLM, load_model, straight_ternary  # noqa: E402
 from tritape.train.packed.format import PackedMatrix, pack, product, row_bytes, unpack, weight_scale  # noqa: E402
 from tritape.train.packed.model import PackedModel  # noqa: E402

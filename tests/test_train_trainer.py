@@ -12,8 +12,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra tritape[train]")
 
+from tritape.base.errors import TritapeError  # noqa: E402
 from tritape.model.checkpoint import load_checkpoint  # noqa: E402
-from tritape.model.errors import TritapeError  # noqa: E402
 from tritape.model.reference import FloatModel  # noqa: E402
 from tritape.train import rounding  # noqa: E402
 from tritape.train.bench import run as run_measurement  # noqa: E402

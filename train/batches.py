@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 
 
 class Crops:

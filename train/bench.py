@@ -12,8 +12,8 @@ from typing import Any
 import torch
 import typer
 
-from tritape.model.errors import TritapeError
-from tritape.model.files import replacing
+from tritape.base.errors import TritapeError
+from tritape.base.files import replacing
 from tritape.train.model import HGRNBitConfig
 
 SHAPES = {

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 from tritape.train.bench import SHAPES, Results, milliseconds, run
 from tritape.train.model import HGRNBitForCausalLM
 from tritape.train.packed.decode import TILES, Decoder

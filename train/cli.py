@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tritape.base.errors import TritapeError
 from tritape.cli.common import output_file, report, write_json
-from tritape.model.errors import TritapeError
 
 app = typer.Typer(
     name="tritape-train",

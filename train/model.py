@@ -24,9 +24,9 @@ import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from tritape.base.errors import TritapeError
+from tritape.base.files import replacing
 from tritape.model.checkpoint import MIN_WEIGHT_SCALE, ModelConfig, load_checkpoint
-from tritape.model.errors import TritapeError
-from tritape.model.files import replacing
 from tritape.train.scan import scan
 
 HGRNBitConfig = ModelConfig

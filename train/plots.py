@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tritape.model.files import replacing
+from tritape.base.files import replacing
 
 
 def figure(width: float = 6.4, height: float = 4.0) -> Any:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tritape.model.files import replacing
+from tritape.base.files import replacing
 from tritape.train.recipe import Recipe
 
 

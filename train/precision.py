@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tritape.base.errors import TritapeError
 from tritape.model.checkpoint import MIN_WEIGHT_SCALE
-from tritape.model.errors import TritapeError
 from tritape.train.model import BitLinear, straight_int8, straight_ternary
 
 

@@ -17,8 +17,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from tritape.base.errors import TritapeError
 from tritape.model.checkpoint import ModelConfig
-from tritape.model.errors import TritapeError
 from tritape.train.data.sources import SOURCES
 
 KINDS = ("hgrn_bit", "transformer")

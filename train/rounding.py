@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 from tritape.train.bench import run
 from tritape.train.evaluate import bits_per_byte
 from tritape.train.model import BitLinear, HGRNBitForCausalLM, load_model

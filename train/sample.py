@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tritape.base.errors import TritapeError
 from tritape.model.checkpoint import Checkpoint
-from tritape.model.errors import TritapeError
 from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel
 from tritape.model.tokenizer import load_tokenizer

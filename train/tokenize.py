@@ -16,8 +16,8 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from tritape.model.errors import TritapeError
-from tritape.model.files import replacing
+from tritape.base.errors import TritapeError
+from tritape.base.files import replacing
 
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))
 """Every character that a text can have after normalisation."""

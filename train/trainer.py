@@ -24,8 +24,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from tritape.model.errors import TritapeError
-from tritape.model.files import replacing
+from tritape.base.errors import TritapeError
+from tritape.base.files import replacing
 from tritape.train.batches import Crops
 from tritape.train.evaluate import bits_per_byte
 from tritape.train.model import HGRNBitForCausalLM, at_least_float32, load_model

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tritape.base.errors import TritapeError
 from tritape.model.checkpoint import ModelConfig
-from tritape.model.errors import TritapeError
 from tritape.train.model import RMSNorm, at_least_float32
 
 HEAD_WIDTH = 64

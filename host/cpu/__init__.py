@@ -10,20 +10,20 @@ from pathlib import Path
 
 import numpy as np
 
+from tritape.base import simulators
+from tritape.base.cache import cached, digest
+from tritape.base.errors import TritapeError
 from tritape.host.protocol import inverse_temperature
 from tritape.model import arith
 from tritape.model.arith import Ints
-from tritape.model.errors import TritapeError
 from tritape.model.quantised import PROJECTIONS, Projection, QuantisedModel
 from tritape.model.reference import check_ids
-from tritape.sim import toolchain
-from tritape.sim.cache import cached, digest
 
 SOURCE = Path(__file__).parent / "kernel.cpp"
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 
 
-class CpuModel:
+class CPUModel:
     """A `bench.TokenSource`: integers as in the fabric, weights packed at 2 bits, AVX2 where the processor has it.
 
     Matrices of 2^20 weights and more are spread over all cores (OpenMP); smaller ones run on one. Every logit and
@@ -115,7 +115,7 @@ def _load() -> ctypes.CDLL:
 
 def build(flags: Sequence[str] = FLAGS) -> Path:
     """The kernel as a shared library for this processor; cached by source, flags and what the compiler makes of them."""
-    compiler = toolchain.require_compiler()
+    compiler = simulators.require_compiler()
     source = SOURCE.read_text()
     target = subprocess.run(
         [compiler, *flags, "-dM", "-E", "-x", "c++", "/dev/null"], capture_output=True, text=True, check=False

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from tritape.base.errors import TritapeError
 from tritape.host.power.csv_trace import read_csv
 from tritape.host.power.hwmon import Hwmon
-from tritape.host.power.ina226 import Ina226
-from tritape.host.power.nvml import Nvml
-from tritape.host.power.rapl import Rapl
+from tritape.host.power.ina226 import INA226
+from tritape.host.power.nvml import NVML
+from tritape.host.power.rapl import RAPL
 from tritape.host.power.sensor import Sensor
-from tritape.model.errors import TritapeError
 
-__all__ = ["SOURCES", "Hwmon", "Ina226", "Nvml", "Rapl", "Sensor", "open_sensor", "read_csv"]
+__all__ = ["INA226", "NVML", "RAPL", "SOURCES", "Hwmon", "Sensor", "open_sensor", "read_csv"]
 
 SOURCES = {
     "hwmon": "hwmon[:NAME], a sensor of the kernel, such as hwmon:ina260_u14",
@@ -27,11 +27,11 @@ def open_sensor(text: str) -> Sensor:
     if kind == "hwmon":
         return Hwmon(rest or None)
     if kind == "ina226":
-        return Ina226.from_text(rest)
+        return INA226.from_text(rest)
     if kind == "rapl" and not rest:
-        return Rapl()
+        return RAPL()
     if kind == "nvml" and (not rest or rest.isdecimal()):
-        return Nvml(int(rest or 0))
+        return NVML(int(rest or 0))
     raise TritapeError(
         f"power source must be one of {'; '.join(SOURCES.values())}; or csv:FILE; not {text!r}; choose one"
     )

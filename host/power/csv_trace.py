@@ -6,8 +6,8 @@ import csv
 import math
 from pathlib import Path
 
+from tritape.base.errors import TritapeError
 from tritape.host.power.trace import Trace
-from tritape.model.errors import TritapeError
 
 POWER = {"w": 1.0, "watts": 1.0, "watt": 1.0, "power": 1.0, "power_w": 1.0, "mw": 1e-3, "power_mw": 1e-3}
 VOLTS = {"v": 1.0, "volts": 1.0, "voltage": 1.0, "voltage_v": 1.0, "mv": 1e-3, "voltage_mv": 1e-3}

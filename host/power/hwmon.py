@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from tritape.base.errors import TritapeError
 from tritape.host.power.sensor import read_int
-from tritape.model.errors import TritapeError
 
 ROOT = Path("/sys/class/hwmon")
 

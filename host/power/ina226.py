@@ -6,7 +6,7 @@ import fcntl
 import os
 from typing import Literal, Protocol
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 
 I2C_SLAVE = 0x0703  # ioctl of /dev/i2c-N
 CONFIGURATION, SHUNT_VOLTAGE, BUS_VOLTAGE, MANUFACTURER = 0x00, 0x01, 0x02, 0xFE
@@ -26,7 +26,7 @@ class Bus(Protocol):
     def close(self) -> None: ...
 
 
-class Ina226:
+class INA226:
     """`watts = shunt voltage / ohms * bus voltage`, from registers 01h and 02h; a new pair every 2.2 ms.
 
     The calibration register is not used: the division is done here, without its rounding. Sees what flows through the
@@ -60,7 +60,7 @@ class Ina226:
             )
 
     @classmethod
-    def from_text(cls, text: str) -> Ina226:
+    def from_text(cls, text: str) -> INA226:
         """From `BUS:ADDRESS:OHMS`, such as `1:0x40:0.002`."""
         parts = text.split(":")
         try:

@@ -6,10 +6,10 @@ import errno
 import importlib
 from typing import Any, Literal
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 
 
-class Nvml:
+class NVML:
     """A GPU's energy counter (`nvmlDeviceGetTotalEnergyConsumption`, mJ), or its power on older GPUs.
 
     Sees the whole card, memory included. The driver averages power over some tens of milliseconds to a second, so prefer

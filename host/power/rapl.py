@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from tritape.base.errors import TritapeError
 from tritape.host.power.sensor import read_int
-from tritape.model.errors import TritapeError
 
 ROOT = Path("/sys/class/powercap")
 
 
-class Rapl:
+class RAPL:
     """Sum of `energy_uj` over the package domains (`intel-rapl:N`; AMD processors have them under the same name).
 
     Each counter wraps at `max_energy_range_uj`; a value below the one before means one wrap, so sample faster than the

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from itertools import pairwise
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 
 
 class Trace:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
+from tritape.base.errors import TritapeError
 from tritape.host.transport import Transport
-from tritape.model.errors import TritapeError
 
 
 class NoisyTransport:

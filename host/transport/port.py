@@ -9,12 +9,12 @@ UIO = "uio:"
 
 
 def open_port(port: str, baud: int) -> Transport:
-    """`uio:NAME` is a `UioTransport`, everything else a `SerialTransport` at `baud`. Raises their TritapeError."""
+    """`uio:NAME` is a `UIOTransport`, everything else a `SerialTransport` at `baud`. Raises their TritapeError."""
     if port.startswith(UIO):
         # Linux only.
-        from tritape.host.transport.uio import UioTransport
+        from tritape.host.transport.uio import UIOTransport
 
-        return UioTransport(port.removeprefix(UIO))
+        return UIOTransport(port.removeprefix(UIO))
     from tritape.host.transport.serial import SerialTransport
 
     return SerialTransport(port, baud)

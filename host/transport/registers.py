@@ -8,8 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
+from tritape.base.errors import TritapeError
 from tritape.hw.link.axi_lite import MAGIC, PAGE_BITS, Register
-from tritape.model.errors import TritapeError
 
 POLL_S = 50e-6
 """Pause between two looks at STATUS while there is nothing to read or no room to write."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 
 HEADER = "# tritape session 1: "
 

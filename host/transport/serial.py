@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import serial
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 
 DEFAULT_BAUD = 1_000_000
 

@@ -8,10 +8,10 @@ import mmap
 import os
 from pathlib import Path
 
+from tritape.base.errors import TritapeError
 from tritape.host.transport.port import UIO
 from tritape.host.transport.registers import RegisterTransport, require_tritape, shape, stripes
 from tritape.hw.link.axi_lite import WINDOW_BITS
-from tritape.model.errors import TritapeError
 
 
 class MappedRegisters:
@@ -43,7 +43,7 @@ class MappedRegisters:
         self._map.close()
 
 
-class UioTransport(RegisterTransport):
+class UIOTransport(RegisterTransport):
     """`Transport` over the UIO device called `name`, whose memory is the u-dma-buf of the same name.
 
     The ports of the memory lie one behind the other in the buffer. `place` writes an image there, which is faster than over

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw.commands import Activation
 from tritape.hw.config import TRITS, Config
 
 DIGIT_BITS = 3
-
-Activation = data.StructLayout({"value": signed(8), "last": 1})
 
 
 class ActivationMemory(wiring.Component):

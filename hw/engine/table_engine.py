@@ -7,8 +7,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw.commands import Activation
 from tritape.hw.config import Config
-from tritape.hw.engine.activation_memory import Activation, ActivationMemory, fillers
+from tritape.hw.engine.activation_memory import ActivationMemory, fillers
 from tritape.hw.engine.adder_tree import AdderTree
 from tritape.hw.engine.row_accumulator import ROW_BITS, RowAccumulator, latency
 from tritape.hw.engine.table_filler import ENTRY_BITS, MAGNITUDE_BITS, Command, TableFiller, tile_layout

@@ -10,11 +10,11 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw.commands import EngineCommand as Command
 from tritape.hw.config import TRITS, Config
 from tritape.hw.engine.activation_memory import DIGIT_BITS, fillers, table_bits, tile_bits
 from tritape.hw.engine.add_sub import AddSub
 from tritape.hw.engine.row_accumulator import row_bits
-from tritape.hw.tape.commands import EngineCommand as Command
 
 MAGNITUDE_BITS = 7
 ENTRY_BITS = 11  # 5 * 128 and its sign

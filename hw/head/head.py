@@ -6,11 +6,11 @@ from amaranth import Module, Signal, signed, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.base.errors import TritapeError
+from tritape.hw.commands import HeadCommand as Command
 from tritape.hw.head.argmax import Argmax
 from tritape.hw.head.sampler import Sampler
-from tritape.hw.tape.commands import HeadCommand as Command
 from tritape.model.arith import XORSHIFT_DEFAULT
-from tritape.model.errors import TritapeError
 
 
 class Head(wiring.Component):

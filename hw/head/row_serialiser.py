@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from tritape.hw.tape.commands import HeadCommand
+from tritape.hw.commands import HeadCommand
 
 LOGIT_BITS = 18
 

@@ -9,8 +9,8 @@ from amaranth.hdl import Array, C, Cat, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.base.errors import TritapeError
 from tritape.hw.memory.axi_bus import ADDRESS_BITS, BOUNDARY
-from tritape.model.errors import TritapeError
 
 WINDOW_BITS = 12
 """Address bits of the registers: a page of 4 KiB."""

@@ -12,7 +12,7 @@ RESIDUE = 0xDEBB20E3
 """The register after any bytes and their CRC, low byte first."""
 
 
-class ByteCrc(wiring.Component):
+class ByteCRC(wiring.Component):
     """zlib's CRC-32, one bit a cycle; the same polynomial as the tape's (`tritape.hw.tape.crc`).
 
     Ports

@@ -10,7 +10,7 @@ Decoded = data.StructLayout({"byte": 8, "end": 1})
 """A byte of a frame, or with `end` the end of one: `byte` is then 1 if its last block was whole, else 0."""
 
 
-class CobsDecoder(wiring.Component):
+class COBSDecoder(wiring.Component):
     """Consistent overhead byte stuffing, backwards: a code c means c - 1 bytes as they are, then a zero unless the frame ends.
 
     Ports

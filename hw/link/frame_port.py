@@ -7,9 +7,9 @@ from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from tritape.hw.link.byte_crc import RESIDUE, ByteCrc
-from tritape.hw.link.cobs import CobsDecoder
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
+from tritape.hw.link.byte_crc import RESIDUE, ByteCRC
+from tritape.hw.link.cobs import COBSDecoder
 
 FRAME_BYTES = 224
 """Longest frame, CRC included, without its stuffing: a command or a reply."""
@@ -79,8 +79,8 @@ class FramePort(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        m.submodules.decoder = decoder = CobsDecoder()
-        m.submodules.crc = crc = ByteCrc()
+        m.submodules.decoder = decoder = COBSDecoder()
+        m.submodules.crc = crc = ByteCRC()
         # no_rw_check: nothing is read in the cycle in which it is written
         memory = Memory(shape=8, depth=512, init=self._init, attrs={"no_rw_check": 1})
         m.submodules.memory = memory

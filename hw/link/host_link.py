@@ -8,17 +8,17 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.base.errors import TritapeError
 from tritape.hw.config import Config
 from tritape.hw.link.frame_port import FRAME_BYTES, HEADER_BYTES, FramePort, Part
+from tritape.hw.link.step_runner import StepRunner
 from tritape.hw.link.token_runner import TokenRunner
 from tritape.hw.memory.signature import Request, write_word
-from tritape.hw.tape.reader import TokenRequest, TrackRequest
-from tritape.hw.tracks.step_runner import StepRunner
-from tritape.model.errors import TritapeError
+from tritape.hw.tape.reader import SlotRequest, TokenRequest
 
 PROTOCOL_VERSION = 2
-TRACKS_VERSION = 3
-"""Version that a device with several tracks tells: version 2 and what docs/protocol.md says of tracks."""
+BATCH_VERSION = 3
+"""Version that a device with several slots tells: version 2 and what docs/protocol.md says of slots."""
 REPLY = 0x80
 """A reply's first byte is the command's plus this."""
 DATA_BYTES = FRAME_BYTES - 4 - HEADER_BYTES
@@ -44,7 +44,7 @@ class Command(enum.IntEnum):
     LOAD = 0x16
     READ_STATE = 0x17
     WRITE_STATE = 0x18
-    TRACK = 0x19  # only with several tracks
+    SLOT = 0x19  # only with several slots
 
 
 class ErrorCode(enum.IntEnum):
@@ -78,10 +78,10 @@ class HostLink(wiring.Component):
     - `counter_index`: which counter is wanted; `counter`: its value two cycles later.
     - `running`: high from a token's start to its result.
 
-    With several tracks (`config.tracks`), other ports in the place of some:
+    With several slots (`config.batch`), other ports in the place of some:
 
-    - `steps`: stream of T `TrackRequest` in place of `tokens`; `results`: a stream of T u16.
-    - `inv_temperature`: an array of T. `track`: whose sampler, state and logits are meant.
+    - `steps`: stream of T `SlotRequest` in place of `tokens`; `results`: a stream of T u16.
+    - `inv_temperature`: an array of T. `slot`: whose sampler, state and logits are meant.
 
     Stream rules: those of `FramePort` for `rx` and `tx`: damaged frames vanish, repeated ones are answered again without
     being obeyed again. A wait for tokens, logits or an idle token loop ends with the next byte from the host, so that a host
@@ -115,7 +115,7 @@ class HostLink(wiring.Component):
                 "configured": In(1),
                 "fault": In(1),
                 "fault_code": In(8),
-                **_loop_ports(config.tracks),
+                **_loop_ports(config.batch),
                 "logits_enable": Out(1),
                 "logits": In(stream.Signature(signed(18))),
                 "seed": Out(32),
@@ -135,8 +135,8 @@ class HostLink(wiring.Component):
         m = Module()
         groups = self._config.word_bytes
         m.submodules.port = port = FramePort(self._identity)
-        tracks = self._config.tracks
-        runner: TokenRunner | StepRunner = TokenRunner() if tracks == 1 else StepRunner(tracks)
+        batch = self._config.batch
+        runner: TokenRunner | StepRunner = TokenRunner() if batch == 1 else StepRunner(batch)
         m.submodules.runner = runner
         wiring.connect(m, wiring.flipped(self.rx), port.rx)
         wiring.connect(m, port.tx, wiring.flipped(self.tx))
@@ -181,7 +181,7 @@ class HostLink(wiring.Component):
             self.counter_index.eq(argument),
             port.reply.payload.byte.eq(word[:8]),
         ]
-        entry_bytes = 2 if tracks == 1 else 3
+        entry_bytes = 2 if batch == 1 else 3
         # What a cycle does to the wide registers: few kinds of change, each for the whole register, are small.
         turn, shift, load, fetch = Signal(), Signal(), Signal(), Signal()
         count_word, advance, summed = Signal(), Signal(), Signal()
@@ -251,10 +251,10 @@ class HostLink(wiring.Component):
                     with m.Case(Command.SEED):
                         m.d.comb += self.reseed.eq(1)
                     with m.Case(Command.TEMPERATURE):
-                        if tracks == 1:
+                        if batch == 1:
                             m.d.sync += self.inv_temperature.eq(argument)
                         else:
-                            m.d.sync += Array(self.inv_temperature)[self.track].eq(argument)
+                            m.d.sync += Array(self.inv_temperature)[self.slot].eq(argument)
                     with m.Case(Command.LOAD):
                         m.d.comb += runner.begin.eq(1)
                         m.d.sync += [self.logits_enable.eq(argument[17]), steps.eq(entry_bytes)]
@@ -264,9 +264,9 @@ class HostLink(wiring.Component):
                         m.d.sync += steps.eq(3)
                         with m.If(count != 0):
                             m.next = "TAKE"
-                    if tracks > 1:
-                        with m.Case(Command.TRACK):
-                            m.d.sync += self.track.eq(argument)
+                    if batch > 1:
+                        with m.Case(Command.SLOT):
+                            m.d.sync += self.slot.eq(argument)
                     with m.Default():
                         answer_with(ErrorCode.UNKNOWN_COMMAND)
                 with m.If(kind[5:] != 0):
@@ -412,26 +412,26 @@ class HostLink(wiring.Component):
         return [runner.going.eq(argument[16:]), entry.eq(word[-24:][: len(entry)])]
 
 
-def _loop_ports(tracks: int) -> dict[str, wiring.Member]:
-    """Ports of `HostLink` that are not the same for one track and for several."""
-    if tracks == 1:
+def _loop_ports(batch: int) -> dict[str, wiring.Member]:
+    """Ports of `HostLink` that are not the same for one slot and for several."""
+    if batch == 1:
         return {
             "tokens": Out(stream.Signature(TokenRequest)),
             "results": In(stream.Signature(16)),
             "inv_temperature": Out(17),
         }
     return {
-        "steps": Out(stream.Signature(data.ArrayLayout(TrackRequest, tracks))),
-        "results": In(stream.Signature(data.ArrayLayout(16, tracks))),
-        "inv_temperature": Out(17).array(tracks),
-        "track": Out(range(tracks)),
+        "steps": Out(stream.Signature(data.ArrayLayout(SlotRequest, batch))),
+        "results": In(stream.Signature(data.ArrayLayout(16, batch))),
+        "inv_temperature": Out(17).array(batch),
+        "slot": Out(range(batch)),
     }
 
 
 def identity(config: Config, memory_words: int) -> bytes:
     """What IDENTIFY tells behind the head of its reply, laid out in docs/protocol.md."""
     return (
-        (PROTOCOL_VERSION if config.tracks == 1 else TRACKS_VERSION).to_bytes(1, "little")
+        (PROTOCOL_VERSION if config.batch == 1 else BATCH_VERSION).to_bytes(1, "little")
         + config.hash64().to_bytes(8, "little")
         + b"".join(
             value.to_bytes(2, "little")
@@ -445,5 +445,5 @@ def identity(config: Config, memory_words: int) -> bytes:
         )
         + config.max_vocab.to_bytes(4, "little")
         + memory_words.to_bytes(4, "little")
-        + (bytes([config.tracks]) if config.tracks > 1 else b"")
+        + (bytes([config.batch]) if config.batch > 1 else b"")
     )

@@ -7,13 +7,13 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 
 TICKS = 8
 """Ticks of the rate generator in one bit."""
 
 
-class Uart(wiring.Component):
+class UART(wiring.Component):
     """Bytes over two wires at `baud` bits a second, from a clock of `clock_hz`.
 
     Parameters

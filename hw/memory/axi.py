@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Module, ResetInserter, Signal
 from amaranth.lib import fifo, wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.base.errors import TritapeError
 from tritape.hw.memory.axi_bus import ADDRESS_BITS, AXISignature, join
 from tritape.hw.memory.axi_reader import AXIReader
 from tritape.hw.memory.axi_writer import AXIWriter
@@ -13,7 +14,6 @@ from tritape.hw.memory.gearbox import Gearbox
 from tritape.hw.memory.planner import Planner
 from tritape.hw.memory.signature import MemorySignature
 from tritape.hw.memory.word_bytes import WordBytes
-from tritape.model.errors import TritapeError
 
 
 class AXIMemory(wiring.Component):

@@ -6,9 +6,9 @@ from amaranth.hdl import Module, Mux, ResetInserter, Signal
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.base.errors import TritapeError
 from tritape.hw.memory.axi_bus import ADDRESS_BITS, BOUNDARY, MAX_BEATS, AXIReadSignature
 from tritape.hw.memory.planner import Fetch
-from tritape.model.errors import TritapeError
 
 
 class AXIReader(wiring.Component):

@@ -9,7 +9,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 
 _LEVELS = 2  # bits of the shift that one register stage decodes: a 4:1 multiplexer
 

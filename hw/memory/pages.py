@@ -6,8 +6,8 @@ from amaranth.hdl import Array, Module, Signal
 from amaranth.lib import fifo, wiring
 from amaranth.lib.memory import Memory
 
+from tritape.base.errors import TritapeError
 from tritape.hw.memory.signature import MemorySignature, Request
-from tritape.model.errors import TritapeError
 
 
 class PagedMemory(wiring.Component):

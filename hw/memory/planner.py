@@ -6,10 +6,10 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.base.errors import TritapeError
 from tritape.hw.memory.gearbox import grain, run_layout
 from tritape.hw.memory.signature import Request
 from tritape.hw.memory.times import times
-from tritape.model.errors import TritapeError
 
 Fetch = data.StructLayout({"line": 32, "count": 32})
 """Consecutive lines to read, at least 1; both count lines of the memory."""

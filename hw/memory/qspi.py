@@ -8,10 +8,10 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.base.errors import TritapeError
 from tritape.hw.memory.signature import MemorySignature
 from tritape.hw.memory.times import times
 from tritape.hw.memory.word_bytes import WordBytes
-from tritape.model.errors import TritapeError
 
 SECTOR, PAGE, CAPACITY = 4096, 256, 1 << 24  # bytes erased at a time, programmed at a time, in reach of 24 address bits
 DESELECT = 4  # cycles between commands, in which captured bits also arrive

@@ -6,8 +6,8 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.base.errors import TritapeError
 from tritape.hw.memory.signature import MemorySignature
-from tritape.model.errors import TritapeError
 
 WINDOW = 1 << 31
 """Word addresses from here on are registers."""

@@ -6,14 +6,14 @@ from amaranth.hdl import Array, Cat, ClockSignal, Instance, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 
+from tritape.base.errors import TritapeError
 from tritape.hw.memory.signature import MemorySignature
-from tritape.model.errors import TritapeError
 
 _DEPTH = 1 << 14  # of one SB_SPRAM256KA, 16 bits wide
 _RAMS = 4
 
 
-class SpramMemory(wiring.Component):
+class SPRAMMemory(wiring.Component):
     """128 KiB in SB_SPRAM256KA, as words of 4 or 8 bytes, read in runs at one word a cycle. Nothing is in it at power-up.
 
     Ports (`MemorySignature`)

@@ -9,7 +9,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 
 Write = tuple[int, int, int]  # word address, value, cycles to wait behind it
 

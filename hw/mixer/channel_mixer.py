@@ -6,9 +6,9 @@ from amaranth import Module, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from tritape.hw.mixer.activation import Activation
+from tritape.hw.commands import MixerCommand as Command
+from tritape.hw.mixer.silu import SiLU
 from tritape.hw.norm.rescale import Rescale
-from tritape.hw.tape.commands import MixerCommand as Command
 
 
 class ChannelMixer(wiring.Component):
@@ -28,7 +28,7 @@ class ChannelMixer(wiring.Component):
     extremes, saturation, shifts 0 to 47. No errors. Source: docs/contract.md, "Gated channel mixer".
     """
 
-    LATENCY = Activation.LATENCY + Rescale.LATENCY
+    LATENCY = SiLU.LATENCY + Rescale.LATENCY
 
     def __init__(self) -> None:
         super().__init__(
@@ -42,7 +42,7 @@ class ChannelMixer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.activation = activation = Activation()
+        m.submodules.silu = silu = SiLU()
         m.submodules.product = product = Rescale()
 
         shift = Signal(6)
@@ -52,13 +52,13 @@ class ChannelMixer(wiring.Component):
         gate = Signal(signed(18))
 
         taking = Signal()  # to_take is not 0: a register, because every unit in front waits for it
-        activated = activation.activated
+        activated = silu.activated
         m.d.comb += [
             self.commands.ready.eq(~to_finish.any()),
-            self.values.ready.eq(taking & (~have_gate | activation.values.ready)),
-            activation.values.valid.eq(self.values.valid & taking & have_gate),
-            activation.values.payload.value.eq(gate),
-            activation.values.payload.operand.eq(self.values.payload),
+            self.values.ready.eq(taking & (~have_gate | silu.values.ready)),
+            silu.values.valid.eq(self.values.valid & taking & have_gate),
+            silu.values.payload.value.eq(gate),
+            silu.values.payload.operand.eq(self.values.payload),
             product.operands.valid.eq(activated.valid),
             product.operands.payload.raw.eq(activated.payload.operand),
             product.operands.payload.factor.eq(activated.payload.silu),

@@ -9,14 +9,14 @@ from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
-from tritape.hw.mixer.activation import Activated, Activation
+from tritape.base.errors import TritapeError
+from tritape.hw.commands import MLGRUCommand as Command
+from tritape.hw.mixer.silu import Activated, SiLU
 from tritape.hw.mixer.state_memory import StateMemory
 from tritape.hw.norm.gain_memory import GainMemory
 from tritape.hw.norm.rescale import Rescale
-from tritape.hw.norm.skid import Skid
-from tritape.hw.tape.commands import MlgruCommand as Command
+from tritape.hw.stream.skid import Skid
 from tritape.model.arith import SIGMA_ONE
-from tritape.model.errors import TritapeError
 
 
 class Mode(enum.Enum, shape=unsigned(2)):  # type: ignore[call-arg]
@@ -56,7 +56,7 @@ class MLGRU(wiring.Component):
     `values` to `valid` of `elements` in mode G when nothing stalls; only `elements` can make `values` stall, except for
     the start of the lower bound in mode F.
 
-    With `chained` (decision 0006), for one track of several; plain inputs hold still during a token:
+    With `chained` (decision 0006), for one slot of several; plain inputs hold still during a token:
         active: In, u1: else mode F stores nothing. fresh: In, u1, instead of the command's
         chain: In, u1: the old h comes from `before`: In, s18, one element for each of a mode F
         give: In, u1: every new h of mode F also goes to `after`: Out, s18, `RECURRENCE` after the element's entry; `QUEUE`
@@ -69,7 +69,7 @@ class MLGRU(wiring.Component):
     Source: docs/contract.md, "MLGRU pipeline".
     """
 
-    LATENCY = StateMemory.LATENCY + Activation.LATENCY + Rescale.LATENCY
+    LATENCY = StateMemory.LATENCY + SiLU.LATENCY + Rescale.LATENCY
     ACCESS_LATENCY = StateMemory.LATENCY + 1
     RECURRENCE = 8  # cycles from sigma to the state's write
 
@@ -109,7 +109,7 @@ class MLGRU(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.activation = activation = Activation()
+        m.submodules.silu = silu = SiLU()
         m.submodules.lower_bound = lower_bound = GainMemory(self.groups, self.max_hidden, 1)
         m.submodules.states = states = StateMemory(self.max_hidden * self.max_layers)
         m.submodules.candidates = candidates = StateMemory(self.max_hidden)
@@ -129,11 +129,11 @@ class MLGRU(wiring.Component):
         waiting = Signal(StateMemory.LATENCY)
         value = [Signal(signed(18), name=f"value{stage}") for stage in range(1, StateMemory.LATENCY + 1)]
         m.d.comb += [
-            moving.eq(~waiting[-1] | activation.values.ready),
+            moving.eq(~waiting[-1] | silu.values.ready),
             self.values.ready.eq(moving & taking),
-            activation.values.valid.eq(waiting[-1]),
-            activation.values.payload.value.eq(Mux(output, states.read_data, value[-1])),
-            activation.values.payload.operand.eq(value[-1]),
+            silu.values.valid.eq(waiting[-1]),
+            silu.values.payload.value.eq(Mux(output, states.read_data, value[-1])),
+            silu.values.payload.operand.eq(value[-1]),
         ]
         with m.If(moving):
             m.d.sync += [
@@ -145,7 +145,7 @@ class MLGRU(wiring.Component):
         # Back: to the candidate memory, to the recurrence together with the lower bound, or to the gate. The skid buffer
         # ends the path of `ready`, which enables every bank of the states.
         m.submodules.skid = skid = Skid(Activated)
-        wiring.connect(m, activation.activated, skid.source)
+        wiring.connect(m, silu.activated, skid.source)
         activated, bound = skid.sink, lower_bound.elements
         enters, fresh, store = bound.valid, command.fresh, stage[-1]
         if self.chained:
@@ -253,7 +253,7 @@ class MLGRU(wiring.Component):
     def _chain(
         self, m: Module, wanted: Value, bound: stream.Interface, enters: Signal, made: Value, state: Signal, own: Value
     ) -> Value:
-        """The chain between tracks: an element that is `wanted` `enters` the recurrence when its `bound`, the state it starts
+        """The chain between slots: an element that is `wanted` `enters` the recurrence when its `bound`, the state it starts
         from and room for what it makes are there. Returns: the old state at stage 4, `own` or from `before`."""
         m.submodules.made = queue = SyncFIFO(width=18, depth=self.QUEUE)
         room, starts = Signal(), Signal()

@@ -9,9 +9,9 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from tritape.hw.norm.skid import Skid
-from tritape.hw.tape.commands import ResidualCommand
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
+from tritape.hw.commands import ResidualCommand
+from tritape.hw.stream.skid import Skid
 
 VALUE_MAX = 131071
 

@@ -8,10 +8,10 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw.commands import DequantiserCommand
 from tritape.hw.norm.rescale import Rescale
 from tritape.hw.norm.scalar import Scale
-from tritape.hw.norm.skid import Skid
-from tritape.hw.tape.commands import DequantiserCommand
+from tritape.hw.stream.skid import Skid
 
 
 class DequantiserPattern(IntEnum):

@@ -6,41 +6,41 @@ from amaranth.hdl import Array, Module, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 
 
 class GainMemory(wiring.Component):
-    """Holds `slots` vectors of up to `max_length` elements of 16 bits (norm gains, lower bounds).
+    """Holds `banks` vectors of up to `max_length` elements of 16 bits (norm gains, lower bounds).
 
     A word of `8 * groups` bits has `groups // 2` elements, low first (docs/contract.md "Tape words").
 
     Ports
-        `words` (In stream): `word` 8 G bits, `slot`, `first` (1 for the first word of a vector: writing starts over at
-        the slot's beginning). Always ready. More words than a slot holds are not defined.
-        `reads` (In stream): `slot`, `length` 1..max_length. Taken one at a time, when the vector before is read out.
-        `elements` (Out stream): unsigned 16, elements 0..length-1 of the slot.
+        `words` (In stream): `word` 8 G bits, `bank`, `first` (1 for the first word of a vector: writing starts over at
+        the bank's beginning). Always ready. More words than a bank holds are not defined.
+        `reads` (In stream): `bank`, `length` 1..max_length. Taken one at a time, when the vector before is read out.
+        `elements` (Out stream): unsigned 16, elements 0..length-1 of the bank.
 
     A read sees the words that were taken before it.
     Latency: `LATENCY` cycles from `reads` to the first element, then one element a cycle. The next read is taken while
     the last element leaves.
-    Cost: block RAM (`slots * ceil(max_length / (groups // 2))` words) and one register of a word with its multiplexer.
-    Tested: groups 4..17, one and two slots. Raises `TritapeError` for sizes that cannot be.
+    Cost: block RAM (`banks * ceil(max_length / (groups // 2))` words) and one register of a word with its multiplexer.
+    Tested: groups 4..17, one and two banks. Raises `TritapeError` for sizes that cannot be.
     """
 
     LATENCY = 4
 
-    def __init__(self, groups: int, max_length: int, slots: int) -> None:
+    def __init__(self, groups: int, max_length: int, banks: int) -> None:
         if groups < 4:
             raise TritapeError(f"groups must be at least 4, not {groups!r}")
         if not 1 <= max_length <= 16384:
             raise TritapeError(f"max_length must be 1..16384, not {max_length!r}")
-        if not 1 <= slots <= 2:
-            raise TritapeError(f"slots must be 1 or 2, not {slots!r}")
+        if not 1 <= banks <= 2:
+            raise TritapeError(f"banks must be 1 or 2, not {banks!r}")
         self._per_word = groups // 2
-        self._slots = slots
-        self._slot_words = -(-max_length // self._per_word)
-        words = data.StructLayout({"word": 8 * groups, "slot": 1, "first": 1})
-        reads = data.StructLayout({"slot": 1, "length": 15})
+        self._banks = banks
+        self._bank_words = -(-max_length // self._per_word)
+        words = data.StructLayout({"word": 8 * groups, "bank": 1, "first": 1})
+        reads = data.StructLayout({"bank": 1, "length": 15})
         super().__init__(
             {
                 "words": In(stream.Signature(words)),
@@ -54,12 +54,12 @@ class GainMemory(wiring.Component):
         per_word = self._per_word
         m.submodules.memory = store = memory.Memory(
             shape=16 * per_word,
-            depth=self._slots * self._slot_words,
+            depth=self._banks * self._bank_words,
             init=[],
             attrs={"no_rw_check": 1},  # a word is never read while it is written, so Yosys need not build the bypass
         )
         write, read = store.write_port(), store.read_port()
-        bases = Array([0, self._slot_words if self._slots == 2 else 0])
+        bases = Array([0, self._bank_words if self._banks == 2 else 0])
 
         next_write = Signal.like(write.addr)
         m.d.comb += [
@@ -69,7 +69,7 @@ class GainMemory(wiring.Component):
             write.en.eq(self.words.valid),
         ]
         with m.If(self.words.payload.first):
-            m.d.comb += write.addr.eq(bases[self.words.payload.slot])
+            m.d.comb += write.addr.eq(bases[self.words.payload.bank])
         with m.If(self.words.valid):
             m.d.sync += next_write.eq(write.addr + 1)
 
@@ -105,7 +105,7 @@ class GainMemory(wiring.Component):
             m.d.sync += [
                 busy.eq(1),
                 left.eq(self.reads.payload.length - 1),
-                read.addr.eq(bases[self.reads.payload.slot]),
+                read.addr.eq(bases[self.reads.payload.bank]),
             ]
 
         with m.If(take):

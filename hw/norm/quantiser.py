@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw.commands import Activation
 from tritape.hw.norm.scalar import Reciprocal
 
 QuantiserElement = data.StructLayout({"negative": 1, "magnitude": 17, "last": 1})
-Activation = data.StructLayout({"value": signed(8), "last": 1})
 
 
 class Quantiser(wiring.Component):

@@ -6,13 +6,13 @@ from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw.commands import Activation, NormCommand
 from tritape.hw.norm.gain_memory import GainMemory
 from tritape.hw.norm.gains import ApplyGains, GainOperands
-from tritape.hw.norm.quantiser import Activation, Quantiser
+from tritape.hw.norm.quantiser import Quantiser
 from tritape.hw.norm.scalar import Reciprocal, Scalar, ScalarOperands
-from tritape.hw.norm.skid import Skid
 from tritape.hw.norm.statistics import Statistics
-from tritape.hw.tape.commands import NormCommand
+from tritape.hw.stream.skid import Skid
 
 
 class RMSNorm(wiring.Component):
@@ -24,9 +24,9 @@ class RMSNorm(wiring.Component):
 
     Ports
         `parameters` (In stream): `word` 8 G bits of `groups // 2` gains; `target` 0 g1, 1 g12 (others are dropped);
-        `slot`; `first` 1 for a vector's first word. Always ready: a slot must not be written from a command that
+        `bank`; `first` 1 for a vector's first word. Always ready: a bank must not be written from a command that
         reads it until that command's `done`.
-        `commands` (In stream, `NormCommand`): `length` K 1..max_length, `slot` of the gains, `keep` 1 to use A of the
+        `commands` (In stream, `NormCommand`): `length` K 1..max_length, `bank` of the gains, `keep` 1 to use A of the
         command before instead of g1, `eps`, `mantissa` Cm, `exponent` Ce signed. The next command is taken when the
         second pass has been taken.
         `vector` (In stream): signed 18, K elements for the statistics, then the same K again.
@@ -48,9 +48,9 @@ class RMSNorm(wiring.Component):
     )
 
     def __init__(self, groups: int, max_length: int) -> None:
-        self._first_gains = GainMemory(groups, max_length, slots=2)
-        self._product_gains = GainMemory(groups, max_length, slots=2)
-        parameters = data.StructLayout({"word": 8 * groups, "target": 2, "slot": 1, "first": 1})
+        self._first_gains = GainMemory(groups, max_length, banks=2)
+        self._product_gains = GainMemory(groups, max_length, banks=2)
+        parameters = data.StructLayout({"word": 8 * groups, "target": 2, "bank": 1, "first": 1})
         super().__init__(
             {
                 "commands": In(stream.Signature(NormCommand)),
@@ -78,7 +78,7 @@ class RMSNorm(wiring.Component):
             m.d.comb += [
                 gain_memory.words.valid.eq(self.parameters.valid & (self.parameters.payload.target == target)),
                 gain_memory.words.payload.word.eq(self.parameters.payload.word),
-                gain_memory.words.payload.slot.eq(self.parameters.payload.slot),
+                gain_memory.words.payload.bank.eq(self.parameters.payload.bank),
                 gain_memory.words.payload.first.eq(self.parameters.payload.first),
             ]
 
@@ -91,7 +91,7 @@ class RMSNorm(wiring.Component):
         take = Signal()
         for gain_memory in (first_gains, product_gains):
             m.d.comb += [
-                gain_memory.reads.payload.slot.eq(command.slot),
+                gain_memory.reads.payload.bank.eq(command.bank),
                 gain_memory.reads.payload.length.eq(command.length),
             ]
         m.d.comb += [first_gains.reads.valid.eq(reads_first), product_gains.reads.valid.eq(reads_product != 0)]

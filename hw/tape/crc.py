@@ -9,7 +9,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 
 POLYNOMIAL = 0xEDB88320
 """CRC-32 of zlib, IEEE 802.3, reflected: the coefficient of x^0 is bit 31."""
@@ -80,7 +80,7 @@ def _xor_tree(terms: list[Value]) -> Value:
     return terms[0]
 
 
-class Crc32(wiring.Component):
+class CRC32(wiring.Component):
     """Checks the CRC-32 (zlib's) of a section at one word of G bytes a cycle.
 
     A section is any number of words (at least one), then one word with the CRC of all bytes before in its low 4 bytes

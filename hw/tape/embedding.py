@@ -6,8 +6,8 @@ from amaranth import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from tritape.hw.tape.commands import EmbeddingCommand as Command
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
+from tritape.hw.commands import EmbeddingCommand as Command
 
 
 class Embedding(wiring.Component):

@@ -6,15 +6,15 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.base.errors import TritapeError
 from tritape.hw.memory.signature import Request
 from tritape.hw.tape.header import HEADER_BYTES, HEADER_PAYLOAD_BYTES, words
-from tritape.model.errors import TritapeError
 
 TokenRequest = data.StructLayout({"token": 16, "fresh": 1})
 """A token to run; `fresh` marks the first one of a text (the state starts at zero)."""
 
-TrackRequest = data.StructLayout({"token": 16, "fresh": 1, "chain": 1, "active": 1})
-"""A track's share of a step. `chain`: the state starts from what the track before it makes of its token in the same step;
+SlotRequest = data.StructLayout({"token": 16, "fresh": 1, "chain": 1, "active": 1})
+"""A slot's share of a step. `chain`: the state starts from what the slot before it makes of its token in the same step;
 `active`: the token counts, else it changes nothing."""
 
 
@@ -32,12 +32,12 @@ class TapeReader(wiring.Component):
         finished: In 1, the sequencer's pulse at the END section of a token.
         requests: Out stream, {address u32, length u32} in words.
         fresh: Out u1, of the token under way.
-    With several tracks a step of T tokens is what one token is above, and the reader asks for their rows in order of tracks:
-        tokens: In stream of T `TrackRequest`. step: Out, T `TrackRequest`, of the step under way, instead of fresh.
+    With several slots a step of T tokens is what one token is above, and the reader asks for their rows in order of slots:
+        tokens: In stream of T `SlotRequest`. step: Out, T `SlotRequest`, of the step under way, instead of fresh.
 
     Streams: `requests` is a register; the ready signals are functions of registers only.
     Latency: `LATENCY` = 3 cycles from a token's transfer to the request of its row.
-    Cost: a 16 x 16 multiplier (unsigned), about 180 flip-flops and 19 for each of several tracks. Tested: G = 4, 13, 16,
+    Cost: a 16 x 16 multiplier (unsigned), about 180 flip-flops and 19 for each of several slots. Tested: G = 4, 13, 16,
     T = 1, 3, random addresses and tokens.
     `address_bits`: of the memory's addresses in words; what is above is taken for 0.
     Errors: `TritapeError` for groups below 4.
@@ -45,23 +45,23 @@ class TapeReader(wiring.Component):
 
     LATENCY = 3
 
-    def __init__(self, groups: int, *, address_bits: int = 32, tracks: int = 1) -> None:
+    def __init__(self, groups: int, *, address_bits: int = 32, batch: int = 1) -> None:
         if groups < 4:
             raise TritapeError(f"groups must be at least 4, not {groups!r}")
         self.groups = groups
-        self.tracks = tracks
+        self.batch = batch
         self.address_bits = address_bits
         numbers = ("prologue_address", "prologue_words", "body_address", "body_words", "embedding_address", "row_words")
-        step = data.ArrayLayout(TrackRequest, tracks)
+        step = data.ArrayLayout(SlotRequest, batch)
         super().__init__(
             {
                 "boot": In(stream.Signature(1)),
                 "configured": In(1),
                 **{name: In(32) for name in numbers},
-                "tokens": In(stream.Signature(TokenRequest if tracks == 1 else step)),
+                "tokens": In(stream.Signature(TokenRequest if batch == 1 else step)),
                 "finished": In(1),
                 "requests": Out(stream.Signature(Request)),
-                **({"fresh": Out(1)} if tracks == 1 else {"step": Out(step)}),
+                **({"fresh": Out(1)} if batch == 1 else {"step": Out(step)}),
             }
         )
 
@@ -103,7 +103,7 @@ class TapeReader(wiring.Component):
             with m.State("TOKEN"):
                 m.d.comb += self.tokens.ready.eq(~busy & free)
                 with m.If(self.tokens.valid & self.tokens.ready):
-                    if self.tracks == 1:
+                    if self.batch == 1:
                         m.d.sync += [token.eq(self.tokens.payload.token), self.fresh.eq(self.tokens.payload.fresh)]
                     else:
                         m.d.sync += [token.eq(self.tokens.payload[0].token), self.step.eq(self.tokens.payload)]
@@ -118,10 +118,10 @@ class TapeReader(wiring.Component):
                     self.requests.valid.eq(1),
                 ]
                 m.next = "REGION"
-                if self.tracks > 1:
-                    track = Signal(range(self.tracks))  # whose row this is
-                    m.d.sync += track.eq(0)
-                    with m.If(track != self.tracks - 1):
-                        m.d.sync += [track.eq(track + 1), token.eq(self.step[(track + 1)[: len(track)]].token)]
+                if self.batch > 1:
+                    slot = Signal(range(self.batch))  # whose row this is
+                    m.d.sync += slot.eq(0)
+                    with m.If(slot != self.batch - 1):
+                        m.d.sync += [slot.eq(slot + 1), token.eq(self.step[(slot + 1)[: len(slot)]].token)]
                         m.next = "MULTIPLY"
         return m

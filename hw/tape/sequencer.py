@@ -6,11 +6,11 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw import commands
 from tritape.hw.config import Config
 from tritape.hw.exceeds import exceeds
-from tritape.hw.tape import commands
-from tritape.hw.tape.buffer import StreamBuffer
-from tritape.hw.tape.crc import Crc32
+from tritape.hw.stream.buffer import StreamBuffer
+from tritape.hw.tape.crc import CRC32
 from tritape.hw.tape.header import (
     HEADER_BYTES,
     HEADER_PAYLOAD_BYTES,
@@ -42,7 +42,7 @@ _DESTINATION = {MatvecMode.GATE_UP: 1, MatvecMode.RESIDUAL: 2, MatvecMode.LOGITS
 class Sequencer(wiring.Component):
     """Parses sections (docs/contract.md, "Tape words") and gives each unit its commands and words, in tape order.
 
-    Ports (streams; payloads in `tritape.hw.tape.commands`)
+    Ports (streams; payloads in `tritape.hw.commands`)
         words: In, 8 G bits, the memory's words from the HEADER section on.
         engine_commands, dequantiser_commands: Out, one for each MATVEC; weights: Out, 8 G bits, its payload.
         mlgru_commands, mixer_commands, head_commands: Out, one for the first block of modes I, F, G; gate/up; logits.
@@ -62,7 +62,7 @@ class Sequencer(wiring.Component):
         wait_words: Out 1, a word is needed, none is there; wait_units: Out 1, a word is there, a unit is not ready.
 
     `address_bits`: of the memory's addresses in words; addresses and counts of words keep only so many bits.
-    With several tracks, T embedding rows follow an EMBED, each with its CRC; track: Out, whose row embedding_words is of.
+    With several slots, T embedding rows follow an EMBED, each with its CRC; slot: Out, whose row embedding_words is of.
 
     Streams: the commands of a MATVEC and an EMBED are offered while their words pass; the next header waits until they
     are taken. PREPs are queued (two for the residual, one for the norm), so later sections can feed what they need.
@@ -70,8 +70,8 @@ class Sequencer(wiring.Component):
     register and one LUT.
     Cycles of a section: its words + `OVERHEAD` (1, while the header is decoded) if nothing stalls; no gap in a payload.
     Latency: weights leave ceil(32 / G) + `OVERHEAD` + 1 cycles after the first word of their section came.
-    Cost (ECP5, G = 16): 943 LUT4 (523 of them `Crc32`, 132 `StreamBuffer`), 1,155 flip-flops; no block RAM or multiplier.
-    Tested: G = 4, 13, 16, 37 under random stalls. Errors: `TritapeError` (from `Crc32`) for G below 4.
+    Cost (ECP5, G = 16): 943 LUT4 (523 of them `CRC32`, 132 `StreamBuffer`), 1,155 flip-flops; no block RAM or multiplier.
+    Tested: G = 4, 13, 16, 37 under random stalls. Errors: `TritapeError` (from `CRC32`) for G below 4.
     """
 
     OVERHEAD = 1
@@ -87,7 +87,7 @@ class Sequencer(wiring.Component):
             "residual_commands": commands.ResidualCommand,
             "norm_commands": commands.NormCommand,
             "dequantiser_commands": commands.DequantiserCommand,
-            "mlgru_commands": commands.MlgruCommand,
+            "mlgru_commands": commands.MLGRUCommand,
             "mixer_commands": commands.MixerCommand,
             "head_commands": commands.HeadCommand,
             "embedding_commands": commands.EmbeddingCommand,
@@ -95,8 +95,8 @@ class Sequencer(wiring.Component):
         }
         status = {"configured": 1, "fault": 1, "fault_code": 4, "crc_errors": 16, "first_bad_section": 16}
         status |= {"first_bad_valid": 1, "section": 16, "finished": 1, "wait_words": 1, "wait_units": 1}
-        if config.tracks > 1:
-            status["track"] = (config.tracks - 1).bit_length()
+        if config.batch > 1:
+            status["slot"] = (config.batch - 1).bit_length()
         super().__init__(
             {
                 "words": In(stream.Signature(word)),
@@ -111,7 +111,7 @@ class Sequencer(wiring.Component):
         m = Module()
         groups = self.config.word_bytes
         header_words, tape_words = words(HEADER_BYTES, groups), words(HEADER_PAYLOAD_BYTES, groups)
-        m.submodules.crc = crc = Crc32(groups)
+        m.submodules.crc = crc = CRC32(groups)
         source = self.words
         if not self.config.serial:
             m.submodules.buffer = buffer = StreamBuffer(8 * groups)
@@ -150,7 +150,7 @@ class Sequencer(wiring.Component):
             self.weights.payload.eq(word),
             self.parameters.payload.word.eq(word),
             self.parameters.payload.target.eq(header.mode),
-            self.parameters.payload.slot.eq(header.flags[0]),
+            self.parameters.payload.bank.eq(header.flags[0]),
             self.parameters.payload.first.eq(first_parameter),
             self.embedding_words.payload.eq(word),
         ]
@@ -232,10 +232,10 @@ class Sequencer(wiring.Component):
                     with m.If(closing):
                         m.d.sync += closing.eq(0)
                         m.next = "HEADER"
-                        if self.config.tracks > 1:
-                            m.d.sync += [self.track.eq(0), left.eq(self.row_words)]
-                            with m.If(self.track != self.config.tracks - 1):
-                                m.d.sync += self.track.eq(self.track + 1)
+                        if self.config.batch > 1:
+                            m.d.sync += [self.slot.eq(0), left.eq(self.row_words)]
+                            with m.If(self.slot != self.config.batch - 1):
+                                m.d.sync += self.slot.eq(self.slot + 1)
                                 m.next = "ROW"
 
             with m.State("CHECK"):
@@ -257,7 +257,7 @@ class Sequencer(wiring.Component):
             m.d.comb += getattr(self, name).eq(getattr(tape, name)[: min(width, self.address_bits)])
         # Index of the section whose CRC is judged: the one under way if its header takes long enough.
         checked = self.section
-        if header_words <= Crc32.LATENCY:
+        if header_words <= CRC32.LATENCY:
             checked = Signal(16)
             with m.If(have & take & closing):
                 m.d.sync += checked.eq(self.section)
@@ -410,7 +410,7 @@ class Sequencer(wiring.Component):
             m.d.sync += [
                 norm.valid.eq(1),
                 norm.payload.length.eq(header.length),
-                norm.payload.slot.eq(header.flags[0]),
+                norm.payload.bank.eq(header.flags[0]),
                 norm.payload.keep.eq(header.flags[2]),
                 norm.payload.mantissa.eq(header.mantissa),
                 full.eq(1),

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 VALUE_MAX = 131071
 
 
-class Alu(wiring.Component):
+class ALU(wiring.Component):
     """`result = sat18(round_shift(a * b, shift) + addend)`, docs/contract.md; no streams, it never stalls.
 
     Where round_shift(a * b, shift) itself leaves 18 bits the result is clamped by its sign, whatever the addend.

@@ -8,18 +8,18 @@ from amaranth.hdl import Module, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw import commands
+from tritape.hw.commands import Activation
 from tritape.hw.config import Config
 from tritape.hw.mixer.channel_mixer import ChannelMixer
 from tritape.hw.mixer.mlgru import MLGRU
 from tritape.hw.mixer.residual import Residual
 from tritape.hw.norm.dequantiser import Dequantiser
-from tritape.hw.norm.quantiser import Activation
 from tritape.hw.norm.rmsnorm import RMSNorm
 from tritape.hw.norm.scalar import Reciprocal, ScalarOperands, Scale
-from tritape.hw.norm.skid import Skid
-from tritape.hw.tape import commands
+from tritape.hw.stream.skid import Skid
 from tritape.hw.tape.embedding import Embedding
-from tritape.hw.vector.ports import SATURATED, TRACK_INPUTS, chain_ports
+from tritape.hw.vector.ports import SATURATED, SLOT_INPUTS, chain_ports
 
 
 class Lane(wiring.Component):
@@ -29,7 +29,7 @@ class Lane(wiring.Component):
     the statistics of a vector (`VectorScalar`) and the logits (`RowSerialiser`) join them.
 
     Ports
-        `NAME_commands` for residual, norm, dequantiser, mlgru, mixer, embedding (In streams, `tritape.hw.tape.commands`).
+        `NAME_commands` for residual, norm, dequantiser, mlgru, mixer, embedding (In streams, `tritape.hw.commands`).
         `parameters` (In stream): this lane's G bytes of a word, `target` 0 g1, 1 g12, 2 lower bound.
         `embedding_words` (In stream): this lane's G bytes of a word of an embedding row.
         `rows` (In stream): signed 18, from the engine. `scales` (In stream, `Scale`).
@@ -40,7 +40,7 @@ class Lane(wiring.Component):
         as in `MLGRU`.
         `saturated_NAME` (Out, 1): a pulse for each element that the unit clamped.
         `value_valid`, `value`, `vector_valid`, `vector` (Out): taps on dequantised values and on elements written.
-        `active`, `fresh`, `chain`, `give`, `before`, `after`: only with several tracks, as in `MLGRU`.
+        `active`, `fresh`, `chain`, `give`, `before`, `after`: only with several slots, as in `MLGRU`.
 
     Latency and cost: those of the units. Tested: whole tokens with E = 1, 2, 4 (tests/test_hw_accelerator.py,
     tests/test_sim_generate.py). Source: docs/architecture.md.
@@ -52,7 +52,7 @@ class Lane(wiring.Component):
             "residual": commands.ResidualCommand,
             "norm": commands.NormCommand,
             "dequantiser": commands.DequantiserCommand,
-            "mlgru": commands.MlgruCommand,
+            "mlgru": commands.MLGRUCommand,
             "mixer": commands.MixerCommand,
             "embedding": commands.EmbeddingCommand,
         }
@@ -78,7 +78,7 @@ class Lane(wiring.Component):
                 "value": Out(signed(18)),
                 "vector_valid": Out(1),
                 "vector": Out(signed(18)),
-                **(chain_ports() if config.tracks > 1 else {}),
+                **(chain_ports() if config.batch > 1 else {}),
             }
         )
 
@@ -89,7 +89,7 @@ class Lane(wiring.Component):
         m.submodules.norm = norm = RMSNorm(config.groups, config.lane(config.max_length))
         m.submodules.residual = residual = Residual(hidden, config.lane(config.max_intermediate))
         m.submodules.dequantiser = dequantiser = Dequantiser()
-        m.submodules.mlgru = mlgru = MLGRU(config.groups, hidden, config.max_layers, chained=config.tracks > 1)
+        m.submodules.mlgru = mlgru = MLGRU(config.groups, hidden, config.max_layers, chained=config.batch > 1)
         m.submodules.mixer = mixer = ChannelMixer()
         m.submodules.embedding = embedding = Embedding(config.groups)
         units: dict[str, Any] = {
@@ -109,8 +109,8 @@ class Lane(wiring.Component):
         wiring.connect(m, wiring.flipped(self.scales), dequantiser.scales)
         wiring.connect(m, wiring.flipped(self.rows), dequantiser.rows)
         wiring.connect(m, wiring.flipped(self.embedding_words), embedding.words)
-        if config.tracks > 1:
-            m.d.comb += [getattr(mlgru, name).eq(getattr(self, name)) for name in TRACK_INPUTS]
+        if config.batch > 1:
+            m.d.comb += [getattr(mlgru, name).eq(getattr(self, name)) for name in SLOT_INPUTS]
             wiring.connect(m, wiring.flipped(self.before), mlgru.before)
             wiring.connect(m, mlgru.after, wiring.flipped(self.after))
         self._parameters(m, norm, mlgru)
@@ -135,7 +135,7 @@ class Lane(wiring.Component):
         m.d.comb += [
             norm.parameters.payload.word.eq(word.word),
             norm.parameters.payload.target.eq(word.target),
-            norm.parameters.payload.slot.eq(word.slot),
+            norm.parameters.payload.bank.eq(word.bank),
             norm.parameters.payload.first.eq(word.first),
             mlgru.parameters.payload.word.eq(word.word),
             mlgru.parameters.payload.first.eq(word.first),

@@ -8,11 +8,11 @@ from amaranth.lib import stream, wiring
 from tritape.hw.config import Config
 from tritape.hw.head.head import Head
 from tritape.hw.head.row_serialiser import RowSerialiser
-from tritape.hw.link.logit_tap import LogitTap
 from tritape.hw.norm.vector_scalar import VectorScalar
-from tritape.hw.tape.queue import CommandQueue
+from tritape.hw.stream.logit_tap import LogitTap
+from tritape.hw.stream.queue import CommandQueue
 from tritape.hw.vector.lane import Lane
-from tritape.hw.vector.ports import SATURATED, TRACK_INPUTS, VectorSignature
+from tritape.hw.vector.ports import SATURATED, SLOT_INPUTS, VectorSignature
 
 
 class PipelinedVector(wiring.Component):
@@ -47,8 +47,8 @@ class PipelinedVector(wiring.Component):
             wiring.connect(m, scalar.reciprocal[index], lane.reciprocal)
             wiring.connect(m, lane.activations, wiring.flipped(self.activations[index]))
             m.d.comb += [lane.rows.payload.eq(self.rows.payload[index]), lane.rows.valid.eq(self.rows.valid)]
-            if config.tracks > 1:
-                m.d.comb += [getattr(lane, name).eq(getattr(self, name)) for name in TRACK_INPUTS]
+            if config.batch > 1:
+                m.d.comb += [getattr(lane, name).eq(getattr(self, name)) for name in SLOT_INPUTS]
                 wiring.connect(m, wiring.flipped(self.before[index]), lane.before)
                 wiring.connect(m, lane.after, wiring.flipped(self.after[index]))
         m.d.comb += self.rows.ready.eq(lanes[0].rows.ready)
@@ -89,7 +89,7 @@ class PipelinedVector(wiring.Component):
             own = slice(index * bits, (index + 1) * bits)
             m.d.comb += [
                 lane.parameters.payload.word.eq(parameters.payload.word[own]),
-                *(lane.parameters.payload[name].eq(parameters.payload[name]) for name in ("target", "slot", "first")),
+                *(lane.parameters.payload[name].eq(parameters.payload[name]) for name in ("target", "bank", "first")),
                 lane.parameters.valid.eq(parameters.valid),
                 lane.embedding_words.payload.eq(words.payload[own]),
                 lane.embedding_words.valid.eq(words.valid),

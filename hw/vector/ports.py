@@ -6,25 +6,25 @@ from amaranth.hdl import signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw import commands
+from tritape.hw.commands import Activation
 from tritape.hw.config import Config
-from tritape.hw.norm.quantiser import Activation
-from tritape.hw.tape import commands
 
 TAPS = ("value", "vector", "logit")
 SATURATED = ("dequantiser", "mlgru", "mixer", "residual")
 
-TRACK_INPUTS = ("active", "fresh", "chain", "give")
+SLOT_INPUTS = ("active", "fresh", "chain", "give")
 
 
 def chain_ports() -> dict[str, wiring.Member]:
-    """Ports of one lane of a track, besides those of a lone vector path: see `MLGRU`."""
+    """Ports of one lane of a slot, besides those of a lone vector path: see `MLGRU`."""
     state = stream.Signature(signed(18))
-    return {**{name: In(1) for name in TRACK_INPUTS}, "before": In(state), "after": Out(state)}
+    return {**{name: In(1) for name in SLOT_INPUTS}, "before": In(state), "after": Out(state)}
 
 
 def _chains(engines: int) -> dict[str, wiring.Member]:
     ports = chain_ports()
-    return {name: port if name in TRACK_INPUTS else port.array(engines) for name, port in ports.items()}
+    return {name: port if name in SLOT_INPUTS else port.array(engines) for name, port in ports.items()}
 
 
 class VectorSignature(wiring.Signature):
@@ -41,7 +41,7 @@ class VectorSignature(wiring.Signature):
     `TAPS`, each with
     _valid, E elements but for the logit: dequantised (or raw) rows, elements of x and v as they are written, logits;
     saturated_NAME: how many elements a saturation changed in this cycle.
-    With several tracks, for one of them: active, fresh, chain, give as in `MLGRU`, and for each lane before and after.
+    With several slots, for one of them: active, fresh, chain, give as in `MLGRU`, and for each lane before and after.
     """
 
     def __init__(self, config: Config) -> None:
@@ -50,7 +50,7 @@ class VectorSignature(wiring.Signature):
             "residual_commands": commands.ResidualCommand,
             "norm_commands": commands.NormCommand,
             "dequantiser_commands": commands.DequantiserCommand,
-            "mlgru_commands": commands.MlgruCommand,
+            "mlgru_commands": commands.MLGRUCommand,
             "mixer_commands": commands.MixerCommand,
             "head_commands": commands.HeadCommand,
             "embedding_commands": commands.EmbeddingCommand,
@@ -77,6 +77,6 @@ class VectorSignature(wiring.Signature):
                 **{name: Out(18 * (1 if name == "logit" else config.engines)) for name in TAPS},
                 **{f"{name}_valid": Out(1) for name in TAPS},
                 **{f"saturated_{name}": Out(range(config.engines + 1)) for name in SATURATED},
-                **(_chains(config.engines) if config.tracks > 1 else {}),
+                **(_chains(config.engines) if config.batch > 1 else {}),
             }
         )

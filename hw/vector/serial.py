@@ -10,7 +10,7 @@ from amaranth.lib.memory import Memory
 
 from tritape.hw.config import Config
 from tritape.hw.norm.scalar import Scalar, Scale
-from tritape.hw.vector.alu import Alu
+from tritape.hw.vector.alu import ALU
 from tritape.hw.vector.ports import VectorSignature
 from tritape.hw.vector.program import OPERATIONS, START, A, Addend, B, Gain, Held, Operation, Region, Shift, Use
 from tritape.model.arith import SIGMA, SIGMA_ONE
@@ -22,7 +22,7 @@ _COMPLETE = ("output", "mixer", "residual", "embed")  # programs that make a vec
 
 class SerialVector(wiring.Component):
     """RMSNorm, quantiser, dequantiser, MLGRU, mixer, residual, embedding and greedy head of docs/contract.md, one element
-    after the other: a program (`tritape.hw.vector.program`) of a few cycles an element around one `Alu`.
+    after the other: a program (`tritape.hw.vector.program`) of a few cycles an element around one `ALU`.
 
     Takes the sequencer's commands as the pipelined units do, and gives the same numbers. It relies on the tape's order
     (docs/tape.md): `store` and `accumulate` of a PREP say only that it must wait until the vector is complete.
@@ -49,7 +49,7 @@ class SerialVector(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m, config = Module(), self.config
-        m.submodules.alu = alu = Alu()
+        m.submodules.alu = alu = ALU()
         m.submodules.scalar = scalar = Scalar(small=True)
         operation = Signal(Operation)
         step = Signal(range(len(OPERATIONS)))
@@ -347,10 +347,10 @@ class SerialVector(wiring.Component):
     ) -> Value:  # fmt: skip
         """The memory of gains and lower bounds; `loads` writes element `place` of the word on `parameters`. Its output."""
         per_word = self.config.groups // 2
-        slot = -(-self.config.max_length // per_word) * per_word
-        starts = {Gain.FIRST: 0, Gain.PRODUCT: 2 * slot, Gain.BOUND: 4 * slot}
+        bank = -(-self.config.max_length // per_word) * per_word
+        starts = {Gain.FIRST: 0, Gain.PRODUCT: 2 * bank, Gain.BOUND: 4 * bank}
         bound = -(-self.config.max_hidden // per_word) * per_word
-        m.submodules.gains = store = Memory(shape=16, depth=4 * slot + bound, init=[], attrs={"no_rw_check": 1})
+        m.submodules.gains = store = Memory(shape=16, depth=4 * bank + bound, init=[], attrs={"no_rw_check": 1})
         read_port, write_port = store.read_port(), store.write_port()
         word, norm = self.parameters.payload, self.norm_commands.payload
         following = Signal.like(write_port.addr)
@@ -361,13 +361,13 @@ class SerialVector(wiring.Component):
             write_port.addr.eq(following),
         ]
         for port, choice, number, offset in (
-            (read_port, operation.gain, norm.slot, index), (write_port, word.target, word.slot, None),
+            (read_port, operation.gain, norm.bank, index), (write_port, word.target, word.bank, None),
         ):  # fmt: skip
             start = Signal.like(port.addr)
             with m.Switch(choice):
                 for gain, at in starts.items():
                     with m.Case(gain) if gain != Gain.BOUND else m.Default():
-                        m.d.comb += start.eq(at if gain == Gain.BOUND else Mux(number, at + slot, at))
+                        m.d.comb += start.eq(at if gain == Gain.BOUND else Mux(number, at + bank, at))
             if offset is not None:
                 m.d.comb += port.addr.eq(start + offset)
             else:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tritape.base.errors import TritapeError
+from tritape.base.files import map_file, release, replacing
 from tritape.model.checkpoint import ModelConfig
-from tritape.model.errors import TritapeError
-from tritape.model.files import map_file, release, replacing
 
 VERSION = 1
 MAGIC = 0x50415454  # "TTAP" little-endian
@@ -275,14 +275,14 @@ def program(config: ModelConfig, groups: int, max_rows: int, engines: int = 1) -
 
 
 class _Builder:
-    """Collects sections, alternating gain slots and numbering as it goes."""
+    """Collects sections, alternating gain banks and numbering as it goes."""
 
     def __init__(self, geometry: Geometry, max_slices: int) -> None:
         self.geometry = geometry
         self.max_slices = max_slices
         self.sections: list[Section] = []
         self.index = 1  # 0 is HEADER
-        self.slot = 0
+        self.bank = 0
 
     def add(self, section: Section) -> None:
         self.sections.append(replace(section, index=self.index))
@@ -292,19 +292,19 @@ class _Builder:
         sections, self.sections = self.sections, []
         return sections
 
-    def load(self, what: str, target: Target, length: int, slot: int = 0) -> None:
+    def load(self, what: str, target: Target, length: int, bank: int = 0) -> None:
         words = self.geometry.vector_words(length)
         self.add(
-            Section(Opcode.LOAD, mode=target, flags=slot, payload=words, length=self.geometry.lane(length), what=what)
+            Section(Opcode.LOAD, mode=target, flags=bank, payload=words, length=self.geometry.lane(length), what=what)
         )
 
     def prepare(self, what: str, length: int, mode: PrepMode, region: int, keep: bool = False) -> None:
         if not keep:
-            self.load(f"{what}.gain_first", Target.GAIN_FIRST, length, self.slot)
-        self.load(f"{what}.gain_product", Target.GAIN_PRODUCT, length, self.slot)
-        flags = self.slot | region << 1 | keep << 2
+            self.load(f"{what}.gain_first", Target.GAIN_FIRST, length, self.bank)
+        self.load(f"{what}.gain_product", Target.GAIN_PRODUCT, length, self.bank)
+        flags = self.bank | region << 1 | keep << 2
         self.add(Section(Opcode.PREP, mode=mode, flags=flags, length=self.geometry.lane(length), what=what))
-        self.slot ^= 1
+        self.bank ^= 1
 
     def matvec(self, what: str, mode: MatvecMode, rows: int, k: int, base: int = 0) -> None:
         tiles = self.geometry.tiles(k)

@@ -14,9 +14,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tritape.base.errors import TritapeError
 from tritape.model import arith
 from tritape.model.checkpoint import ModelConfig
-from tritape.model.errors import TritapeError
 from tritape.model.quantised import (
     PROJECTIONS,
     RESIDENT_WEIGHTS,

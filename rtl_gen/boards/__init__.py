@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from importlib.metadata import entry_points
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 from tritape.rtl_gen.boards.board import Board
 from tritape.rtl_gen.boards.bus_board import BusBoard
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from amaranth.lib import wiring
 
+from tritape.base.errors import TritapeError
 from tritape.hw.config import Config
 from tritape.model.data import embedded_models
-from tritape.model.errors import TritapeError
 from tritape.rtl_gen.litedram import DRAM
 from tritape.rtl_gen.toolchains import Toolchain, toolchain_for
 from tritape.rtl_gen.toolchains.toolchain import Capacity

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tritape.base.errors import TritapeError
 from tritape.hw.config import Config
-from tritape.model.errors import TritapeError
 from tritape.rtl_gen.boards.board import check_names
 from tritape.rtl_gen.toolchains.toolchain import Capacity
 from tritape.rtl_gen.toolchains.xilinx import Xilinx, part_capacity

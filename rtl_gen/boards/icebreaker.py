@@ -5,13 +5,13 @@ from __future__ import annotations
 from amaranth_boards.icebreaker import ICEBreakerPlatform
 
 from tritape.hw.config import Config
-from tritape.hw.memory.spram import SpramMemory
+from tritape.hw.memory.spram import SPRAMMemory
 from tritape.rtl_gen.boards.board import Board
 
 
-def spram(groups: int, _words: int) -> SpramMemory:
+def spram(groups: int, _words: int) -> SPRAMMemory:
     """All of the device's single-port RAM; a model of it in simulation."""
-    return SpramMemory(groups, primitive=None)
+    return SPRAMMemory(groups, primitive=None)
 
 
 UP5K = Config(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tritape.model.errors import TritapeError
+from tritape.base.cache import digest
+from tritape.base.errors import TritapeError
 from tritape.rtl_gen.area import accelerator_area, xilinx_area
 from tritape.rtl_gen.choose import memory_defaults
 from tritape.rtl_gen.choose import point as design_point
 from tritape.rtl_gen.explore.space import Point, configuration, shape_of
 from tritape.rtl_gen.parts import part
-from tritape.sim.cache import digest
 
 STAGES = ("estimate", "synthesise", "route")
 SEEDS = (1, 2, 3)

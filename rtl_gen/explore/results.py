@@ -9,9 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tritape.model.errors import TritapeError
+from tritape.base.cache import digest
+from tritape.base.errors import TritapeError
 from tritape.rtl_gen.explore.space import Point
-from tritape.sim.cache import digest
 
 
 def key(stage: str, point: Point, sources: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 from tritape.rtl_gen.explore.evaluate import SOURCES, evaluate
 from tritape.rtl_gen.explore.results import ResultFile, key
 from tritape.rtl_gen.explore.space import Point, Space

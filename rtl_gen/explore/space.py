@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tritape.base.errors import TritapeError
 from tritape.hw.config import Config
 from tritape.model.checkpoint import ModelConfig
-from tritape.model.errors import TritapeError
 from tritape.rtl_gen.parts import part
 
-INTEGERS = {"engines": 1, "groups": 16, "tables_per_filler": 1, "lanes": 1}
+INTEGERS = {"engines": 1, "groups": 16, "tables_per_filler": 1, "batch": 1}
 """Axes of integers, with the value of one that is left out."""
 AXES = (*INTEGERS, "clock", "part")
 FIELDS = ("model", "bandwidth", "read_ahead", "latency", "space")
@@ -93,7 +93,7 @@ def configuration(point: Point) -> Config:
     """The hardware of a point."""
     shape = shape_of(point)
     return Config.for_model(
-        shape, point["groups"], point["tables_per_filler"], point["engines"], tracks=point["lanes"]
+        shape, point["groups"], point["tables_per_filler"], point["engines"], batch=point["batch"]
     ).limited_to(shape)
 
 

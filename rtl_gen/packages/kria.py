@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 
+from tritape.base.errors import TritapeError
 from tritape.hw.axi_accelerator import port_bytes
-from tritape.model.errors import TritapeError
 from tritape.rtl_gen.boards.bus_board import BusBoard
 from tritape.rtl_gen.packages.wrapper import CONTROL, TOP, buses, memory_bus
 

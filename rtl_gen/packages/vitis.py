@@ -5,9 +5,9 @@ Sources: Xilinx UG1393 (RTL kernels, user-managed control, connectivity), AMD DS
 
 from __future__ import annotations
 
+from tritape.base.errors import TritapeError
 from tritape.hw.axi_accelerator import port_bytes
 from tritape.hw.link.axi_lite import MAX_PORTS, WINDOW_BITS, Register
-from tritape.model.errors import TritapeError
 from tritape.rtl_gen.boards.bus_board import BusBoard
 from tritape.rtl_gen.packages.wrapper import CONTROL, TOP, buses, memory_bus
 

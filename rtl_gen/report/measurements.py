@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 
 KINDS = ("measured", "simulated", "routed", "synthesised", "projected", "published")
 """How a number came about: on a machine or board; by RTL in simulation; by place and route; by synthesis alone; by the cycle

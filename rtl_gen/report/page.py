@@ -178,12 +178,12 @@ def _spaces(found: Measurements) -> str:
         parts.append(f"<h3>{escape(name)}: {len(result['points']):,} points {_kind(result['kind'])}</h3>")
         parts.append(plots.space(result["points"], result["front"]))
         rows = [
-            (r["part"], r["engines"], r["groups"], r["tables_per_filler"], r["lanes"], r["clock"] / 1e6,
+            (r["part"], r["engines"], r["groups"], r["tables_per_filler"], r["batch"], r["clock"] / 1e6,
              _rate(r["tokens_per_second"]), f"{r['roofline_fraction']:.1%}", r["luts"], r["brams"], r["dsps"], r["limited_by"],
              _kind("projected"))
             for r in result["front"]
         ]  # fmt: skip
-        header = ("part", "E", "G", "tables a filler", "lanes", "MHz", "tokens/s", "of the roofline", "LUTs, estimated",
+        header = ("part", "E", "G", "tables a filler", "batch", "MHz", "tokens/s", "of the roofline", "LUTs, estimated",
                   "block RAMs", "DSPs", "limited by", "kind")  # fmt: skip
         parts.append(_table(header, rows))
     return "\n".join(parts)

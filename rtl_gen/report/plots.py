@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tritape.model.files import replacing
+from tritape.base.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,7 @@ from typing import Any
 
 from amaranth.vendor import GowinPlatform, LatticePlatform, SiliconBluePlatform, XilinxPlatform
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 from tritape.rtl_gen.toolchains.ecp5 import ECP5
 from tritape.rtl_gen.toolchains.gowin import Gowin
 from tritape.rtl_gen.toolchains.ice40 import ICE40

@@ -7,8 +7,8 @@ from typing import Any
 from amaranth.hdl import Const, Instance, Module, Signal
 from amaranth.lib import io
 
-from tritape.model.errors import TritapeError
-from tritape.rtl_gen.toolchains.pll import Limits, Pll
+from tritape.base.errors import TritapeError
+from tritape.rtl_gen.toolchains.pll import PLL, Limits
 from tritape.rtl_gen.toolchains.toolchain import Capacity, Toolchain
 
 CAPACITY = {
@@ -59,7 +59,7 @@ class ECP5(Toolchain):
     def pll(
         self,
         platform: Any,
-        setting: Pll,
+        setting: PLL,
         input_hz: int,
         crystal: Any,
         output: Signal,

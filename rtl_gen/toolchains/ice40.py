@@ -7,8 +7,8 @@ from typing import Any
 from amaranth.hdl import Const, Instance, Module, Signal
 from amaranth.lib import io
 
-from tritape.model.errors import TritapeError
-from tritape.rtl_gen.toolchains.pll import Limits, Pll
+from tritape.base.errors import TritapeError
+from tritape.rtl_gen.toolchains.pll import PLL, Limits
 from tritape.rtl_gen.toolchains.toolchain import Capacity, Toolchain, Usage, cell_count, slowest_clock
 
 FILTER_RANGE = ((17e6, 1), (26e6, 2), (44e6, 3), (66e6, 4), (101e6, 5), (133e6, 6))
@@ -38,7 +38,7 @@ class ICE40(Toolchain):
             multiply_with_post=True,
         )
 
-    def pll(self, platform: Any, setting: Pll, input_hz: int, crystal: Any, output: Signal, locked: Signal) -> Module:
+    def pll(self, platform: Any, setting: PLL, input_hz: int, crystal: Any, output: Signal, locked: Signal) -> Module:
         m = Module()
         detector = input_hz / setting.divide
         if crystal.io.metadata[0].attrs.get("GLOBAL"):  # the pin beside the PLL, which then has no use of its own

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 
 
 @dataclass(frozen=True)
-class Pll:
+class PLL:
     """Dividers of a PLL whose output is `hz` = input * multiply / divide, a whole number of hertz.
 
     divide: in front of the phase detector. multiply: feedback, seen from the output. post: VCO = hz * post.
@@ -37,10 +37,10 @@ class Limits:
 
 
 @lru_cache
-def settings(limits: Limits, input_hz: int) -> tuple[Pll, ...]:
+def settings(limits: Limits, input_hz: int) -> tuple[PLL, ...]:
     """Every output of whole hertz, ascending, each once: with the smallest `divide`, then the VCO nearest the middle."""
     low, high = limits.vco
-    best: dict[int, tuple[tuple[float, ...], Pll]] = {}
+    best: dict[int, tuple[tuple[float, ...], PLL]] = {}
     for divide in limits.divide:
         if not limits.detector[0] <= input_hz / divide <= limits.detector[1]:
             continue
@@ -53,11 +53,11 @@ def settings(limits: Limits, input_hz: int) -> tuple[Pll, ...]:
                     continue
                 rank = (divide, abs(vco - (low + high) / 2))
                 if hz not in best or rank < best[hz][0]:
-                    best[hz] = rank, Pll(hz, divide, multiply, post)
+                    best[hz] = rank, PLL(hz, divide, multiply, post)
     return tuple(best[hz][1] for hz in sorted(best))
 
 
-def exactly(choices: Sequence[Pll], hz: int, who: str) -> Pll:
+def exactly(choices: Sequence[PLL], hz: int, who: str) -> PLL:
     """The setting for `hz`. Raises `TritapeError` that names the nearest clocks."""
     for pll in choices:
         if pll.hz == hz:
@@ -67,7 +67,7 @@ def exactly(choices: Sequence[Pll], hz: int, who: str) -> Pll:
     raise TritapeError(f"{who}: clock must be one that the PLL makes, not {hz / 1e6:g} MHz; nearest are {names} MHz")
 
 
-def at_most(choices: Sequence[Pll], hz: float, who: str) -> Pll:
+def at_most(choices: Sequence[PLL], hz: float, who: str) -> PLL:
     """The fastest setting up to `hz`. Raises `TritapeError` when even the slowest is faster."""
     below = [pll for pll in choices if pll.hz <= hz]
     if not below:

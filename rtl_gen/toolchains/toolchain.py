@@ -11,8 +11,8 @@ from typing import Any
 
 from amaranth.hdl import Module, Signal
 
-from tritape.model.errors import TritapeError
-from tritape.rtl_gen.toolchains.pll import Limits, Pll, settings
+from tritape.base.errors import TritapeError
+from tritape.rtl_gen.toolchains.pll import PLL, Limits, settings
 
 # The adders with a sign (`AddSub`) are one carry chain each: alumacc makes an $alu of the sum and one of the difference, and
 # share merges them. It runs on those modules only: elsewhere it would share adders through multiplexers.
@@ -76,14 +76,14 @@ class Toolchain(ABC):
         """Limits of the device's PLL."""
 
     @abstractmethod
-    def pll(self, platform: Any, setting: Pll, input_hz: int, crystal: Any, output: Signal, locked: Signal) -> Module:
+    def pll(self, platform: Any, setting: PLL, input_hz: int, crystal: Any, output: Signal, locked: Signal) -> Module:
         """The PLL, and the input buffer between it and the port `crystal`."""
 
     @abstractmethod
     def capacity(self, platform: Any) -> Capacity:
         """What the device has. Raises `TritapeError` for a device that is not known."""
 
-    def settings(self, platform: Any, input_hz: int) -> tuple[Pll, ...]:
+    def settings(self, platform: Any, input_hz: int) -> tuple[PLL, ...]:
         """Every clock of whole hertz that the PLL makes from `input_hz`, ascending."""
         return settings(self.pll_limits(platform), input_hz)
 

@@ -10,8 +10,8 @@ from typing import Any
 from amaranth.hdl import Const, Instance, Module, Signal
 from amaranth.lib import io
 
-from tritape.model.errors import TritapeError
-from tritape.rtl_gen.toolchains.pll import Limits, Pll
+from tritape.base.errors import TritapeError
+from tritape.rtl_gen.toolchains.pll import PLL, Limits
 from tritape.rtl_gen.toolchains.toolchain import Capacity, Toolchain
 
 CAPACITY = {
@@ -47,7 +47,7 @@ class Xilinx(Toolchain):
             multiply_with_post=True,
         )
 
-    def pll(self, platform: Any, setting: Pll, input_hz: int, crystal: Any, output: Signal, locked: Signal) -> Module:
+    def pll(self, platform: Any, setting: PLL, input_hz: int, crystal: Any, output: Signal, locked: Signal) -> Module:
         m = Module()
         m.submodules.crystal = source = io.Buffer("i", crystal)
         feedback, raw = Signal(), Signal()

@@ -8,7 +8,7 @@ from typing import Any
 from amaranth.hdl import Shape
 from amaranth.lib import data
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 
 
 def encoder(shape: Any) -> Callable[[Any, str], int]:

@@ -17,11 +17,11 @@ from amaranth.hdl import Const, Value
 from amaranth.lib import stream, wiring
 from cocotb_tools.runner import get_runner
 
-from tritape.model.errors import TritapeError
-from tritape.rtl_gen.verilog_text import verilog_text
-from tritape.sim import toolchain
+from tritape.base import simulators
+from tritape.base.cache import cached, digest, reused_objects
+from tritape.base.errors import TritapeError
+from tritape.base.verilog_text import verilog_text
 from tritape.sim.bench import payload
-from tritape.sim.cache import cached, digest, reused_objects
 
 SIMULATORS = ["verilator", "icarus"]
 
@@ -69,7 +69,7 @@ def require_simulator(simulator: str) -> None:
     """Skip the running test if `simulator` is not installed. `TritapeError` for one that the bench does not know."""
     if simulator not in SIMULATORS:
         raise TritapeError(f"simulator must be one of {SIMULATORS}, not {simulator!r}")
-    if simulator == "icarus" and not toolchain.have_icarus():
+    if simulator == "icarus" and not simulators.have_icarus():
         pytest.skip("iverilog is not on PATH (Debian: apt install iverilog)")
 
 
@@ -233,18 +233,18 @@ def _build(component: wiring.Component, ports: _Ports, simulator: str) -> Path:
     verilog += "\n" + _wrapper(ports, verilog)
     args = _BUILD_ARGS[simulator]
     if simulator == "verilator":
-        tool = f"{toolchain.verilator_version()} {toolchain.compiler_version(toolchain.require_compiler())}"
-        env = toolchain.verilator_env()
+        tool = f"{simulators.verilator_version()} {simulators.compiler_version(simulators.require_compiler())}"
+        env = simulators.verilator_env()
     else:
-        tool, env = toolchain.icarus_version(), {}
-    key = digest(verilog, simulator, tool, toolchain.cocotb_version(), *args)
+        tool, env = simulators.icarus_version(), {}
+    key = digest(verilog, simulator, tool, simulators.cocotb_version(), *args)
 
     def build(folder: Path) -> None:
         source = folder / f"{_TOP}.v"
         source.write_text(verilog)
         log = folder / "build.log"
         try:
-            with toolchain.environment(env), reused_objects(folder, digest(simulator, tool, *args)):
+            with simulators.environment(env), reused_objects(folder, digest(simulator, tool, *args)):
                 runner = get_runner(simulator)
                 runner.build(
                     sources=[source], hdl_toplevel=_TOP, build_dir=folder, build_args=args, log_file=log, always=True
@@ -267,7 +267,7 @@ def _simulate(build: Path, simulator: str, job: dict[str, Any]) -> dict[str, Any
         runner = get_runner(simulator)
         path = [str(Path(__file__).parent), *sys.path]
         extra = {
-            **toolchain.cocotb_env(),
+            **simulators.cocotb_env(),
             "TRITAPE_BENCH_JOB": str(folder / "job.json"),
             "TRITAPE_BENCH_RESULT": str(result),
             "COCOTB_REWRITE_ASSERTION_FILES": "",  # pytest's import hook doubles the start-up time

@@ -8,9 +8,9 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tritape.model.errors import TritapeError
-from tritape.sim import toolchain
-from tritape.sim.cache import cached, digest, reused_objects
+from tritape.base import simulators
+from tritape.base.cache import cached, digest, reused_objects
+from tritape.base.errors import TritapeError
 
 JOBS = 2  # compiler processes at a time
 OUTPUT_SPLIT = 5000  # statements per C++ file, so that a large design compiles on several cores
@@ -52,10 +52,10 @@ def build_model(
     `progress` gets one line per step (`verilating`, `compiling 3/12`, `linking`), and nothing when the executable is in
     the cache. Raises `TritapeError` with the stage that failed and the end of its log.
     """
-    compiler = toolchain.require_compiler()
+    compiler = simulators.require_compiler()
     main_text = "".join(f"#define {name} {value}\n" for name, value in defines.items()) + main_cpp.read_text()
     verilate = [*_VERILATE, "--output-split", str(OUTPUT_SPLIT), *(["--trace-fst"] if trace else [])]
-    tools = digest(toolchain.verilator_version(), toolchain.compiler_version(compiler), *FLAGS)
+    tools = digest(simulators.verilator_version(), simulators.compiler_version(compiler), *FLAGS)
     headers = {name: (Path(__file__).parent / name).read_text() for name in _FST_HEADERS} if trace else {}
     runtime = digest(tools, *verilate, *headers.values())
     beside = {name: main_cpp.parent / name for name in _INCLUDED.findall(main_text)}
@@ -69,10 +69,10 @@ def build_model(
         (folder / "model.v").write_text(verilog)
         for name, text in {"main.cpp": main_text, **headers}.items():
             (work / name).write_text(text)
-        env = {**os.environ, **toolchain.verilator_env()}
+        env = {**os.environ, **simulators.verilator_env()}
         with reused_objects(work, runtime):
             tell("verilating")
-            command = [str(toolchain.verilator_root() / "bin" / "verilator_bin"), *verilate]
+            command = [str(simulators.verilator_root() / "bin" / "verilator_bin"), *verilate]
             command += ["--prefix", _PREFIX, "--top-module", top, "--Mdir", str(work), "-o", "model", "main.cpp"]
             _step("verilating", [*command, str(folder / "model.v")], work, env)
             # variables on make's command line override the Makefile's own

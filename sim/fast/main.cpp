@@ -1,4 +1,4 @@
-// Cycle-accurate simulation of the accelerator and its memory, driven over stdin and stdout. Macros: ENGINES; TRACKS, 16 at most;
+// Cycle-accurate simulation of the accelerator and its memory, driven over stdin and stdout. Macros: ENGINES; BATCH, 16 at most;
 // MEMORY, the kind of memory (sim/fast/memory.py); PORTS and PORT_BITS of AXI.
 //
 // A request is one byte, a u32 length and that many bytes; so is a reply (same first byte). Little-endian.
@@ -7,7 +7,7 @@
 //                                    whole frame (up to a zero byte) came back, or
 //                                    nothing moved on the link for so many cycles  -> u64 cycle, bytes
 //   C  -                             forget what the probes saw                    -> empty
-//   P  u8 track, u8 probe            what a probe of a track saw since then        -> i32 each
+//   P  u8 slot, u8 probe            what a probe of a slot saw since then        -> i32 each
 //   I  u32 cycles                    run idle                                      -> empty
 //   L  u32 latency, jitter, limit,   of AXI, in cycles and bytes / 1024 a cycle;
 //      u32 stall                     of the ideal memory, in cycles of 1,024       -> empty
@@ -28,25 +28,25 @@
 #include "verilated_fst_c.h"
 #endif
 
-// Verilator writes the double underscore of a flattened port name as ___05F. EACH(TRACKS) repeats a macro for every track, with its
+// Verilator writes the double underscore of a flattened port name as ___05F. EACH(BATCH) repeats a macro for every slot, with its
 // number and what the names of its probes begin with.
-#define TRACK(X, number) X(number, probe___05F##number##___05F)
+#define SLOT(X, number) X(number, probe___05F##number##___05F)
 #define EACH_1(X) X(0, probe___05F)
-#define EACH_2(X) TRACK(X, 0) TRACK(X, 1)
-#define EACH_3(X) EACH_2(X) TRACK(X, 2)
-#define EACH_4(X) EACH_3(X) TRACK(X, 3)
-#define EACH_5(X) EACH_4(X) TRACK(X, 4)
-#define EACH_6(X) EACH_5(X) TRACK(X, 5)
-#define EACH_7(X) EACH_6(X) TRACK(X, 6)
-#define EACH_8(X) EACH_7(X) TRACK(X, 7)
-#define EACH_9(X) EACH_8(X) TRACK(X, 8)
-#define EACH_10(X) EACH_9(X) TRACK(X, 9)
-#define EACH_11(X) EACH_10(X) TRACK(X, 10)
-#define EACH_12(X) EACH_11(X) TRACK(X, 11)
-#define EACH_13(X) EACH_12(X) TRACK(X, 12)
-#define EACH_14(X) EACH_13(X) TRACK(X, 13)
-#define EACH_15(X) EACH_14(X) TRACK(X, 14)
-#define EACH_16(X) EACH_15(X) TRACK(X, 15)
+#define EACH_2(X) SLOT(X, 0) SLOT(X, 1)
+#define EACH_3(X) EACH_2(X) SLOT(X, 2)
+#define EACH_4(X) EACH_3(X) SLOT(X, 3)
+#define EACH_5(X) EACH_4(X) SLOT(X, 4)
+#define EACH_6(X) EACH_5(X) SLOT(X, 5)
+#define EACH_7(X) EACH_6(X) SLOT(X, 6)
+#define EACH_8(X) EACH_7(X) SLOT(X, 7)
+#define EACH_9(X) EACH_8(X) SLOT(X, 8)
+#define EACH_10(X) EACH_9(X) SLOT(X, 9)
+#define EACH_11(X) EACH_10(X) SLOT(X, 10)
+#define EACH_12(X) EACH_11(X) SLOT(X, 11)
+#define EACH_13(X) EACH_12(X) SLOT(X, 12)
+#define EACH_14(X) EACH_13(X) SLOT(X, 13)
+#define EACH_15(X) EACH_14(X) SLOT(X, 14)
+#define EACH_16(X) EACH_15(X) SLOT(X, 15)
 #define PASTE(count) EACH_##count
 #define EACH(count) PASTE(count)
 
@@ -55,7 +55,7 @@ namespace {
 Vmodel* top;
 uint64_t cycle = 0;
 Memory memory;
-std::vector<int32_t> probes[TRACKS][5];
+std::vector<int32_t> probes[BATCH][5];
 #if VM_TRACE
 VerilatedFstC* trace;
 #endif
@@ -90,7 +90,7 @@ void step() {
     if (top->NAMES##value_valid) keep(probes[T][2], top->NAMES##value, 18, ENGINES);          \
     if (top->NAMES##vector_valid) keep(probes[T][3], top->NAMES##vector, 18, ENGINES);        \
     if (top->NAMES##logit_valid) keep(probes[T][4], top->NAMES##logit, 18, 1);
-    EACH(TRACKS)(KEEP)
+    EACH(BATCH)(KEEP)
 #if VM_TRACE
     if (trace) trace->dump(cycle * 2);
 #endif
@@ -159,8 +159,8 @@ int main(int argc, char** argv) {
         } else if (code == 'X') {
             exchange(request);
         } else if (code == 'C') {
-            for (auto& track : probes)
-                for (auto& probe : track) probe.clear();
+            for (auto& slot : probes)
+                for (auto& probe : slot) probe.clear();
             reply('C', nullptr, 0, nullptr, 0);
         } else if (code == 'P') {
             const auto& probe = probes[request[0]][request[1]];

@@ -8,8 +8,9 @@ from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.base.errors import TritapeError
+from tritape.hw.batch.accelerator import accelerator
 from tritape.hw.config import Config
-from tritape.hw.forward import forward
 from tritape.hw.memory.attach import add_memory
 from tritape.hw.memory.axi import AXIMemory
 from tritape.hw.memory.axi_bus import ADDRESS_BITS
@@ -18,8 +19,7 @@ from tritape.hw.memory.gearbox import Gearbox
 from tritape.hw.memory.litedram import LiteDRAMMemory
 from tritape.hw.memory.planner import Planner
 from tritape.hw.memory.qspi import QSPIMemory
-from tritape.hw.tracks.linked import accelerator
-from tritape.model.errors import TritapeError
+from tritape.hw.stream.forward import forward
 from tritape.rtl_gen.litedram import DRAMS, Core, litedram_core
 
 BOARDS = {"litedram-sdr": "ulx3s", "litedram-ddr3": "ecpix5"}

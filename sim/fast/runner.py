@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 
 HEADER = struct.Struct("<BI")  # operation, payload bytes
 _PATIENCE = 5.0  # seconds that a process gets to leave after its input ended

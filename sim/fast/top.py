@@ -10,12 +10,12 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from tritape import hw, model, rtl_gen
+from tritape.base.cache import cached, digest
+from tritape.base.verilog_text import verilog_text
 from tritape.hw.accelerator import Accelerator
+from tritape.hw.batch.accelerator import BatchAccelerator, accelerator
 from tritape.hw.config import Config
-from tritape.hw.forward import forward
-from tritape.hw.tracks.linked import LinkedTracks, accelerator
-from tritape.rtl_gen.verilog_text import verilog_text
-from tritape.sim.cache import cached, digest
+from tritape.hw.stream.forward import forward
 from tritape.sim.fast.memory import BOARDS, IDEAL, AcceleratorWithMemory, Memory
 from tritape.sim.memory.litedram_model import with_image
 
@@ -28,7 +28,7 @@ class FreeRunning(wiring.Component):
     is exercised by the cocotb benches.
     """
 
-    def __init__(self, accelerator: Accelerator | LinkedTracks | AcceleratorWithMemory) -> None:
+    def __init__(self, accelerator: Accelerator | BatchAccelerator | AcceleratorWithMemory) -> None:
         self._accelerator = accelerator
         super().__init__({**accelerator.signature.members, "clk": In(1)})
 
@@ -56,7 +56,7 @@ def verilog(config: Config, memory: Memory = IDEAL, image_bytes: int = 0) -> str
     key = digest(repr(config), repr(hardware), *tools, *(path.read_bytes() for path in sources))
 
     def build(folder: Path) -> None:
-        made: Accelerator | LinkedTracks | AcceleratorWithMemory
+        made: Accelerator | BatchAccelerator | AcceleratorWithMemory
         made = accelerator(config) if memory.kind == "ideal" else AcceleratorWithMemory(config, memory, core)
         text = verilog_text(FreeRunning(made), "top") + (core.verilog if core else "")
         (folder / "top.v").write_text(text)

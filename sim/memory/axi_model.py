@@ -8,10 +8,10 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from tritape.base.errors import TritapeError
 from tritape.hw.memory.axi import AXIMemory
 from tritape.hw.memory.axi_bus import ADDRESS_BITS, AXIReadSignature, AXISignature, join
 from tritape.hw.memory.signature import MemorySignature
-from tritape.model.errors import TritapeError
 from tritape.sim.memory import pattern
 
 OUTSTANDING = 16  # bursts that the model takes before the first one is answered

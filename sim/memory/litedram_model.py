@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 from tritape.rtl_gen.litedram import Core
 from tritape.sim.memory.pattern import _A, _B
 

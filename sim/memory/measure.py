@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tritape.base.simulators import have_icarus
 from tritape.hw.memory.litedram import LiteDRAMMemory
 from tritape.rtl_gen.litedram import DRAMS, litedram_core
 from tritape.sim.bench import BenchResult, check_streams
@@ -21,7 +22,6 @@ from tritape.sim.memory import pattern
 from tritape.sim.memory.axi_model import AXIMemoryOnModels, striped
 from tritape.sim.memory.flash import QSPIMemoryOnFlash
 from tritape.sim.memory.litedram_model import MODEL_ROWS, with_pattern
-from tritape.sim.toolchain import have_icarus
 
 app = typer.Typer(add_completion=False, help=__doc__.splitlines()[0] if __doc__ else None)
 

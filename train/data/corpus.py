@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from tritape.model.errors import TritapeError
-from tritape.model.files import replacing
+from tritape.base.errors import TritapeError
+from tritape.base.files import replacing
 from tritape.train.data.sources import SOURCES, Documents
 
 AUSTEN_HELD_OUT = (

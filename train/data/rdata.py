@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 
 _STRSXP = 16  # type code of a character vector
 

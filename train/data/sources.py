@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 from tritape.train.data.rdata import read_texts
 
 Documents = list[list[str]]

@@ -19,7 +19,7 @@ import triton
 from torch import Tensor
 from triton.language import constexpr
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 from tritape.model.reference import check_ids
 from tritape.train.model import BITLINEAR_EPS
 from tritape.train.packed.format import PackedMatrix, row_bytes

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cocotb_tools import config as cocotb_config
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 
 
 @functools.cache

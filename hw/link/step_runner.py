@@ -1,4 +1,4 @@
-"""Runs the steps of several tracks by itself: those that the host gave first, then every track on what it chose."""
+"""Runs the steps of several slots by itself: those that the host gave first, then every slot on what it chose."""
 
 from __future__ import annotations
 
@@ -8,42 +8,42 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from tritape.hw.link.token_runner import RING, Stop
-from tritape.hw.tape.reader import TrackRequest
+from tritape.hw.tape.reader import SlotRequest
 
 Entry = data.StructLayout({"token": 16, "active": 1, "fresh": 1, "chain": 1, "again": 1})
-"""A track's share of a step as the host gives it. `again`: its token is what the track chose last, not `token`."""
+"""A slot's share of a step as the host gives it. `again`: its token is what the slot chose last, not `token`."""
 
 
 class StepRunner(wiring.Component):
-    """A ring of steps in block RAM and the loop that feeds them; what `TokenRunner` is for one track.
+    """A ring of steps in block RAM and the loop that feeds them; what `TokenRunner` is for one slot.
 
-    Step p of the ring is T entries until it runs; then it holds what the T tracks chose, the tokens of position p + 1. After
-    `begin` at a position and T `load` for each step, `go` runs the steps loaded, then steps in which the tracks of `going` run
+    Step p of the ring is T entries until it runs; then it holds what the T slots chose, the tokens of position p + 1. After
+    `begin` at a position and T `load` for each step, `go` runs the steps loaded, then steps in which the slots of `going` run
     the token they chose last, until all positions below `limit` hold tokens. Another `go` with a later limit moves the limit,
     or goes on after the end.
 
     Ports
-        begin: In, u1, a pulse, only while not `running`: the next entry loaded is track 0's of step `place`: In, u8
-        load: In, stream of `Entry`, track after track, only while not `running`
-        go: In, u1, a pulse; with it `limit`: In, u8, a position behind the last step loaded, `going`: In, a bit a track, and
+        begin: In, u1, a pulse, only while not `running`: the next entry loaded is slot 0's of step `place`: In, u8
+        load: In, stream of `Entry`, slot after slot, only while not `running`
+        go: In, u1, a pulse; with it `limit`: In, u8, a position behind the last step loaded, `going`: In, a bit a slot, and
             `place`, the position to read from
         stop: In, u1, a pulse: no step is fed after the one under way, until the next `go`
-        available: Out, u1, chosen: Out, u16, take: In, u1: tokens from there on, track after track; not a stream: `available`
+        available: Out, u1, chosen: Out, u16, take: In, u1: tokens from there on, slot after slot; not a stream: `available`
             falls for some cycles a step, when the loop reads or writes the ring. partial: Out, u1: some of a step were taken
         running: Out, u1: the limit is not reached; busy: Out, u1: a step is in the token loop
         stopped: Out, `Stop`: why it stopped before the limit
-        steps: Out, stream of T `TrackRequest`; answers: In, stream of T u16: of the token loop
+        steps: Out, stream of T `SlotRequest`; answers: In, stream of T u16: of the token loop
         configured, fault: In, u1
 
-    A track that is not active keeps the token that it chose last. Latency from a step's answers to the next step: T + 2 cycles,
+    A slot that is not active keeps the token that it chose last. Latency from a step's answers to the next step: T + 2 cycles,
     and T more where the host gave it. Cost: a memory of 256 x T x 20 bits and 19 T flip-flops for the step under way.
-    Tested inside `HostLink`: tests/test_hw_tracks_link.py. Source: docs/protocol.md.
+    Tested inside `HostLink`: tests/test_hw_batch_link.py. Source: docs/protocol.md.
     """
 
-    LATENCY = 2  # and a cycle a track
+    LATENCY = 2  # and a cycle a slot
 
-    def __init__(self, tracks: int) -> None:
-        self.tracks = tracks
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
         super().__init__(
             {
                 "begin": In(1),
@@ -51,7 +51,7 @@ class StepRunner(wiring.Component):
                 "load": In(stream.Signature(Entry)),
                 "go": In(1),
                 "limit": In(8),
-                "going": In(tracks),
+                "going": In(batch),
                 "stop": In(1),
                 "available": Out(1),
                 "chosen": Out(16),
@@ -60,8 +60,8 @@ class StepRunner(wiring.Component):
                 "running": Out(1),
                 "busy": Out(1),
                 "stopped": Out(Stop),
-                "steps": Out(stream.Signature(data.ArrayLayout(TrackRequest, tracks))),
-                "answers": In(stream.Signature(data.ArrayLayout(16, tracks))),
+                "steps": Out(stream.Signature(data.ArrayLayout(SlotRequest, batch))),
+                "answers": In(stream.Signature(data.ArrayLayout(16, batch))),
                 "configured": In(1),
                 "fault": In(1),
             }
@@ -69,15 +69,15 @@ class StepRunner(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        bits = (self.tracks - 1).bit_length()
+        bits = (self.batch - 1).bit_length()
         # no_rw_check: nothing that is read in the cycle of a write is used
         memory = Memory(shape=Entry, depth=RING << bits, init=[], attrs={"no_rw_check": 1})
         m.submodules.memory = memory
         write, read = memory.write_port(), memory.read_port()
         position, known = Signal(8), Signal(8)  # of the next step to feed; behind the last one that is loaded or run
-        limit, going = Signal(8), Signal(self.tracks)
-        reader, reader_track = Signal(8), Signal(bits)  # of the next token for the host
-        load_track, track = Signal(bits), Signal(bits)  # of the next entry from the host; of the entry under way
+        limit, going = Signal(8), Signal(self.batch)
+        reader, reader_slot = Signal(8), Signal(bits)  # of the next token for the host
+        load_slot, slot = Signal(bits), Signal(bits)  # of the next entry from the host; of the entry under way
         done = Signal(
             8
         )  # steps that have run since the reader's, modulo 256; it is less than half a ring ahead or behind
@@ -88,31 +88,31 @@ class StepRunner(wiring.Component):
 
         m.d.comb += [
             read.en.eq(1),
-            read.addr.eq(Cat(reader_track, reader)),
-            write.addr.eq(Cat(load_track, known)),
+            read.addr.eq(Cat(reader_slot, reader)),
+            write.addr.eq(Cat(load_slot, known)),
             write.data.eq(self.load.payload),
             self.load.ready.eq(~self.running),
             self.chosen.eq(entry.token),
             done.eq(position - reader),
             self.available.eq(fetched & (done != 0) & ~done[-1]),
-            self.partial.eq(reader_track != 0),
+            self.partial.eq(reader_slot != 0),
         ]
         m.d.sync += fetched.eq(~(fetch | write.en))  # a cycle later, like the read data
         with m.If(self.available & self.take):
-            m.d.sync += [fetched.eq(0), reader_track.eq(reader_track + 1)]
-            with m.If(reader_track == self.tracks - 1):
-                m.d.sync += [reader_track.eq(0), reader.eq(reader + 1)]
+            m.d.sync += [fetched.eq(0), reader_slot.eq(reader_slot + 1)]
+            with m.If(reader_slot == self.batch - 1):
+                m.d.sync += [reader_slot.eq(0), reader.eq(reader + 1)]
         with m.If(self.stop):
             m.d.sync += halt.eq(self.running)
 
         with m.FSM():
             with m.State("CHECK"):
-                m.d.sync += track.eq(0)
+                m.d.sync += slot.eq(0)
                 m.d.comb += write.en.eq(self.load.valid & ~self.running)
                 with m.If(write.en):
-                    m.d.sync += load_track.eq(load_track + 1)
-                    with m.If(load_track == self.tracks - 1):
-                        m.d.sync += [load_track.eq(0), known.eq(known + 1)]
+                    m.d.sync += load_slot.eq(load_slot + 1)
+                    with m.If(load_slot == self.batch - 1):
+                        m.d.sync += [load_slot.eq(0), known.eq(known + 1)]
                 with m.If(self.running):
                     with m.If(halt | ((position + 1)[:8] == limit)):
                         m.d.sync += [self.running.eq(0), halt.eq(0)]
@@ -122,7 +122,7 @@ class StepRunner(wiring.Component):
                             m.d.sync += self.stopped.eq(Stop.FAULT)
                     with m.Elif(position == known):
                         m.d.sync += known.eq(known + 1)
-                        for index in range(self.tracks):
+                        for index in range(self.batch):
                             m.d.sync += [
                                 step[index].active.eq(going[index]),
                                 step[index].fresh.eq(0),
@@ -133,23 +133,23 @@ class StepRunner(wiring.Component):
                         m.d.comb += [fetch.eq(1), read.addr.eq(Cat(Const(0, bits), position))]
                         m.next = "FETCH"
             with m.State("FETCH"):  # an entry a cycle, the one that was asked for in the cycle before
-                m.d.comb += [fetch.eq(1), read.addr.eq(Cat((track + 1)[:bits], position))]
-                m.d.sync += track.eq(track + 1)
+                m.d.comb += [fetch.eq(1), read.addr.eq(Cat((slot + 1)[:bits], position))]
+                m.d.sync += slot.eq(slot + 1)
                 with m.If(~entry.again):
-                    m.d.sync += step[track].token.eq(entry.token)
+                    m.d.sync += step[slot].token.eq(entry.token)
                 for name in ("active", "fresh", "chain"):
-                    m.d.sync += step[track][name].eq(entry[name])
-                with m.If(track == self.tracks - 1):
+                    m.d.sync += step[slot][name].eq(entry[name])
+                with m.If(slot == self.batch - 1):
                     m.next = "FEED"
             with m.State("FEED"):
-                m.d.sync += track.eq(0)
+                m.d.sync += slot.eq(0)
                 m.d.comb += [self.steps.valid.eq(1), self.busy.eq(1)]
                 with m.If(self.steps.ready):
                     m.next = "WAIT"
             with m.State("WAIT"):
                 m.d.comb += [self.answers.ready.eq(1), self.busy.eq(1)]
                 with m.If(self.answers.valid):
-                    for index in range(self.tracks):
+                    for index in range(self.batch):
                         with m.If(step[index].active):
                             m.d.sync += step[index].token.eq(self.answers.payload[index])
                     m.next = "KEEP"
@@ -158,17 +158,17 @@ class StepRunner(wiring.Component):
             with m.State("KEEP"):
                 m.d.comb += [
                     write.en.eq(1),
-                    write.addr.eq(Cat(track, position)),
-                    write.data.token.eq(step[track].token),
+                    write.addr.eq(Cat(slot, position)),
+                    write.data.token.eq(step[slot].token),
                 ]
-                m.d.sync += track.eq(track + 1)
-                with m.If(track == self.tracks - 1):
+                m.d.sync += slot.eq(slot + 1)
+                with m.If(slot == self.batch - 1):
                     m.d.sync += position.eq(position + 1)
                     m.next = "CHECK"
         with m.If(self.begin):
-            m.d.sync += [position.eq(self.place), known.eq(self.place), load_track.eq(0)]
+            m.d.sync += [position.eq(self.place), known.eq(self.place), load_slot.eq(0)]
         with m.If(self.go):
-            m.d.sync += [reader.eq(self.place - 1), reader_track.eq(0), fetched.eq(0)]
+            m.d.sync += [reader.eq(self.place - 1), reader_slot.eq(0), fetched.eq(0)]
             m.d.sync += [limit.eq(self.limit), going.eq(self.going)]
             m.d.sync += [self.running.eq(1), self.stopped.eq(Stop.NONE)]
         return m

@@ -15,7 +15,7 @@ Preactivation = data.StructLayout({"value": signed(18), "operand": signed(18)})
 Activated = data.StructLayout({"sigma": unsigned(16), "silu": signed(18), "operand": signed(18)})
 
 
-class Activation(wiring.Component):
+class SiLU(wiring.Component):
     """sigma(a) and silu(a) of every element, with an operand carried along.
 
         index = min((|a| + 16) >> 5, 1023)

@@ -7,14 +7,16 @@ from amaranth.lib import data
 
 EngineCommand = data.StructLayout({"tiles": 16, "rows": 16, "release": 1})
 ResidualCommand = data.StructLayout({"mode": 2, "region": 1, "length": 15})
-NormCommand = data.StructLayout({"length": 15, "slot": 1, "keep": 1, "eps": 48, "mantissa": 16, "exponent": signed(8)})
+NormCommand = data.StructLayout({"length": 15, "bank": 1, "keep": 1, "eps": 48, "mantissa": 16, "exponent": signed(8)})
 DequantiserCommand = data.StructLayout({"rows": 16, "pattern": 2, "take": 1, "destination": 2, "last": 1})
-MlgruCommand = data.StructLayout({"mode": 2, "length": 15, "base": 20, "shift": 6, "fresh": 1})
+MLGRUCommand = data.StructLayout({"mode": 2, "length": 15, "base": 20, "shift": 6, "fresh": 1})
 MixerCommand = data.StructLayout({"pairs": 15, "shift": 6})
 HeadCommand = data.StructLayout({"rows": 17})
 EmbeddingCommand = data.StructLayout({"length": 15, "multiplier": 16})
+Activation = data.StructLayout({"value": signed(8), "last": 1})
+"""A quantised activation on its way from the norm to the engine; `last` marks the last one of a vector."""
 
 
 def parameter_word(groups: int) -> data.StructLayout:
     """A word of norm gains or lower bounds and where it goes; `first` marks the first word of a vector."""
-    return data.StructLayout({"word": 8 * groups, "target": 2, "slot": 1, "first": 1})
+    return data.StructLayout({"word": 8 * groups, "target": 2, "bank": 1, "first": 1})

@@ -14,7 +14,7 @@ class Broadcast(wiring.Component):
 
     Ports: `source` In stream and `targets`, `count` Out streams, all of `shape`.
     Latency: 0 cycles. Rate: one element a cycle while all are ready. `source.ready` is a function of all the targets'.
-    Cost: a flip-flop and two LUT4 a receiver. Tested: 3 receivers under random stalls (tests/test_hw_tracks.py).
+    Cost: a flip-flop and two LUT4 a receiver. Tested: 3 receivers under random stalls (tests/test_hw_batch.py).
     """
 
     LATENCY = 0

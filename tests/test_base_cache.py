@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tritape.model.errors import TritapeError
-from tritape.sim import cache, toolchain
+from tritape.base import cache, simulators
+from tritape.base.errors import TritapeError
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def test_a_failed_build_leaves_nothing(root):
 def test_parallel_processes_build_once(root):
     script = textwrap.dedent("""
         import sys, time
-        from tritape.sim.cache import cached
+        from tritape.base.cache import cached
 
         def build(folder):
             with open(sys.argv[1], "a") as log:
@@ -96,16 +96,16 @@ def test_reused_objects_are_newer_than_a_makefile_written_later(tmp_path):
 def test_missing_compiler_names_the_cure(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(TritapeError) as error:
-        toolchain.require_compiler()
+        simulators.require_compiler()
     assert str(error.value) == (
         "C++ compiler must be on PATH as g++ or clang++, not missing; install g++ (Debian: apt install g++)"
     )
-    assert not toolchain.have_icarus()
+    assert not simulators.have_icarus()
 
 
 def test_environment_is_restored(monkeypatch):
     monkeypatch.setenv("TRITAPE_A", "old")
-    with toolchain.environment({"TRITAPE_A": "new", "TRITAPE_B": "x"}):
+    with simulators.environment({"TRITAPE_A": "new", "TRITAPE_B": "x"}):
         assert (os.environ["TRITAPE_A"], os.environ["TRITAPE_B"]) == ("new", "x")
     assert os.environ["TRITAPE_A"] == "old"
     assert "TRITAPE_B" not in os.environ
@@ -113,7 +113,7 @@ def test_environment_is_restored(monkeypatch):
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not on PATH")
 def test_verilator_runs_in_its_environment():
-    env = {**os.environ, **toolchain.verilator_env()}
+    env = {**os.environ, **simulators.verilator_env()}
     subprocess.run(["verilator", "--version"], env=env, capture_output=True, check=True)
-    assert shutil.which("verilator", path=env["PATH"]) == str(toolchain.verilator_root() / "bin" / "verilator")
+    assert shutil.which("verilator", path=env["PATH"]) == str(simulators.verilator_root() / "bin" / "verilator")
     assert "CFG_CXXFLAGS_PCH_I=-include" in env["MAKEFLAGS"]

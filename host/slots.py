@@ -1,4 +1,4 @@
-"""Devices with several tracks: steps for them, and what of each track the device was told (docs/protocol.md, "Tracks")."""
+"""Devices with several slots: steps for them, and what of each slot the device was told (docs/protocol.md, "Slots")."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from tritape.base.errors import TritapeError
 from tritape.host.link import Link
 from tritape.host.protocol import DATA_BYTES, Command, Reply
 from tritape.model.arith import XORSHIFT_DEFAULT, xorshift32
-from tritape.model.errors import TritapeError
 
 _ENTRY = struct.Struct("<HB")
 _ACTIVE, _FRESH, _CHAIN, _AGAIN = 1, 2, 4, 8
@@ -18,8 +18,8 @@ _ACTIVE, _FRESH, _CHAIN, _AGAIN = 1, 2, 4, 8
 
 @dataclass(frozen=True)
 class Entry:
-    """A track's share of a step: its token, or None for the one that it chose last, and where its state starts
-    (docs/decisions/0006-token-lanes.md)."""
+    """A slot's share of a step: its token, or None for the one that it chose last, and where its state starts
+    (docs/decisions/0006-batch.md)."""
 
     token: int | None
     fresh: bool = False
@@ -27,7 +27,7 @@ class Entry:
 
 
 Step = Sequence[Entry | None]
-"""An entry a track, None where it has nothing to do."""
+"""An entry a slot, None where it has nothing to do."""
 
 
 def step_bytes(entries: Step) -> bytes:
@@ -41,43 +41,43 @@ def step_bytes(entries: Step) -> bytes:
     return data
 
 
-def prompt_steps(tokens: Sequence[int], track: int, count: int, *, fresh: bool) -> tuple[list[list[Entry | None]], int]:
-    """A prompt on `count` tracks, as many tokens a step, its state beginning on `track`: the steps, and the track that has it
+def prompt_steps(tokens: Sequence[int], slot: int, count: int, *, fresh: bool) -> tuple[list[list[Entry | None]], int]:
+    """A prompt on `count` slots, as many tokens a step, its state beginning on `slot`: the steps, and the slot that has it
     at the end. With `fresh` the state begins at zero."""
     steps: list[list[Entry | None]] = []
     for start in range(0, len(tokens), count):
         entries: list[Entry | None] = [None] * count
-        first = track
+        first = slot
         for offset, token in enumerate(tokens[start : start + count]):
-            track = (first + offset) % count
-            entries[track] = Entry(token, fresh=fresh and start + offset == 0, chain=offset > 0)
+            slot = (first + offset) % count
+            entries[slot] = Entry(token, fresh=fresh and start + offset == 0, chain=offset > 0)
         steps.append(entries)
-    return steps, track
+    return steps, slot
 
 
-def check_chains(entries: Step, tracks: int) -> None:
-    """Raise `TritapeError` where a step is not one entry a track, or a chained entry has no track to start from."""
-    if len(entries) != tracks:
+def check_chains(entries: Step, batch: int) -> None:
+    """Raise `TritapeError` where a step is not one entry a slot, or a chained entry has no slot to start from."""
+    if len(entries) != batch:
         raise TritapeError(
-            f"a step must have {tracks} entries, not {len(entries)}; give None for a track with nothing to do"
+            f"a step must have {batch} entries, not {len(entries)}; give None for a slot with nothing to do"
         )
-    for track, entry in enumerate(entries):
+    for slot, entry in enumerate(entries):
         if entry is None or not entry.chain:
             continue
         if entry.fresh:
-            raise TritapeError(f"track {track} must start from another track or at zero, not both; choose one")
-        if entries[track - 1] is None:
+            raise TritapeError(f"slot {slot} must start from another slot or at zero, not both; choose one")
+        if entries[slot - 1] is None:
             raise TritapeError(
-                f"track {track} must start from track {(track - 1) % tracks}, which has no token; do not chain it"
+                f"slot {slot} must start from slot {(slot - 1) % batch}, which has no token; do not chain it"
             )
     if all(entry is not None and entry.chain for entry in entries):
         raise TritapeError(
-            "a track must start from its own state, not all of them from another; do not chain one of them"
+            "a slot must start from its own state, not all of them from another; do not chain one of them"
         )
 
 
-class Tracks:
-    """The tracks of a device: which one is chosen, what their samplers were told, and steps for them.
+class Slots:
+    """The slots of a device: which one is chosen, what their samplers were told, and steps for them.
 
     `most_steps`: that one LOAD carries; `most_results`: steps whose tokens one POLL brings.
     """
@@ -90,20 +90,20 @@ class Tracks:
         self._chosen: int | None = None  # an earlier host may have chosen any
         self._inverse: list[int | None] = [None] * count
 
-    def choose(self, track: int) -> None:
-        """Sampler, state and logits are this track's from now on."""
-        if self._chosen != track:
-            self._link.call(Command.TRACK, track)
-            self._chosen = track
+    def choose(self, slot: int) -> None:
+        """Sampler, state and logits are this slot's from now on."""
+        if self._chosen != slot:
+            self._link.call(Command.SLOT, slot)
+            self._chosen = slot
 
-    def sampler(self, track: int, inverse: int, generator: int) -> None:
-        """Give a track its inverse temperature and, unless that is 0, its generator's state."""
-        if self._inverse[track] != inverse:
-            self.choose(track)
+    def sampler(self, slot: int, inverse: int, generator: int) -> None:
+        """Give a slot its inverse temperature and, unless that is 0, its generator's state."""
+        if self._inverse[slot] != inverse:
+            self.choose(slot)
             self._link.call(Command.TEMPERATURE, inverse)
-            self._inverse[track] = inverse
+            self._inverse[slot] = inverse
         if inverse:
-            self.choose(track)
+            self.choose(slot)
             self._link.call(Command.SEED, generator)
 
     def load(self, position: int, steps: Sequence[Step], *, logits: bool = False) -> None:
@@ -114,9 +114,9 @@ class Tracks:
         self._link.call(Command.LOAD, position & 0xFF | logits << 17, len(steps) * self.count, data)
 
     def poll(self, position: int, limit: int, going: Sequence[int], count: int) -> tuple[Reply, list[tuple[int, ...]]]:
-        """Let the tracks run up to a limit, those of `going` where no step is given, and read: what they chose in at most
+        """Let the slots run up to a limit, those of `going` where no step is given, and read: what they chose in at most
         `count` steps from a position on, T tokens each."""
-        mask = sum(1 << track for track in going)
+        mask = sum(1 << slot for slot in going)
         argument = position & 0xFF | (limit & 0xFF) << 8 | mask << 16
         reply = self._link.call(Command.POLL, argument, min(count, self.most_results) * self.count)
         whole = len(reply.data) // (2 * self.count) * (2 * self.count)

@@ -11,7 +11,7 @@ class PulseJoin(wiring.Component):
     """`joined` pulses once for every pulse that all of `pulses` have given; none is more than `AHEAD` before another.
 
     Ports: `pulses` In, one bit a unit; `joined` Out 1, a pulse.
-    Latency: `LATENCY` cycle after the last unit's pulse. Cost: two flip-flops a unit. Tested: tests/test_hw_tracks.py.
+    Latency: `LATENCY` cycle after the last unit's pulse. Cost: two flip-flops a unit. Tested: tests/test_hw_batch.py.
     """
 
     LATENCY = 1

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Several tokens a pass: the parts, and what is refused (whole steps: tests/test_sim_tracks.py)."""
+"""Several tokens a pass: the parts, and what is refused (whole steps: tests/test_sim_batch.py)."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from amaranth.lib.wiring import In, Out
 from test_hw_mlgru import parameter_words
 from test_hw_reader import CONFIGURATION
 
+from tritape.base.errors import TritapeError
 from tritape.hw.accelerator import Accelerator
+from tritape.hw.batch.token_loop import BatchTokenLoop
 from tritape.hw.config import Config
 from tritape.hw.mixer.mlgru import MLGRU, Mode
-from tritape.hw.tape.reader import TapeReader, TrackRequest
-from tritape.hw.tracks.accelerator import TrackAccelerator
-from tritape.hw.tracks.broadcast import Broadcast
-from tritape.hw.tracks.pulse_join import PulseJoin
+from tritape.hw.stream.broadcast import Broadcast
+from tritape.hw.stream.pulse_join import PulseJoin
+from tritape.hw.tape.reader import SlotRequest, TapeReader
 from tritape.model import arith
-from tritape.model.errors import TritapeError
 from tritape.sim.bench import SIMULATORS, check_streams
 
-TRACKS = 3
+BATCH = 3
 
 
-def test_one_track_has_the_hash_that_routed_bitstreams_report():
+def test_one_slot_has_the_hash_that_routed_bitstreams_report():
     assert Config().hash64() == 0x3BD060BFAD40BEF3
     small = Config(groups=8, max_hidden=128, max_intermediate=384, max_layers=4, max_vocab=512)
     assert small.hash64() == 0x21BF33330426AA04
-    assert len({Config(tracks=tracks).hash64() for tracks in (1, 2, 3)}) == 3
+    assert len({Config(batch=batch).hash64() for batch in (1, 2, 3)}) == 3
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Config(tracks=0), "^tracks must be an integer in 1..16, not 0; keep within that range$"),
-        (lambda: Config(tracks=17), "^tracks must be an integer in 1..16, not 17; keep within that range$"),
+        (lambda: Config(batch=0), "^batch must be an integer in 1..16, not 0; keep within that range$"),
+        (lambda: Config(batch=17), "^batch must be an integer in 1..16, not 17; keep within that range$"),
         (
-            lambda: Config(tracks=2, serial=True),
-            "^tracks must be 1 in a serial configuration, not 2; take away one of the two$",
+            lambda: Config(batch=2, serial=True),
+            "^batch must be 1 in a serial configuration, not 2; take away one of the two$",
         ),
         (
-            lambda: Accelerator(Config(tracks=2)),
-            "^tracks must be 1 in an accelerator with a host link, not 2; several have",
+            lambda: Accelerator(Config(batch=2)),
+            "^batch must be 1 in an accelerator with a host link, not 2; several have",
         ),
-        (lambda: TrackAccelerator(Config()), "^tracks must be at least 2 here, not 1; one track is an Accelerator$"),
+        (lambda: BatchTokenLoop(Config()), "^batch must be at least 2 here, not 1; one slot is an Accelerator$"),
     ],
 )
 def test_refuses(make, message: str):
@@ -55,9 +55,9 @@ def test_refuses(make, message: str):
 @pytest.mark.parametrize("simulator", SIMULATORS)
 def test_broadcast_waits_for_the_last_receiver(simulator: str):
     elements = np.random.default_rng(1).integers(0, 256, 60).tolist()
-    targets = [f"targets.{index}" for index in range(TRACKS)]
+    targets = [f"targets.{index}" for index in range(BATCH)]
     result = check_streams(
-        Broadcast(8, TRACKS),
+        Broadcast(8, BATCH),
         inputs={"source": elements},
         expected=dict.fromkeys(targets, elements),
         simulator=simulator,
@@ -70,13 +70,13 @@ class Pulses(wiring.Component):
     """A `PulseJoin` whose pulses are transfers; `joined` as a stream that must not stall."""
 
     def __init__(self) -> None:
-        ports = {f"unit_{index}": In(stream.Signature(1)) for index in range(TRACKS)}
+        ports = {f"unit_{index}": In(stream.Signature(1)) for index in range(BATCH)}
         super().__init__({**ports, "joined": Out(stream.Signature(1))})
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        m.submodules.join = join = PulseJoin(TRACKS)
-        for index in range(TRACKS):
+        m.submodules.join = join = PulseJoin(BATCH)
+        for index in range(BATCH):
             unit = getattr(self, f"unit_{index}")
             m.d.comb += [unit.ready.eq(1), join.pulses[index].eq(unit.valid)]
         m.d.comb += self.joined.valid.eq(join.joined)
@@ -84,7 +84,7 @@ class Pulses(wiring.Component):
 
 
 def test_joined_pulses_are_as_many_as_the_slowest_gave():
-    units = [f"unit_{index}" for index in range(TRACKS)]
+    units = [f"unit_{index}" for index in range(BATCH)]
     ahead = PulseJoin.AHEAD
     result = check_streams(
         Pulses(),
@@ -99,10 +99,10 @@ def test_joined_pulses_are_as_many_as_the_slowest_gave():
 
 
 class Reading(wiring.Component):
-    """A reader for several tracks, `finished` as a stream; the step beside each request."""
+    """A reader for several slots, `finished` as a stream; the step beside each request."""
 
     def __init__(self) -> None:
-        step = data.ArrayLayout(TrackRequest, TRACKS)
+        step = data.ArrayLayout(SlotRequest, BATCH)
         seen = data.StructLayout({"address": 32, "length": 32, "step": step})
         super().__init__(
             {
@@ -116,7 +116,7 @@ class Reading(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        m.submodules.reader = reader = TapeReader(16, tracks=TRACKS)
+        m.submodules.reader = reader = TapeReader(16, batch=BATCH)
         wiring.connect(m, wiring.flipped(self.boot), reader.boot)
         wiring.connect(m, wiring.flipped(self.tokens), reader.tokens)
         m.d.comb += [getattr(reader, name).eq(getattr(self, name)) for name in CONFIGURATION]
@@ -133,7 +133,7 @@ class Reading(wiring.Component):
         return m
 
 
-def test_reader_asks_for_a_row_a_track():
+def test_reader_asks_for_a_row_a_slot():
     rng = np.random.default_rng(3)
     values = {name: int(value) for name, value in zip(CONFIGURATION, rng.integers(1, 1 << 20, 6))}
     values["row_words"] = 65
@@ -143,17 +143,17 @@ def test_reader_asks_for_a_row_a_track():
                 "token": int(rng.integers(0, 1 << 16)),
                 **{name: int(rng.integers(2)) for name in ("fresh", "chain", "active")},
             }
-            for _ in range(TRACKS)
+            for _ in range(BATCH)
         ]
         for _ in range(4)
     ]
-    nothing = [dict.fromkeys(("token", "fresh", "chain", "active"), 0)] * TRACKS
+    nothing = [dict.fromkeys(("token", "fresh", "chain", "active"), 0)] * BATCH
     prologue = (values["prologue_address"], values["prologue_words"])
     expected = [((0, 2 + 4 + 1), nothing), (prologue, nothing)]
     for step in steps:
         rows = [(values["embedding_address"] + entry["token"] * 65, 65) for entry in step]
         expected += [(part, step) for part in (*rows, (values["body_address"], values["body_words"]), prologue)]
-    per_step = TRACKS + 2
+    per_step = BATCH + 2
     check_streams(
         Reading(),
         inputs={"boot": [1], "finish": [0] * 4, "tokens": steps},
@@ -167,12 +167,12 @@ class Ring(wiring.Component):
     """Chained MLGRUs, each giving to the next; their first commands wait for the lower bound of `needed` words."""
 
     def __init__(self) -> None:
-        self._units = [MLGRU(4, 64, 2, chained=True) for _ in range(TRACKS)]
+        self._units = [MLGRU(4, 64, 2, chained=True) for _ in range(BATCH)]
         members = self._units[0].signature.members
         names = ("commands", "parameters", "values", "elements")
         super().__init__(
-            {f"{name}_{index}": members[name] for name in names for index in range(TRACKS)}
-            | {"needed": In(16), "chain": In(TRACKS), "active": In(TRACKS)}
+            {f"{name}_{index}": members[name] for name in names for index in range(BATCH)}
+            | {"needed": In(16), "chain": In(BATCH), "active": In(BATCH)}
         )
 
     def elaborate(self, _platform: object) -> Module:
@@ -206,8 +206,8 @@ class Ring(wiring.Component):
     ("chain", "active"),
     [([0, 1, 1], [1, 1, 1]), ([1, 0, 1], [1, 1, 1]), ([0, 0, 1], [1, 0, 1]), ([0, 0, 0], [0, 1, 1])],
 )
-def test_states_go_from_track_to_track(chain: list[int], active: list[int]):
-    """Two layers, three tokens a track: each state is what the one before it made of the same token step."""
+def test_states_go_from_slot_to_slot(chain: list[int], active: list[int]):
+    """Two layers, three tokens a slot: each state is what the one before it made of the same token step."""
     rng = np.random.default_rng(sum(chain))
     length, count = 61, len(chain)
     bound = rng.integers(0, 32769, length)
@@ -229,15 +229,15 @@ def test_states_go_from_track_to_track(chain: list[int], active: list[int]):
                 for mode in Mode
             ]
             made = {}
-            for track in order:
+            for slot in order:
                 i, f, g = rng.integers(-20000, 20001, (3, length))
-                old = made[(track - 1) % count] if chain[track] else memory[track, layer]
-                made[track] = arith.recur(arith.forget_gate(f, bound), old, arith.silu(i))
-                if active[track]:
-                    memory[track, layer] = made[track]
-                values[track] += [*i.tolist(), *f.tolist(), *g.tolist()]
-                products = arith.rescale(g, arith.silu(memory[track, layer]), shift)
-                elements[track] += arith.sat18(products).tolist()
+                old = made[(slot - 1) % count] if chain[slot] else memory[slot, layer]
+                made[slot] = arith.recur(arith.forget_gate(f, bound), old, arith.silu(i))
+                if active[slot]:
+                    memory[slot, layer] = made[slot]
+                values[slot] += [*i.tolist(), *f.tolist(), *g.tolist()]
+                products = arith.rescale(g, arith.silu(memory[slot, layer]), shift)
+                elements[slot] += arith.sat18(products).tolist()
     words = parameter_words(bound, 4)
     inputs = {f"commands_{t}": commands for t in range(count)} | {f"parameters_{t}": words for t in range(count)}
     check_streams(
@@ -254,8 +254,8 @@ def _bits(flags: list[int]) -> int:
 
 
 def _chained(first: int, chain: list[int]) -> list[int]:
-    """`first` and the tracks that follow from it."""
-    tracks = [first]
-    while chain[(tracks[-1] + 1) % len(chain)]:
-        tracks.append((tracks[-1] + 1) % len(chain))
-    return tracks
+    """`first` and the slots that follow from it."""
+    slots = [first]
+    while chain[(slots[-1] + 1) % len(chain)]:
+        slots.append((slots[-1] + 1) % len(chain))
+    return slots

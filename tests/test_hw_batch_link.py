@@ -1,4 +1,4 @@
-"""Several tracks behind the host link: the commands byte for byte, and whole steps under random stalls of the host's bytes."""
+"""Several slots behind the host link: the commands byte for byte, and whole steps under random stalls of the host's bytes."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from amaranth.lib.wiring import In, Out
 from link_script import BOOTED, Script
 from small_board import small_model
 
+from tritape.base.errors import TritapeError
 from tritape.host import protocol
-from tritape.host.tracks import Entry, prompt_steps, step_bytes
+from tritape.host.slots import Entry, prompt_steps, step_bytes
+from tritape.hw.batch.accelerator import BatchAccelerator
 from tritape.hw.config import Config
 from tritape.hw.link.host_link import Command, ErrorCode, HostLink, identity
+from tritape.hw.link.step_runner import StepRunner
 from tritape.hw.memory.onchip import OnChipMemory
-from tritape.hw.tracks.linked import LinkedTracks
-from tritape.hw.tracks.step_runner import StepRunner
 from tritape.model import arith
-from tritape.model.errors import TritapeError
 from tritape.model.golden import IntegerModel
 from tritape.model.quantised import QuantisedModel
 from tritape.model.tape.assembler import image
 from tritape.sim.bench import SIMULATORS, check_streams
 
-TWO = Config(groups=4, max_hidden=32, max_intermediate=48, max_layers=2, max_vocab=256, max_rows=64, tracks=2)
+TWO = Config(groups=4, max_hidden=32, max_intermediate=48, max_layers=2, max_vocab=256, max_rows=64, batch=2)
 THREE = Config(
-    groups=6, engines=2, max_hidden=32, max_intermediate=48, max_layers=2, max_vocab=256, max_rows=96, tracks=3
+    groups=6, engines=2, max_hidden=32, max_intermediate=48, max_layers=2, max_vocab=256, max_rows=96, batch=3
 )
 
 
-class TrackScript(Script):
-    """A session with a device of several tracks."""
+class BatchScript(Script):
+    """A session with a device of several slots."""
 
     def steps(self, place: int, steps: Sequence[Sequence[Entry | None]], *, logits: bool = False) -> None:
         """LOAD at a ring position."""
@@ -54,11 +54,11 @@ def request(token: int, active: int = 1, fresh: int = 0, chain: int = 0) -> dict
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
 def test_session(simulator: str):
-    """What is not as with one track: identity, the choice of a track, steps given and its own, a position asked for again."""
-    script = TrackScript(BOOTED)
+    """What is not as with one slot: identity, the choice of a slot, steps given and its own, a position asked for again."""
+    script = BatchScript(BOOTED)
     script.send(Command.IDENTIFY, 1, back=identity(TWO, 4096))
     script.send(Command.TEMPERATURE, 0x1ABCD)
-    script.send(Command.TRACK, 1)
+    script.send(Command.SLOT, 1)
     script.send(Command.TEMPERATURE, 0x54321 & 0x1FFFF)
     script.send(Command.READ_STATE, 9, 1, back=b"\xfe\xff\x03")
     given = [
@@ -97,34 +97,34 @@ def test_session(simulator: str):
             **{name: [] for name in ("write", "requests", "boot")},
         },
         statics={"configured": 1, "fault": 0, "fault_code": 0, "counter": 0, "state_value": -2},
-        finals={"track": 1, "inv_temperature.0": 0x1ABCD, "inv_temperature.1": 0x54321 & 0x1FFFF, "running": 0},
+        finals={"slot": 1, "inv_temperature.0": 0x1ABCD, "inv_temperature.1": 0x54321 & 0x1FFFF, "running": 0},
         simulator=simulator,
         output_stall=0,
         after={"rx": script.gates},
     )
     answered, fed = result.transfers["results"], result.transfers["steps"]
-    latency = StepRunner.LATENCY + TWO.tracks
-    assert [fed[step + 1] - answered[step] for step in (0, 1, 3)] == [latency + TWO.tracks] * 2 + [latency]
+    latency = StepRunner.LATENCY + TWO.batch
+    assert [fed[step + 1] - answered[step] for step in (0, 1, 3)] == [latency + TWO.batch] * 2 + [latency]
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
-def test_three_tracks(simulator: str):
-    """A number of tracks that is no power of two: every entry of several steps in its place."""
-    script = TrackScript(BOOTED)
-    script.steps(0, [[Entry(3 * step + track) for track in range(3)] for step in range(4)])
+def test_three_slots(simulator: str):
+    """A number of slots that is no power of two: every entry of several steps in its place."""
+    script = BatchScript(BOOTED)
+    script.steps(0, [[Entry(3 * step + slot) for slot in range(3)] for step in range(4)])
     script.tokens(4, [[39, 40, 41]])
     script.send(Command.POLL, 1 | 5 << 8, 9, back=struct.pack("<9H", *range(30, 39)))
     check_streams(
         HostLink(THREE, memory_words=4096, counter_count=2),
         inputs={
             "rx": list(script.rx),
-            "results": [[30 + 3 * step + track for track in range(3)] for step in range(4)],
+            "results": [[30 + 3 * step + slot for slot in range(3)] for step in range(4)],
             "words": [],
             "logits": [],
         },
         expected={
             "tx": list(script.tx),
-            "steps": [[request(3 * step + track) for track in range(3)] for step in range(4)],
+            "steps": [[request(3 * step + slot) for slot in range(3)] for step in range(4)],
             **{name: [] for name in ("write", "requests", "boot")},
         },
         statics={"configured": 1, "fault": 0, "fault_code": 0},
@@ -133,9 +133,9 @@ def test_three_tracks(simulator: str):
     )
 
 
-def test_one_track_does_not_know_the_command():
+def test_one_slot_does_not_know_the_command():
     script = Script(BOOTED)
-    script.send(Command.TRACK, 0, status=ErrorCode.UNKNOWN_COMMAND)
+    script.send(Command.SLOT, 0, status=ErrorCode.UNKNOWN_COMMAND)
     check_streams(
         HostLink(Config(groups=4), memory_words=4096, counter_count=2),
         inputs={"rx": list(script.rx), "results": [], "words": [], "logits": []},
@@ -146,75 +146,75 @@ def test_one_track_does_not_know_the_command():
 
 def test_identity():
     parsed = protocol.Identity.decode(identity(THREE, 99))
-    assert (parsed.version, parsed.tracks, parsed.engines, parsed.memory_words) == (3, 3, 2, 99)
-    assert protocol.Identity.decode(identity(Config(), 99)).tracks == 1
+    assert (parsed.version, parsed.batch, parsed.engines, parsed.memory_words) == (3, 3, 2, 99)
+    assert protocol.Identity.decode(identity(Config(), 99)).batch == 1
     with pytest.raises(
         TritapeError, match=r"^protocol version of the device must be 2 or 3, not 4; program a bitstream"
     ):
         protocol.Identity.decode(b"\4" + identity(THREE, 99)[1:])
 
 
-def test_refuses_one_track():
-    with pytest.raises(TritapeError, match=r"^tracks must be at least 2 here, not 1; one track is an Accelerator$"):
-        LinkedTracks(Config())
+def test_refuses_one_slot():
+    with pytest.raises(TritapeError, match=r"^batch must be at least 2 here, not 1; one slot is an Accelerator$"):
+        BatchAccelerator(Config())
 
 
 class OnChip(wiring.Component):
-    """`LinkedTracks` and a memory that holds a tape."""
+    """`BatchAccelerator` and a memory that holds a tape."""
 
     def __init__(self, config: Config, tape: bytes) -> None:
         words = -(-len(tape) // config.word_bytes)
-        self._tracks = LinkedTracks(config, memory_words=words)
+        self._accelerator = BatchAccelerator(config, memory_words=words)
         self._memory = OnChipMemory(config.word_bytes, words, tape)
         super().__init__({"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8))})
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        m.submodules.tracks = tracks = self._tracks
-        m.submodules.memory = ResetInserter(tracks.restart)(self._memory)
-        wiring.connect(m, tracks.memory, self._memory)
-        wiring.connect(m, wiring.flipped(self.rx), tracks.rx)
-        wiring.connect(m, tracks.tx, wiring.flipped(self.tx))
+        m.submodules.accelerator = accelerator = self._accelerator
+        m.submodules.memory = ResetInserter(accelerator.restart)(self._memory)
+        wiring.connect(m, accelerator.memory, self._memory)
+        wiring.connect(m, wiring.flipped(self.rx), accelerator.rx)
+        wiring.connect(m, accelerator.tx, wiring.flipped(self.tx))
         return m
 
 
 class Golden:
-    """What the tracks must choose and hold: the integer model, one token after the other."""
+    """What the slots must choose and hold: the integer model, one token after the other."""
 
-    def __init__(self, model: QuantisedModel, tracks: int) -> None:
+    def __init__(self, model: QuantisedModel, batch: int) -> None:
         self._model = IntegerModel(model)
-        self.states = [self._model.state.copy() for _ in range(tracks)]
-        self.samplers = [(0, arith.XORSHIFT_DEFAULT)] * tracks
-        self.chosen = [0] * tracks
+        self.states = [self._model.state.copy() for _ in range(batch)]
+        self.samplers = [(0, arith.XORSHIFT_DEFAULT)] * batch
+        self.chosen = [0] * batch
 
     def step(self, entries: Sequence[Entry | None]) -> list[int]:
         """Run a step; the tokens that the device tells of it."""
         tokens = list(self.chosen)
-        for track, entry in enumerate(entries):
+        for slot, entry in enumerate(entries):
             if entry is None:
-                tokens[track] = 0  # what the host puts there
+                tokens[slot] = 0  # what the host puts there
             elif entry.token is not None:
-                tokens[track] = entry.token
-        first = next(track for track, entry in enumerate(entries) if entry is not None and not entry.chain)
-        for track in [(first + offset) % len(entries) for offset in range(len(entries))]:
-            entry = entries[track]
+                tokens[slot] = entry.token
+        first = next(slot for slot, entry in enumerate(entries) if entry is not None and not entry.chain)
+        for slot in [(first + offset) % len(entries) for offset in range(len(entries))]:
+            entry = entries[slot]
             if entry is None:
                 continue
-            self._model.state = self.states[track - 1 if entry.chain else track].copy()
+            self._model.state = self.states[slot - 1 if entry.chain else slot].copy()
             if entry.fresh:
                 self._model.state[:] = 0
-            logits = self._model.step(tokens[track])
-            inverse, generator = self.samplers[track]
-            tokens[track], generator = arith.choose(logits, inverse, generator)
-            self.samplers[track] = inverse, generator
-            self.states[track] = self._model.state.copy()
+            logits = self._model.step(tokens[slot])
+            inverse, generator = self.samplers[slot]
+            tokens[slot], generator = arith.choose(logits, inverse, generator)
+            self.samplers[slot] = inverse, generator
+            self.states[slot] = self._model.state.copy()
         self.chosen = tokens
         return list(tokens)
 
-    def state_bytes(self, track: int, engines: int) -> bytes:
-        """A track's state as READ_STATE sends it: layers, then elements of a lane, then lanes."""
+    def state_bytes(self, slot: int, engines: int) -> bytes:
+        """A slot's state as READ_STATE sends it: layers, then elements of a lane, then lanes."""
         out = b""
-        for layer in self.states[track]:
+        for layer in self.states[slot]:
             padded = [*layer.tolist(), *[0] * (-len(layer) % engines)]
             out += b"".join(struct.pack("<i", value)[:2] + bytes([value >> 16 & 3]) for value in padded)
         return out
@@ -225,15 +225,15 @@ class Golden:
     "config",
     [
         pytest.param(TWO, id="T2"),
-        # five minutes of compiling; tests/test_sim_tracks.py and tests/test_host_tracks.py run it in a faster simulation
+        # five minutes of compiling; tests/test_sim_batch.py and tests/test_host_slots.py run it in a faster simulation
         pytest.param(THREE, id="T3-E2", marks=pytest.mark.long),
     ],
 )
 def test_whole_steps_under_random_stalls(config: Config):
-    """A prompt of five tokens over all tracks, its state put onto another track, sequences that go on by themselves."""
-    model, count = small_model(), config.tracks
+    """A prompt of five tokens over all slots, its state put onto another slot, sequences that go on by themselves."""
+    model, count = small_model(), config.batch
     golden = Golden(model, count)
-    script = TrackScript(BOOTED)
+    script = BatchScript(BOOTED)
     script.send(Command.BOOT)
 
     steps, end = prompt_steps([5, 96, 255, 0, 31], 1, count, fresh=True)
@@ -241,13 +241,13 @@ def test_whole_steps_under_random_stalls(config: Config):
     chosen = [golden.step(step) for step in steps]
     script.tokens(len(steps), chosen[-1:])
 
-    # The state goes to another track, which samples.
+    # The state goes to another slot, which samples.
     other, place = (end + 1) % count, len(steps)
     state = golden.state_bytes(end, config.engines)
     elements = len(state) // 3
-    script.send(Command.TRACK, end)
+    script.send(Command.SLOT, end)
     script.send(Command.READ_STATE, 0, elements, back=state)
-    script.send(Command.TRACK, other)
+    script.send(Command.SLOT, other)
     script.send(Command.WRITE_STATE, 0, elements, state, left=elements)
     golden.states[other] = golden.states[end].copy()
     script.send(Command.TEMPERATURE, 4000)
@@ -275,8 +275,8 @@ def test_whole_steps_under_random_stalls(config: Config):
 
 
 def _going_on(golden: Golden, entries: Sequence[Entry | None]) -> list[int]:
-    """A step that the device runs by itself: tracks that stay out keep their token."""
+    """A step that the device runs by itself: slots that stay out keep their token."""
     kept = list(golden.chosen)
     chosen = golden.step(entries)
-    golden.chosen = [kept[track] if entry is None else chosen[track] for track, entry in enumerate(entries)]
+    golden.chosen = [kept[slot] if entry is None else chosen[slot] for slot, entry in enumerate(entries)]
     return list(golden.chosen)

@@ -1,4 +1,4 @@
-"""Many sequences on one device: as many together as it has tracks, the others in turn."""
+"""Many sequences on one device: as many together as it has slots, the others in turn."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tritape.base.errors import TritapeError
 from tritape.host import protocol
-from tritape.host.tracks import Entry, Tracks
+from tritape.host.slots import Entry, Slots
 from tritape.hw.link.token_runner import WINDOW
-from tritape.model.errors import TritapeError
 
 if TYPE_CHECKING:
     from tritape.host.device import Device
@@ -44,8 +44,8 @@ def run_jobs(device: Device, jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
             raise TritapeError(f"count of a job must be at least 1, not {job.count!r}; ask for more")
         if not job.prompt and job.state is None:
             raise TritapeError("a job must have a token in its prompt or a state, not neither; give it a prompt")
-    if device.tracks is not None:
-        yield from _Batch(device, device.tracks, jobs).run()
+    if device.slots is not None:
+        yield from _Batch(device, device.slots, jobs).run()
         return
     for number, job in enumerate(jobs):
         device.settings(job.temperature, job.seed)
@@ -61,7 +61,7 @@ def run_jobs(device: Device, jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
 
 @dataclass
 class _Live:
-    """A job on a track."""
+    """A job on a slot."""
 
     number: int
     job: Job
@@ -75,45 +75,45 @@ class _Live:
 
 
 class _Batch:
-    """Jobs on the tracks of a device: every track runs its own, and takes the next one when it has ended."""
+    """Jobs on the slots of a device: every slot runs its own, and takes the next one when it has ended."""
 
-    def __init__(self, device: Device, tracks: Tracks, jobs: Sequence[Job]) -> None:
-        self._device, self._tracks = device, tracks
+    def __init__(self, device: Device, slots: Slots, jobs: Sequence[Job]) -> None:
+        self._device, self._slots = device, slots
         self._waiting = deque(enumerate(jobs))
         self._live: dict[int, _Live] = {}
 
     def run(self) -> Iterator[tuple[int, int]]:
-        device, tracks, live = self._device, self._tracks, self._live
+        device, slots, live = self._device, self._slots, self._live
         device.reset()
         while True:
-            for track in range(tracks.count):
-                while track not in live and self._waiting:
-                    yield from self._begin(track)
+            for slot in range(slots.count):
+                while slot not in live and self._waiting:
+                    yield from self._begin(slot)
             if not live:
                 return
-            # The tracks go on together until one of them ends, or there are more prompt tokens than one command carries.
-            feeding = min(max(len(one.feed) for one in live.values()), tracks.most_steps)
+            # The slots go on together until one of them ends, or there are more prompt tokens than one command carries.
+            feeding = min(max(len(one.feed) for one in live.values()), slots.most_steps)
             count = min(one.left for one in live.values())
             if any(len(one.feed) > feeding for one in live.values()):
                 count = min(count, feeding)
             if feeding:
                 steps = [
-                    [self._entry(track, step) for track in range(tracks.count)] for step in range(min(count, feeding))
+                    [self._entry(slot, step) for slot in range(slots.count)] for step in range(min(count, feeding))
                 ]
-                tracks.load(device.position, steps)
+                slots.load(device.position, steps)
             yield from self._results(count)
-            for track, one in list(live.items()):
+            for slot, one in list(live.items()):
                 if one.left == 0:
                     if one.job.keep:
-                        one.job.state = device.track_state(track, one.job.tokens[-1]).pack()
-                    del live[track]
+                        one.job.state = device.slot_state(slot, one.job.tokens[-1]).pack()
+                    del live[slot]
 
-    def _begin(self, track: int) -> Iterator[tuple[int, int]]:
-        """Put the next job on a track."""
+    def _begin(self, slot: int) -> Iterator[tuple[int, int]]:
+        """Put the next job on a slot."""
         number, job = self._waiting.popleft()
         device, feed, fresh, count = self._device, list(job.prompt), True, job.count
         if job.state is not None:
-            saved = device.put_state(track, job.state)
+            saved = device.put_state(slot, job.state)
             fresh = saved.fresh
             if not feed:
                 if saved.last is None:
@@ -125,42 +125,42 @@ class _Batch:
                 if count <= len(saved.ahead):
                     if job.keep:
                         rest = saved.ahead[count:]
-                        job.state = device.track_state(track, saved.last, rest).pack()
+                        job.state = device.slot_state(slot, saved.last, rest).pack()
                     return
                 count -= len(saved.ahead)
         device.check_tokens(feed)
-        self._tracks.sampler(track, device.inverse_temperature(job.temperature), job.seed)
-        self._live[track] = _Live(number, job, fresh, feed, len(feed) - 1, len(feed) + count - 1)
+        self._slots.sampler(slot, device.inverse_temperature(job.temperature), job.seed)
+        self._live[slot] = _Live(number, job, fresh, feed, len(feed) - 1, len(feed) + count - 1)
 
-    def _entry(self, track: int, step: int) -> Entry | None:
-        one = self._live.get(track)
+    def _entry(self, slot: int, step: int) -> Entry | None:
+        one = self._live.get(slot)
         if one is None:
             return None
         return Entry(one.feed[step] if step < len(one.feed) else None, fresh=one.fresh and step == 0)
 
     def _results(self, count: int) -> Iterator[tuple[int, int]]:
-        """Let all tracks that have a job run so many steps; the tokens that count, as they come."""
+        """Let all slots that have a job run so many steps; the tokens that count, as they come."""
         device, going, read, done = self._device, list(self._live), 0, False
         start = device.position
         device.position += count
         try:
             while read < count:
                 limit = start + min(count, read + WINDOW) + 1
-                reply, rows = self._tracks.poll(start + read + 1, limit, going, count - read)
+                reply, rows = self._slots.poll(start + read + 1, limit, going, count - read)
                 if not rows and not reply.running:
                     raise TritapeError(protocol.STOPPED)
                 for row in rows:
                     read += 1
-                    for track in going:
-                        one = self._live[track]
+                    for slot in going:
+                        one = self._live[slot]
                         one.left, one.fresh = one.left - 1, False
                         del one.feed[:1]
                         if one.silent:
                             one.silent -= 1
                             continue
-                        one.job.tokens.append(row[track])
-                        done = read == count and track == going[-1]
-                        yield one.number, row[track]
+                        one.job.tokens.append(row[slot])
+                        done = read == count and slot == going[-1]
+                        yield one.number, row[slot]
             done = True
         except TritapeError:
             done = True  # it has stopped, or is gone

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tritape.model.errors import TritapeError
+from tritape.base.errors import TritapeError
 
 TAIL = 12
 """Lines of a failed tool's log that people see."""

@@ -1,4 +1,4 @@
-"""Several tokens a pass, whole steps in the fast simulation: every element of every track against the golden model."""
+"""Several tokens a pass, whole steps in the fast simulation: every element of every slot against the golden model."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from functools import cache
 import numpy as np
 import pytest
 
-from tritape.host.tracks import Entry, check_chains
+from tritape.base.errors import TritapeError
+from tritape.host.slots import Entry, check_chains
 from tritape.hw.config import Config
 from tritape.model.checkpoint import ModelConfig, random_checkpoint
-from tritape.model.errors import TritapeError
 from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel
 from tritape.model.quantised import QuantisedModel
 from tritape.model.tape.assembler import image
 from tritape.rtl_gen.estimate import token_cycles
+from tritape.sim.batch import BatchRunner
 from tritape.sim.fast.memory import Memory
 from tritape.sim.generate import Simulation
 from tritape.sim.perf import measure
-from tritape.sim.tracks import TrackRunner
 
 TINY = Config(groups=4, max_hidden=64, max_intermediate=128, max_layers=2, max_vocab=256, max_rows=64)
-CONFIGS = [dataclasses.replace(TINY, tracks=2), dataclasses.replace(TINY, groups=6, engines=2, max_rows=96, tracks=3)]
+CONFIGS = [dataclasses.replace(TINY, batch=2), dataclasses.replace(TINY, groups=6, engines=2, max_rows=96, batch=3)]
 PROMPT = [1, 2, 96, 4, 0, 6, 7, 8, 9, 10, 11]
 
 
@@ -60,21 +60,21 @@ def stalling(config: Config, request: pytest.FixtureRequest) -> Iterator[Simulat
 
 def random_ids(model: QuantisedModel, config: Config) -> list[list[int]]:
     """Two steps."""
-    return np.random.default_rng(0).integers(0, model.config.vocab_size, (2, config.tracks)).tolist()
+    return np.random.default_rng(0).integers(0, model.config.vocab_size, (2, config.batch)).tolist()
 
 
-def alone(track: int, token: int, count: int, *, fresh: bool = False) -> list[Entry | None]:
-    """A step in which one track has a token."""
+def alone(slot: int, token: int, count: int, *, fresh: bool = False) -> list[Entry | None]:
+    """A step in which one slot has a token."""
     entries: list[Entry | None] = [None] * count
-    entries[track] = Entry(token, fresh=fresh)
+    entries[slot] = Entry(token, fresh=fresh)
     return entries
 
 
 @pytest.mark.slow
 def test_independent_sequences(stalling: Simulation):
-    """Each track continues its own text, one of them sampled; a track without a token keeps its state and its generator."""
-    count = stalling.config.tracks
-    runner = TrackRunner(stalling, model())
+    """Each slot continues its own text, one of them sampled; a slot without a token keeps its state and its generator."""
+    count = stalling.config.batch
+    runner = BatchRunner(stalling, model())
     runner.sampler(1, 4000, 77)
     chosen = runner.step([Entry(token, fresh=True) for token in (5, 96, 60)[:count]])
     assert len(set(chosen)) > 1
@@ -89,28 +89,28 @@ def test_independent_sequences(stalling: Simulation):
 
 
 @pytest.mark.slow
-def test_a_prompt_goes_through_all_tracks(stalling: Simulation):
-    """A prompt, several tokens a pass, then decoded by the track that ends up with its state: as one token after the other."""
-    count = stalling.config.tracks
+def test_a_prompt_goes_through_all_slots(stalling: Simulation):
+    """A prompt, several tokens a pass, then decoded by the slot that ends up with its state: as one token after the other."""
+    count = stalling.config.batch
     golden = IntegerModel(model())
     expected = [int(np.argmax(logits)) for logits in golden.run_integer(PROMPT)][-1:]
-    runner = TrackRunner(stalling, model())
+    runner = BatchRunner(stalling, model())
     before = runner.device.counters()["tokens"]
-    track, chosen = runner.prefill(1, PROMPT, fresh=True)
+    slot, chosen = runner.prefill(1, PROMPT, fresh=True)
     assert runner.device.counters()["tokens"] - before == -(-len(PROMPT) // count)
     for _ in range(3):
         assert chosen == expected[-1]
         expected.append(int(np.argmax(golden.step(chosen))))
-        chosen = runner.step(alone(track, chosen, count))[track]
+        chosen = runner.step(alone(slot, chosen, count))[slot]
     assert chosen == expected[-1]
     assert runner.difference is None
 
 
 @pytest.mark.slow
 def test_prompt_and_decoding_in_one_step():
-    """Tracks 2 and 0 prefill a sequence through the ring while track 1 decodes another."""
+    """Slots 2 and 0 prefill a sequence through the ring while slot 1 decodes another."""
     with Simulation(CONFIGS[1]) as simulation:
-        runner = TrackRunner(simulation, model())
+        runner = BatchRunner(simulation, model())
         chosen = runner.step([None, Entry(9, fresh=True), None])[1]
         chosen = runner.step([Entry(12, chain=True), Entry(chosen), Entry(11, fresh=True)])[1]
         runner.step([Entry(14), Entry(chosen), None])
@@ -122,30 +122,30 @@ def test_prompt_and_decoding_in_one_step():
 
 @pytest.mark.slow
 def test_states_are_saved_and_restored(simulation: Simulation):
-    """More sequences than tracks: one makes room for another, then goes on, on another track."""
+    """More sequences than slots: one makes room for another, then goes on, on another slot."""
     config = simulation.config
-    runner = TrackRunner(simulation, model())
-    token = runner.step(alone(0, 5, config.tracks, fresh=True))[0]
-    saved, golden = runner.device.track_state(0, token), runner.states[0].copy()
+    runner = BatchRunner(simulation, model())
+    token = runner.step(alone(0, 5, config.batch, fresh=True))[0]
+    saved, golden = runner.device.slot_state(0, token), runner.states[0].copy()
     elements = np.frombuffer(saved.elements, np.uint8).reshape(2, -1, 3).astype(np.int64)  # 18 bits of each, sign above
     values = elements @ [1, 1 << 8, 1 << 16]
     np.testing.assert_array_equal((values & 0x1FFFF)[:, :40] - (values & 0x20000)[:, :40], golden)
-    runner.step([Entry(7, fresh=True)] * config.tracks)
+    runner.step([Entry(7, fresh=True)] * config.batch)
     runner.device.put_state(1, saved.pack())
     runner.states[1] = golden
-    runner.step(alone(1, token, config.tracks))
+    runner.step(alone(1, token, config.batch))
     assert runner.difference is None
 
 
 @pytest.mark.slow
 def test_a_wrong_state_is_noticed(simulation: Simulation):
     """What all other tests rely on: one bit of a state that differs is found, in the first layer."""
-    runner = TrackRunner(simulation, model())
-    runner.step([Entry(5, fresh=True)] * simulation.config.tracks)
+    runner = BatchRunner(simulation, model())
+    runner.step([Entry(5, fresh=True)] * simulation.config.batch)
     runner.states[1][0, 7] ^= 1 << 12
-    runner.step(alone(1, 7, simulation.config.tracks))
+    runner.step(alone(1, 7, simulation.config.batch))
     assert runner.difference is not None
-    assert runner.difference.startswith("track 1: vector layers.0.o[7] must be ")
+    assert runner.difference.startswith("slot 1: vector layers.0.o[7] must be ")
 
 
 @pytest.mark.slow
@@ -163,7 +163,7 @@ def test_cycle_model(simulation: Simulation):
 def test_a_damaged_row_is_counted_and_another_tape_is_refused():
     data = bytearray(image(model(), 4, 64))
     with Simulation(CONFIGS[0]) as simulation:
-        runner = TrackRunner(simulation, model())
+        runner = BatchRunner(simulation, model())
         data[-4] ^= 1  # in the last word of the last embedding row: its CRC
         simulation.set_memory(bytes(data), 4)  # only the memory changes, since the header has been read
         runner.step([Entry(0), Entry(96)])
@@ -172,17 +172,17 @@ def test_a_damaged_row_is_counted_and_another_tape_is_refused():
         assert runner.device.counters()["crc_errors"] == 3
         assert runner.difference is None
     with Simulation(CONFIGS[0]) as simulation, pytest.raises(TritapeError, match=r"^hidden size must .* \(fault 4\)$"):
-        TrackRunner(simulation, random_model(97, 65, 65))
+        BatchRunner(simulation, random_model(97, 65, 65))
 
 
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ([None], "a step must have 2 entries, not 1; give None for a track with nothing to do"),
-        ([None, Entry(1, chain=True)], "track 1 must start from track 0, which has no token; do not chain it"),
-        ([Entry(1, chain=True), None], "track 0 must start from track 1, which has no token; do not chain it"),
-        ([Entry(1), Entry(1, fresh=True, chain=True)], "track 1 must start from another track or at zero, not both"),
-        ([Entry(1, chain=True)] * 2, "a track must start from its own state, not all of them from another"),
+        ([None], "a step must have 2 entries, not 1; give None for a slot with nothing to do"),
+        ([None, Entry(1, chain=True)], "slot 1 must start from slot 0, which has no token; do not chain it"),
+        ([Entry(1, chain=True), None], "slot 0 must start from slot 1, which has no token; do not chain it"),
+        ([Entry(1), Entry(1, fresh=True, chain=True)], "slot 1 must start from another slot or at zero, not both"),
+        ([Entry(1, chain=True)] * 2, "a slot must start from its own state, not all of them from another"),
     ],
 )
 def test_steps_that_cannot_be(entries: list[Entry | None], message: str):
@@ -191,9 +191,9 @@ def test_steps_that_cannot_be(entries: list[Entry | None], message: str):
 
 
 @pytest.mark.slow
-def test_one_track_has_another_runner():
+def test_one_slot_has_another_runner():
     with (
         Simulation(TINY) as simulation,
-        pytest.raises(TritapeError, match=r"^tracks must be at least 2 here, not 1; one track has a Generator$"),
+        pytest.raises(TritapeError, match=r"^batch must be at least 2 here, not 1; one slot has a Generator$"),
     ):
-        TrackRunner(simulation, model())
+        BatchRunner(simulation, model())

@@ -6,12 +6,12 @@ from amaranth.hdl import Cat, Module
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw import commands
 from tritape.hw.config import Config
 from tritape.hw.engine.table_engine import TableEngine
-from tritape.hw.forward import forward
 from tritape.hw.mixer.mlgru import MLGRU
-from tritape.hw.tape import commands
-from tritape.hw.tape.queue import CommandQueue
+from tritape.hw.stream.forward import forward
+from tritape.hw.stream.queue import CommandQueue
 from tritape.hw.vector.pipelined import PipelinedVector
 from tritape.hw.vector.ports import VectorSignature
 
@@ -21,17 +21,17 @@ ENGINE_TAPS = ("streaming", "wait_output", "wait_weights", "wait_tables", "wait_
 _INSIDE = ("activations", "rows")  # ports of the vector path that face the engine
 
 
-class Track(wiring.Component):
+class Slot(wiring.Component):
     """An engine, the pipelined vector path behind it, and queues for the engine's commands, its rows and an embedding row.
 
-    Ports: those of `VectorSignature` with several tracks, but for activations and rows, and
+    Ports: those of `VectorSignature` with several slots, but for activations and rows, and
         engine_commands, weights: In streams, as of `TableEngine`.
         The engine's streaming and wait_NAME, and saturated_rows: how many rows saturated in this cycle.
         activation_valid, activation, row_valid, row: taps for simulation, E elements each.
 
-    Rows leave the engine `ROW_CYCLES` later than without other tracks. A track knows nothing of the others but for the
+    Rows leave the engine `ROW_CYCLES` later than without other slots. A slot knows nothing of the others but for the
     recurrence, where `before` and `after` chain them. Latency and cost: those of the parts, a memory of an embedding row
-    and one of 8 T rows. Tested inside `TrackAccelerator`.
+    and one of 8 T rows. Tested inside `BatchTokenLoop`.
     """
 
     ROW_CYCLES = 1
@@ -66,7 +66,7 @@ class Track(wiring.Component):
             _pipe(m, activations, target)
         self._rows(m, engine, vector)
 
-        # The row waits here while the embedding unit takes G cycles a word, so that the other tracks' rows can come.
+        # The row waits here while the embedding unit takes G cycles a word, so that the other slots' rows can come.
         width = 8 * config.word_bytes
         m.submodules.row_queue = row = fifo.SyncFIFOBuffered(
             width=width, depth=-(-config.max_hidden // config.word_bytes)
@@ -92,9 +92,9 @@ class Track(wiring.Component):
         return m
 
     def _rows(self, m: Module, engine: TableEngine, vector: PipelinedVector) -> None:
-        """Rows wait here while the recurrence waits for the track before, so that the engines go on: without this place, a track
+        """Rows wait here while the recurrence waits for the slot before, so that the engines go on: without this place, a slot
         that is some elements behind could not have as many more of them under way."""
-        depth = MLGRU.RECURRENCE * self.config.tracks
+        depth = MLGRU.RECURRENCE * self.config.batch
         m.submodules.waiting_rows = waiting = fifo.SyncFIFO(width=len(Cat(engine.rows.payload)), depth=depth)
         m.d.comb += [
             waiting.w_data.eq(Cat(engine.rows.payload)),

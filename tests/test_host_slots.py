@@ -1,4 +1,4 @@
-"""The host's device with several tracks against the simulated gateware: what it gives is what one track gives."""
+"""The host's device with several slots against the simulated gateware: what it gives is what one slot gives."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 from small_board import golden, small_model
 
-from tritape.host.batch import Job
+from tritape.base.errors import TritapeError
 from tritape.host.device import Device
+from tritape.host.jobs import Job
 from tritape.host.protocol import inverse_temperature
-from tritape.host.tracks import check_chains, generator_after, prompt_steps
+from tritape.host.slots import check_chains, generator_after, prompt_steps
 from tritape.host.transport.noisy import CutTransport, NoisyTransport
 from tritape.hw.config import Config
 from tritape.model import arith
-from tritape.model.errors import TritapeError
 from tritape.model.golden import IntegerModel
 from tritape.model.tape.assembler import image
 from tritape.sim.generate import RETRY_S, Simulation
 
 LIMITS = {"max_hidden": 32, "max_intermediate": 48, "max_layers": 2, "max_vocab": 256}
 CONFIGS = [
-    Config(groups=4, max_rows=64, tracks=2, **LIMITS),
-    Config(groups=6, engines=2, max_rows=96, tracks=3, **LIMITS),
+    Config(groups=4, max_rows=64, batch=2, **LIMITS),
+    Config(groups=6, engines=2, max_rows=96, batch=3, **LIMITS),
 ]
 ONE = Config(groups=4, max_rows=64, **LIMITS)
 TEMPERATURE, SEED = 0.9, 12345
@@ -54,14 +54,14 @@ def opened(simulation: Simulation, config: Config) -> Device:
 
 @pytest.mark.slow
 def test_one_sequence(simulation: Simulation, config: Config):
-    """Prompts over all tracks, sampled and greedy; a state saved and restored; logits; a sequence left early."""
+    """Prompts over all slots, sampled and greedy; a state saved and restored; logits; a sequence left early."""
     device = opened(simulation, config)
-    tracks = device.identity.tracks
+    batch = device.identity.batch
     expected = golden(MODEL, PROMPT, 140, INVERSE, SEED)
     device.settings(TEMPERATURE, SEED)
     before = device.counters()["tokens"]
     assert list(device.generate_tokens(PROMPT, 100)) == expected[:100]
-    assert device.counters()["tokens"] - before == -(-len(PROMPT) // tracks) + 99
+    assert device.counters()["tokens"] - before == -(-len(PROMPT) // batch) + 99
     assert list(device.generate_tokens([], 20)) == expected[100:120]
     more = [*PROMPT, *expected[:120], 7, 8, 9, 10]  # the last token chosen goes first with the next prompt
     assert list(device.generate_tokens([expected[119], 7, 8, 9, 10], 30)) == golden(MODEL, more, 30, INVERSE, SEED)
@@ -85,7 +85,7 @@ def test_one_sequence(simulation: Simulation, config: Config):
 
 
 def jobs_of_every_kind(saved: bytes) -> tuple[list[Job], list[list[int]]]:
-    """More sequences than tracks, of different lengths, greedy and sampled, one going on from a state; what must come."""
+    """More sequences than slots, of different lengths, greedy and sampled, one going on from a state; what must come."""
     prompts = [PROMPT[:1], PROMPT[:100], PROMPT[3:8], PROMPT[20:22]]
     jobs, expected = [], []
     for number, (prompt, count, sampled) in enumerate(zip(prompts, (7, 3, 40, 1), (1, 0, 1, 0))):
@@ -126,8 +126,8 @@ def test_many_sequences(simulation: Simulation, config: Config):
 
 
 @pytest.mark.slow
-def test_many_sequences_on_one_track():
-    """The same calls on a device with one track give the same."""
+def test_many_sequences_on_one_slot():
+    """The same calls on a device with one slot give the same."""
     with Simulation(ONE) as simulation:
         device = opened(simulation, ONE)
         list(device.generate_tokens([3, 4], 4))
@@ -185,15 +185,15 @@ def test_generator_goes_ahead():
 def test_prompts_go_round_the_ring(count: int, length: int):
     """Every step has tokens on neighbours, begins where the last one ended, and is allowed; all tokens, in order."""
     steps, end = prompt_steps(range(length), 1, count, fresh=True)
-    track, seen = 1, []
+    slot, seen = 1, []
     for step in steps:
         check_chains(step, count)
-        first = track
+        first = slot
         for offset in range(count):
             entry = step[(first + offset) % count]
             if entry is not None:
                 assert entry.token is not None
                 assert (entry.chain, entry.fresh) == (offset > 0, not seen)
-                track = (first + offset) % count
+                slot = (first + offset) % count
                 seen.append(entry.token)
-    assert (seen, track, len(steps)) == (list(range(length)), end, -(-length // count))
+    assert (seen, slot, len(steps)) == (list(range(length)), end, -(-length // count))

@@ -1,9 +1,9 @@
-"""`Activation` against `arith.sigma` and `arith.silu`."""
+"""`SiLU` against `arith.sigma` and `arith.silu`."""
 
 import numpy as np
 import pytest
 
-from tritape.hw.mixer.activation import Activation
+from tritape.hw.mixer.silu import SiLU
 from tritape.model import arith
 from tritape.sim.bench import SIMULATORS, check_streams
 
@@ -13,7 +13,7 @@ def run(values, simulator, **options):
     operands = np.arange(len(values)) * 977 % 262144 - 131072
     sigma, silu = arith.sigma(values), arith.silu(values)
     return check_streams(
-        Activation(),
+        SiLU(),
         inputs={"values": [{"value": int(a), "operand": int(b)} for a, b in zip(values, operands)]},
         expected={
             "activated": [
@@ -40,5 +40,5 @@ def test_every_table_entry_and_rounding_boundary_of_both_signs():
 
 def test_one_element_a_cycle_after_the_latency():
     result = run(np.arange(97) - 48, "verilator", input_stall=0, output_stall=0)
-    assert result.latency["activated"] == Activation.LATENCY
+    assert result.latency["activated"] == SiLU.LATENCY
     assert np.diff(result.transfers["activated"]).tolist() == [1] * 96

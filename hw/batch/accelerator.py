@@ -1,4 +1,4 @@
-"""Several tracks with the host link: what `Accelerator` is for one."""
+"""Several slots with the host link: what `Accelerator` is for one."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.hw.accelerator import COUNTERS, MEMORY_ERRORS, Accelerator, ProbeSignature
+from tritape.hw.batch.token_loop import BatchTokenLoop
 from tritape.hw.config import Config
 from tritape.hw.link.host_link import HostLink
 from tritape.hw.memory.signature import MemorySignature
-from tritape.hw.tracks.accelerator import TrackAccelerator
 
 
-class LinkedTracks(wiring.Component):
-    """`TrackAccelerator` behind a `HostLink`: host bytes in, T tokens a pass over the tape.
+class BatchAccelerator(wiring.Component):
+    """`BatchTokenLoop` behind a `HostLink`: host bytes in, T tokens a pass over the tape.
 
     Ports, `memory_words` and `memory_errors`: those of `Accelerator`, but `probe` is an array of T. The counters begin again
     where the token loop is reset: before memory is written or read, and at BOOT.
 
-    Tested: prompts chained over all tracks, independent sequences, states that move between tracks, under random stalls of the
-    host's bytes, against the golden model (tests/test_hw_tracks_link.py). Raises `TritapeError` for one track.
+    Tested: prompts chained over all slots, independent sequences, states that move between slots, under random stalls of the
+    host's bytes, against the golden model (tests/test_hw_batch_link.py). Raises `TritapeError` for one slot.
     Source: docs/protocol.md.
     """
 
     def __init__(self, config: Config, *, memory_words: int = (1 << 32) - 1, memory_errors: bool = False) -> None:
-        self._core = TrackAccelerator(config, memory_words=memory_words)
+        self._core = BatchTokenLoop(config, memory_words=memory_words)
         self._link = HostLink(config, memory_words=memory_words, counter_count=len(COUNTERS))
         super().__init__(
             {
@@ -35,7 +35,7 @@ class LinkedTracks(wiring.Component):
                 "restart": Out(1),
                 "running": Out(1),
                 "fault": Out(1),
-                "probe": Out(ProbeSignature(config.engines)).array(config.tracks),
+                "probe": Out(ProbeSignature(config.engines)).array(config.batch),
                 **({"memory_errors": In(16)} if memory_errors else {}),
             }
         )
@@ -71,7 +71,7 @@ class LinkedTracks(wiring.Component):
         for name in ("configured", "fault", "fault_code", "state_value"):
             m.d.comb += getattr(link, name).eq(getattr(core, name))
         for name in (
-            "track",
+            "slot",
             "state_access",
             "state_address",
             "state_write",
@@ -80,11 +80,11 @@ class LinkedTracks(wiring.Component):
             "counter_index",
         ):
             m.d.comb += getattr(core, name).eq(getattr(link, name))
-        for index in range(self._core.config.tracks):
+        for index in range(self._core.config.batch):
             m.d.comb += [
                 core.inv_temperature[index].eq(link.inv_temperature[index]),
                 core.seed[index].eq(link.seed),
-                core.reseed[index].eq(link.reseed & (link.track == index)),
+                core.reseed[index].eq(link.reseed & (link.slot == index)),
             ]
             wiring.connect(m, core.probe[index], wiring.flipped(self.probe[index]))
         m.d.comb += [
@@ -100,7 +100,7 @@ class LinkedTracks(wiring.Component):
 
 def accelerator(
     config: Config, *, memory_words: int = (1 << 32) - 1, memory_errors: bool = False
-) -> Accelerator | LinkedTracks:
-    """The accelerator of a configuration with its host link, for one track or several."""
-    kind = Accelerator if config.tracks == 1 else LinkedTracks
+) -> Accelerator | BatchAccelerator:
+    """The accelerator of a configuration with its host link, for one slot or several."""
+    kind = Accelerator if config.batch == 1 else BatchAccelerator
     return kind(config, memory_words=memory_words, memory_errors=memory_errors)

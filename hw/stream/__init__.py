@@ -1,0 +1,1 @@
+"""Parts for any stream: skid and buffer registers, queues, broadcast, joined pulses, the logit tap, forwarded ports."""

@@ -1,9 +1,49 @@
-"""Payloads of the streams from the sequencer to the units (docs/contract.md, "Streams between units"): their one definition."""
+"""What the sequencer tells the units: payloads of the command streams and the names of the values in their fields.
+
+The sequencer writes them and each unit reads them, so both sides import them from here (docs/contract.md, "Streams between
+units").
+"""
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 from amaranth.hdl import signed
 from amaranth.lib import data
+
+
+class Destination(IntEnum):
+    """Where the rows of a MATVEC go (`DequantiserCommand.destination`)."""
+
+    MLGRU = 0
+    MIXER = 1
+    RESIDUAL = 2
+    HEAD = 3
+
+
+class Pattern(IntEnum):
+    """Which rows of a MATVEC the dequantiser scales; the others pass as raw sums (`DequantiserCommand.pattern`)."""
+
+    SCALE_ALL = 0
+    PASS_ALL = 1
+    SCALE_EVEN = 2
+
+
+class MLGRUMode(IntEnum):
+    """What the MLGRU does with its values (`MLGRUCommand.mode`)."""
+
+    CANDIDATE = 0  # I
+    FORGET = 1  # F
+    OUTPUT = 2  # G
+
+
+class ResidualMode(IntEnum):
+    """What the residual does with its region (`ResidualCommand.mode`)."""
+
+    READ = 0
+    STORE = 1
+    ACCUMULATE = 2
+
 
 EngineCommand = data.StructLayout({"tiles": 16, "rows": 16, "release": 1})
 ResidualCommand = data.StructLayout({"mode": 2, "region": 1, "length": 15})

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, IOPort, Module, Signal
 from amaranth.lib import wiring
@@ -14,12 +14,37 @@ from tritape.hw.memory.register_window import RegisterWindow
 from tritape.hw.memory.signature import MemorySignature
 from tritape.hw.memory.wishbone_script import WishboneScript
 
-if TYPE_CHECKING:
-    from tritape.rtl_gen.litedram import Core
+
+class Controller(Protocol):
+    """What `LiteDRAMMemory` must know of module `litedram_core`, a generated controller (`tritape.rtl_gen.litedram.Core`)."""
+
+    @property
+    def verilog(self) -> str:
+        """Its text, to be put beside the design's."""
+
+    @property
+    def port_bits(self) -> int:
+        """Width of its AXI4 port."""
+
+    @property
+    def address_bits(self) -> int:
+        """The memory has 2^address_bits bytes."""
+
+    @property
+    def script(self) -> Sequence[tuple[int, int, int]]:
+        """What starts the memory: (word address on the Wishbone port, value, cycles to wait behind it)."""
+
+    @property
+    def has_model(self) -> bool:
+        """It contains a model of the chips, for simulation, and no pins."""
+
+    @property
+    def levelled(self) -> bool:
+        """The moment of reading must be found on each board (DDR3)."""
 
 
 class LiteDRAMMemory(wiring.Component):
-    """Words of G bytes from the memory of a `Core` (`tritape.rtl_gen.litedram`), through an AXI4 port as wide as its own.
+    """Words of G bytes from the memory of a `Controller`, through an AXI4 port as wide as the memory's own.
 
     The core's text, `core.verilog`, must be given to the tools beside the Verilog of the design. A controller is started by
     `WishboneScript`, without a processor: enough for SDR SDRAM and for the model of any memory. The pins of DDR3 need read
@@ -41,7 +66,7 @@ class LiteDRAMMemory(wiring.Component):
     def __init__(
         self,
         groups: int,
-        core: Core,
+        core: Controller,
         *,
         pads: Mapping[str, IOPort] | None = None,
         hurry: int = 1,

@@ -158,6 +158,6 @@ def verilog(board: Board) -> str:
 
     def build(folder: Path) -> None:
         core = _sdram(board).verilog if board.dram is not None else ""
-        (folder / "top.v").write_text(verilog_text(BoardPins(board), "top") + core)
+        (folder / "top.v").write_text(verilog_text(BoardPins(board), "top", checks=True) + core)
 
     return (cached("verilog", key, build) / "top.v").read_text()

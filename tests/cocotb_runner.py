@@ -36,7 +36,7 @@ def run_cocotb(component: wiring.Component, module: str, job: dict[str, Any], si
     named by `answer`. Built once per content. A failing test is an `AssertionError` with the end of the log.
     """
     require_simulator(simulator)
-    verilog = _with_plain_names(verilog_text(component, "dut"))
+    verilog = _with_plain_names(verilog_text(component, "dut", checks=True))
     runner = get_runner(simulator)
     args, env = [], {}
     if simulator == "verilator":

@@ -41,7 +41,8 @@ class SPRAMMemory(wiring.Component):
         super().__init__(MemorySignature(groups))
 
     def elaborate(self, platform: object) -> Module:
-        primitive = platform is not None if self.primitive is None else self.primitive
+        boards = platform is not None and not isinstance(platform, str)  # a text names a simulation
+        primitive = boards if self.primitive is None else self.primitive
         m = Module()
         address, left = Signal(range(self.depth)), Signal(range(self.depth + 1))
         active = Signal()

@@ -58,7 +58,7 @@ def verilog(config: Config, memory: Memory = IDEAL, image_bytes: int = 0) -> str
     def build(folder: Path) -> None:
         made: Accelerator | BatchAccelerator | AcceleratorWithMemory
         made = accelerator(config) if memory.kind == "ideal" else AcceleratorWithMemory(config, memory, core)
-        text = verilog_text(FreeRunning(made), "top") + (core.verilog if core else "")
+        text = verilog_text(FreeRunning(made), "top", checks=True) + (core.verilog if core else "")
         (folder / "top.v").write_text(text)
 
     return (cached("verilog", key, build) / "top.v").read_text()

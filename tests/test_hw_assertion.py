@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-
 import pytest
 from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring

@@ -229,9 +229,8 @@ def _wrapper(ports: _Ports, verilog: str) -> str:
 
 def _build(component: wiring.Component, ports: _Ports, simulator: str) -> Path:
     """Folder of the built simulation; from the cache if the same text was built before."""
-    verilog = verilog_text(component, _DUT, checks=True) + getattr(
-        component, "verilog", ""
-    )  # modules that it instantiates
+    instantiated = getattr(component, "verilog", "")
+    verilog = verilog_text(component, _DUT, checks=True) + instantiated
     verilog += "\n" + _wrapper(ports, verilog)
     args = _BUILD_ARGS[simulator]
     if simulator == "verilator":

@@ -16,8 +16,8 @@ from tritape.cli.common import find_model_path, out, progress, report, write_jso
 from tritape.cli.model import Groups, JsonFile
 from tritape.cli.rtl import DEFAULT, Engines, Fillers, Serial
 from tritape.hw.config import Config
-from tritape.hw.link.host_link import DATA_BYTES
-from tritape.model.checkpoint import ModelConfig
+from tritape.hw.link.commands import DATA_BYTES
+from tritape.model.config import ModelConfig
 from tritape.model.data import embedded_models
 from tritape.rtl_gen.choose import choose as choose_point
 from tritape.rtl_gen.choose import memory_defaults

@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 
 from tritape.base.errors import TritapeError
-from tritape.hw.link.host_link import BATCH_VERSION, DATA_BYTES, PROTOCOL_VERSION, REPLY, Command, ErrorCode
+from tritape.hw.link.commands import BATCH_VERSION, DATA_BYTES, PROTOCOL_VERSION, REPLY, Command, ErrorCode
 from tritape.model.tape.layout import Geometry
 
 __all__ = [

@@ -14,7 +14,7 @@ from typing import Any
 
 from tritape.base.errors import TritapeError
 from tritape.base.files import replacing
-from tritape.hw.link.host_link import PROTOCOL_VERSION
+from tritape.hw.link.commands import PROTOCOL_VERSION
 from tritape.rtl_gen.boards import AnyBoard
 
 FORMAT = 1

@@ -15,7 +15,7 @@ from tritape.base.verilog_text import verilog_text
 from tritape.hw.accelerator import COUNTERS, Accelerator
 from tritape.hw.batch.accelerator import BatchAccelerator, accelerator
 from tritape.hw.config import Config
-from tritape.hw.link.host_link import BATCH_VERSION, PROTOCOL_VERSION, Command
+from tritape.hw.link.commands import BATCH_VERSION, PROTOCOL_VERSION, Command
 
 TOP = "tritape"
 

@@ -3,7 +3,7 @@
 import struct
 
 from tritape.host import frames, protocol
-from tritape.hw.link.host_link import REPLY, Command
+from tritape.hw.link.commands import REPLY, Command
 
 BOOTED, RUNNING, FAULT = 0x20, 0x10, 0x40
 

@@ -14,8 +14,9 @@ from tritape.base import simulators as toolchain
 from tritape.base.errors import TritapeError
 from tritape.host import frames, protocol
 from tritape.host.device import Device
-from tritape.hw.link.host_link import REPLY, Command
-from tritape.model.checkpoint import ModelConfig, load_checkpoint, random_checkpoint, save_checkpoint
+from tritape.hw.link.commands import REPLY, Command
+from tritape.model.checkpoint import load_checkpoint, random_checkpoint, save_checkpoint
+from tritape.model.config import ModelConfig
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,12 @@ from link_script import BOOTED, Script
 
 from tritape.hw.accelerator import PROBES, Accelerator
 from tritape.hw.config import Config
-from tritape.hw.link.host_link import Command
+from tritape.hw.link.commands import Command
 from tritape.hw.memory.signature import MemorySignature
 from tritape.hw.onchip_accelerator import OnChipAccelerator
 from tritape.model import arith
-from tritape.model.checkpoint import ModelConfig, load_checkpoint, random_checkpoint
+from tritape.model.checkpoint import load_checkpoint, random_checkpoint
+from tritape.model.config import ModelConfig
 from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel, Trace
 from tritape.model.quantised import QuantisedModel

@@ -11,10 +11,9 @@ from test_hw_accelerator import Probed, extend, odd
 
 from tritape.hw.accelerator import MEMORY_ERRORS, Accelerator, ProbeSignature
 from tritape.hw.config import Config
-from tritape.hw.link.host_link import Command
+from tritape.hw.link.commands import Command
 from tritape.hw.memory.attach import add_memory
 from tritape.hw.memory.axi import AXIMemory
-from tritape.hw.memory.axi_bus import join
 from tritape.model.tape.assembler import image
 from tritape.sim.bench import check_streams
 from tritape.sim.memory.axi_model import AXIRAM
@@ -47,7 +46,7 @@ class AXIAccelerator(wiring.Component):
         m.d.comb += accelerator.memory_errors.eq(self._memory.errors)
         for number, (ram, axi) in enumerate(zip(self._rams, self._memory.axi)):
             m.submodules[f"ram{number}"] = ram
-            join(m, ram.axi, axi)
+            wiring.connect(m, axi, ram.axi)
         return m
 
 

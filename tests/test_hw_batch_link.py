@@ -17,7 +17,8 @@ from tritape.host import protocol
 from tritape.host.slots import Entry, prompt_steps, step_bytes
 from tritape.hw.batch.accelerator import BatchAccelerator
 from tritape.hw.config import Config
-from tritape.hw.link.host_link import Command, ErrorCode, HostLink, identity
+from tritape.hw.link.commands import Command, ErrorCode, identity
+from tritape.hw.link.host_link import HostLink
 from tritape.hw.link.step_runner import StepRunner
 from tritape.hw.memory.onchip import OnChipMemory
 from tritape.model import arith

@@ -9,7 +9,8 @@ from link_script import BOOTED, FAULT, RUNNING, Script
 from tritape.base.errors import TritapeError
 from tritape.host import protocol
 from tritape.hw.config import Config
-from tritape.hw.link.host_link import Command, ErrorCode, HostLink, identity
+from tritape.hw.link.commands import Command, ErrorCode, identity
+from tritape.hw.link.host_link import HostLink
 from tritape.sim.bench import SIMULATORS, check_streams
 
 STATICS = {"configured": 1, "fault": 0, "fault_code": 0, "counter": 0x01020304, "state_value": -2}

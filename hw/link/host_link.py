@@ -2,58 +2,23 @@
 
 from __future__ import annotations
 
-import enum
-
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.base.errors import TritapeError
 from tritape.hw.config import Config
-from tritape.hw.link.frame_port import FRAME_BYTES, HEADER_BYTES, FramePort, Part
+from tritape.hw.link.command_registers import CommandRegisters
+from tritape.hw.link.commands import DATA_BYTES, IDLE, Command, ErrorCode, identity
+from tritape.hw.link.frame_port import HEADER_BYTES, FramePort, Part
 from tritape.hw.link.step_runner import StepRunner
 from tritape.hw.link.token_runner import TokenRunner
 from tritape.hw.memory.signature import Request, write_word
 from tritape.hw.tape.reader import SlotRequest, TokenRequest
 
-PROTOCOL_VERSION = 2
-BATCH_VERSION = 3
-"""Version that a device with several slots tells: version 2 and what docs/protocol.md says of slots."""
-REPLY = 0x80
-"""A reply's first byte is the command's plus this."""
-DATA_BYTES = FRAME_BYTES - 4 - HEADER_BYTES
-"""Most bytes behind the header of a command or a reply: the host must not ask for more."""
-IDLE = 0x10
-"""Bit of the commands that are refused (BUSY) while tokens run."""
-
-
-class Command(enum.IntEnum):
-    """First byte of a command; docs/protocol.md lists argument, count and data of each."""
-
-    IDENTIFY = 0x01
-    POLL = 0x02
-    STOP = 0x03
-    LOGITS = 0x04
-    COUNTERS = 0x05
-    WRITE = 0x10
-    READ = 0x11
-    CHECK = 0x12
-    BOOT = 0x13
-    SEED = 0x14
-    TEMPERATURE = 0x15
-    LOAD = 0x16
-    READ_STATE = 0x17
-    WRITE_STATE = 0x18
-    SLOT = 0x19  # only with several slots
-
-
-class ErrorCode(enum.IntEnum):
-    """Third byte of a reply; 0: obeyed."""
-
-    UNKNOWN_COMMAND = 1
-    NOT_BOOTED = 2
-    FAULT = 3
-    BUSY = 4
+Runner = TokenRunner | StepRunner
+_ELEMENT_BYTES = 3
+"""Bytes of a logit or an element of the state in a frame."""
 
 
 class HostLink(wiring.Component):
@@ -99,6 +64,7 @@ class HostLink(wiring.Component):
                 "a word must fit in a frame"
             )
         self._config = config
+        self._entry_bytes = 2 if config.batch == 1 else 3
         self._identity = identity(config, memory_words)
         last = max(memory_words, config.state_elements, counter_count)  # an address may come to be one past the end
         self._address_bits = min(last.bit_length(), 32)
@@ -133,11 +99,10 @@ class HostLink(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        groups = self._config.word_bytes
-        m.submodules.port = port = FramePort(self._identity)
         batch = self._config.batch
-        runner: TokenRunner | StepRunner = TokenRunner() if batch == 1 else StepRunner(batch)
-        m.submodules.runner = runner
+        port = FramePort(self._identity)
+        runner: Runner = TokenRunner() if batch == 1 else StepRunner(batch)
+        m.submodules.port, m.submodules.runner = port, runner
         wiring.connect(m, wiring.flipped(self.rx), port.rx)
         wiring.connect(m, port.tx, wiring.flipped(self.tx))
         if isinstance(runner, TokenRunner):
@@ -145,25 +110,31 @@ class HostLink(wiring.Component):
         else:
             wiring.connect(m, runner.steps, wiring.flipped(self.steps))
         wiring.connect(m, wiring.flipped(self.results), runner.answers)
+        s = CommandRegisters(port, self._config.word_bytes, len(self._identity), self._address_bits)
+        self._build_ports(m, s, runner)
+        s.build(m, self.words.payload)
+        with m.FSM():
+            self._build_command(m, s, runner)
+            self._build_decode(m, s, runner)
+            self._build_data(m, s, runner)
+            self._build_tokens(m, s, runner)
+            self._build_memory(m, s)
+            self._build_head(m, s, runner)
+            self._build_more(m, s, runner)
+            self._build_values(m, s)
+        return m
 
-        header = Signal(8 * HEADER_BYTES, reset_less=True)  # of the command; it turns round once for the reply
-        kind, argument, count = header[:8], header[16:48], header[48:]
-        operation = kind[:5]  # of a known command
-        word = Signal(max(8 * groups, 32), reset_less=True)  # bytes come in at the top and go out at the bottom
-        steps = Signal(range(max(groups, len(self._identity)) + 1))  # bytes still to be moved, or cycles to wait
-        status = Signal(3)
-        answered = Signal()  # the head of the reply is on its way
-        flags = Cat(self.fault_code[:4], runner.running, self.configured, self.fault, 0)
-        small = Signal(32)  # what a reply may tell besides memory
-
-        m.d.comb += small.eq(self.counter)
-        with m.Switch(operation):
+    def _build_ports(self, m: Module, s: CommandRegisters, runner: Runner) -> None:
+        """What the ports say all the time: fields of the command, and the bottom of `word` for the reply."""
+        port, word, argument = s.port, s.word, s.argument
+        m.d.comb += s.small.eq(self.counter)
+        with m.Switch(s.operation):
             with m.Case(Command.POLL):
-                m.d.comb += small[:16].eq(runner.chosen)
+                m.d.comb += s.small[:16].eq(runner.chosen)
             with m.Case(Command.LOGITS):
-                m.d.comb += small[:18].eq(self.logits.payload)
+                m.d.comb += s.small[:18].eq(self.logits.payload)
             with m.Case(Command.READ_STATE):
-                m.d.comb += small[:18].eq(self.state_value)
+                m.d.comb += s.small[:18].eq(self.state_value)
         m.d.comb += [
             self.seed.eq(argument),
             self.running.eq(runner.busy),
@@ -173,7 +144,7 @@ class HostLink(wiring.Component):
             runner.limit.eq(argument[8:16]),
             *self._loaded(runner, argument, word),
             self.write.payload.address.eq(argument),
-            self.write.payload.word.eq(word[-8 * groups :]),
+            self.write.payload.word.eq(word[-8 * self._config.word_bytes :]),
             self.requests.payload.address.eq(argument),
             self.requests.payload.length.eq(1),
             self.state_address.eq(argument),
@@ -181,230 +152,211 @@ class HostLink(wiring.Component):
             self.counter_index.eq(argument),
             port.reply.payload.byte.eq(word[:8]),
         ]
-        entry_bytes = 2 if batch == 1 else 3
-        # What a cycle does to the wide registers: few kinds of change, each for the whole register, are small.
-        turn, shift, load, fetch = Signal(), Signal(), Signal(), Signal()
-        count_word, advance, summed = Signal(), Signal(), Signal()
-        turned = Cat(header[8:], Mux(answered, header[:8], port.frame.payload))
-        with m.If(turn):
-            m.d.sync += header[:16].eq(turned)
-        with m.If(turn | count_word):
-            m.d.sync += count.eq(Mux(turn, turned[48:], count - 1))
-        low = argument[: self._address_bits]
-        with m.If(turn | summed | advance):
-            later = Cat((low + 1)[: self._address_bits], argument[self._address_bits :])
-            m.d.sync += argument.eq(Mux(turn, turned[16:48], Mux(summed, port.checksum, later)))
-        with m.If(shift | load | fetch):
-            fetched = self.words.payload
-            loaded = Cat(Mux(load, small, fetched[:32]), fetched[32:])
-            m.d.sync += word.eq(Mux(shift, Cat(word[8:], port.frame.payload), loaded))
-        with m.If(turn | shift):
-            m.d.sync += steps.eq(steps - 1)
 
-        def take(moved: Signal, done: str) -> None:
-            """Shift `steps` bytes of the command into the top of a register, then go on."""
-            m.d.comb += [port.frame.ready.eq(1), moved.eq(port.frame.valid)]
-            with m.If(port.frame.valid & (steps == 1)):
-                m.next = done
+    def _build_command(self, m: Module, s: CommandRegisters, runner: Runner) -> None:
+        """The head of a command, and whether it must wait until no token runs."""
+        with m.State("COMMAND"):
+            m.d.sync += [s.steps.eq(HEADER_BYTES), s.status.eq(0), s.answered.eq(0)]
+            m.next = "HEADER"
+        with m.State("HEADER"):
+            s.take(m, s.turn, "ADMIT")
+        with m.State("ADMIT"):
+            with m.If(((s.kind & IDLE) == 0) | ~runner.running):
+                m.next = "DECODE"
+            with m.Elif(s.port.pending):
+                s.answer_with(m, ErrorCode.BUSY)
 
-        def give(length: int) -> None:
-            """Put `length` bytes of `small` into the reply, then come back to MORE."""
-            m.d.comb += [load.eq(1), count_word.eq(1)]
-            m.d.sync += steps.eq(length)
-            m.next = "GIVE"
-
-        def answer_with(code: Value | int) -> None:
-            m.d.sync += status.eq(code)
+    def _build_decode(self, m: Module, s: CommandRegisters, runner: Runner) -> None:
+        """What a command does first, and where it goes from there."""
+        batch, argument = self._config.batch, s.argument
+        with m.State("DECODE"):
             m.next = "ANSWER"
-
-        with m.FSM():
-            with m.State("COMMAND"):
-                m.d.sync += [steps.eq(HEADER_BYTES), status.eq(0), answered.eq(0)]
-                m.next = "HEADER"
-            with m.State("HEADER"):
-                take(turn, "ADMIT")
-            with m.State("ADMIT"):
-                with m.If(((kind & IDLE) == 0) | ~runner.running):
-                    m.next = "DECODE"
-                with m.Elif(port.pending):
-                    answer_with(ErrorCode.BUSY)
-
-            with m.State("DECODE"):
-                m.next = "ANSWER"
-                with m.Switch(operation):
-                    with m.Case(Command.IDENTIFY, Command.STOP):
-                        m.d.comb += runner.stop.eq(1)
-                        m.d.sync += self.logits_enable.eq(0)
-                    with m.Case(Command.POLL):
-                        m.d.comb += runner.go.eq(1)
-                        m.next = "SEEK"
-                    with m.Case(Command.LOGITS, Command.COUNTERS, Command.READ_STATE):
-                        pass
-                    with m.Case(Command.WRITE, Command.READ, Command.CHECK):
-                        m.d.comb += self.restart.eq(1)
-                        m.d.sync += [self.memory_mode.eq(1), steps.eq(groups)]
-                        m.next = "SETTLE"
-                    with m.Case(Command.BOOT):
-                        m.d.comb += self.restart.eq(1)
-                        m.d.sync += self.memory_mode.eq(0)
-                        m.next = "SETTLE"
-                    with m.Case(Command.SEED):
-                        m.d.comb += self.reseed.eq(1)
-                    with m.Case(Command.TEMPERATURE):
-                        if batch == 1:
-                            m.d.sync += self.inv_temperature.eq(argument)
-                        else:
-                            m.d.sync += Array(self.inv_temperature)[self.slot].eq(argument)
-                    with m.Case(Command.LOAD):
-                        m.d.comb += runner.begin.eq(1)
-                        m.d.sync += [self.logits_enable.eq(argument[17]), steps.eq(entry_bytes)]
-                        with m.If(count != 0):
-                            m.next = "TAKE"
-                    with m.Case(Command.WRITE_STATE):
-                        m.d.sync += steps.eq(3)
-                        with m.If(count != 0):
-                            m.next = "TAKE"
-                    if batch > 1:
-                        with m.Case(Command.SLOT):
-                            m.d.sync += self.slot.eq(argument)
-                    with m.Default():
-                        answer_with(ErrorCode.UNKNOWN_COMMAND)
-                with m.If(kind[5:] != 0):
-                    answer_with(ErrorCode.UNKNOWN_COMMAND)
-
-            # What happens before the reply.
-            with m.State("TAKE"):
-                take(shift, "STORE")
-            with m.State("STORE"):
-                stored = Signal()
-                with m.Switch(operation):
-                    with m.Case(Command.WRITE):
-                        m.d.comb += [self.write.valid.eq(1), stored.eq(self.write.ready)]
-                        m.d.sync += steps.eq(groups)
-                    with m.Case(Command.LOAD):
-                        m.d.comb += [runner.load.valid.eq(1), stored.eq(1)]
-                        m.d.sync += steps.eq(entry_bytes)
-                    with m.Default():
-                        m.d.comb += [self.state_access.eq(1), self.state_write.eq(1), stored.eq(1)]
-                        m.d.sync += steps.eq(3)
-                with m.If(stored):
-                    m.d.comb += [advance.eq(1), count_word.eq(1)]
-                    m.next = "TAKE"
-                    with m.If(count == 1):
-                        m.next = "ANSWER"
-            with m.State("SEEK"):
-                m.next = "TOKENS"
-            with m.State("TOKENS"), m.If(runner.available | ~runner.running | port.pending | (count == 0)):
-                answer_with(Mux(runner.available | runner.running, 0, runner.stopped))
-            # The token loop is in reset for the cycle after `restart`.
-            with m.State("SETTLE"), m.Switch(operation):
-                with m.Case(Command.WRITE):
-                    m.next = "TAKE"
-                    with m.If(count == 0):
-                        m.next = "ANSWER"
-                with m.Case(Command.READ):
-                    m.next = "ANSWER"
-                with m.Case(Command.CHECK):
-                    m.next = "MORE"
+            with m.Switch(s.operation):
+                with m.Case(Command.IDENTIFY, Command.STOP):
+                    m.d.comb += runner.stop.eq(1)
+                    m.d.sync += self.logits_enable.eq(0)
+                with m.Case(Command.POLL):
+                    m.d.comb += runner.go.eq(1)
+                    m.next = "SEEK"
+                with m.Case(Command.LOGITS, Command.COUNTERS, Command.READ_STATE):
+                    pass
+                with m.Case(Command.WRITE, Command.READ, Command.CHECK):
+                    m.d.comb += self.restart.eq(1)
+                    m.d.sync += [self.memory_mode.eq(1), s.steps.eq(self._config.word_bytes)]
+                    m.next = "SETTLE"
+                with m.Case(Command.BOOT):
+                    m.d.comb += self.restart.eq(1)
+                    m.d.sync += self.memory_mode.eq(0)
+                    m.next = "SETTLE"
+                with m.Case(Command.SEED):
+                    m.d.comb += self.reseed.eq(1)
+                with m.Case(Command.TEMPERATURE):
+                    if batch == 1:
+                        m.d.sync += self.inv_temperature.eq(argument)
+                    else:
+                        m.d.sync += Array(self.inv_temperature)[self.slot].eq(argument)
+                with m.Case(Command.LOAD):
+                    m.d.comb += runner.begin.eq(1)
+                    m.d.sync += [self.logits_enable.eq(argument[17]), s.steps.eq(self._entry_bytes)]
+                    with m.If(s.count != 0):
+                        m.next = "TAKE"
+                with m.Case(Command.WRITE_STATE):
+                    m.d.sync += s.steps.eq(_ELEMENT_BYTES)
+                    with m.If(s.count != 0):
+                        m.next = "TAKE"
+                if batch > 1:
+                    with m.Case(Command.SLOT):
+                        m.d.sync += self.slot.eq(argument)
                 with m.Default():
-                    m.next = "BOOT"
-            with m.State("BOOT"):
-                m.d.comb += self.boot.valid.eq(1)
-                with m.If(self.boot.ready):
-                    m.next = "BOOTING"
-            with m.State("BOOTING"), m.If(self.configured | self.fault):
-                m.next = "ANSWER"
+                    s.answer_with(m, ErrorCode.UNKNOWN_COMMAND)
+            with m.If(s.kind[5:] != 0):
+                s.answer_with(m, ErrorCode.UNKNOWN_COMMAND)
 
-            # The reply: its head, then what MORE finds.
-            with m.State("ANSWER"):
-                m.d.sync += [answered.eq(1), steps.eq(HEADER_BYTES)]
-                m.next = "HEAD"
-            with m.State("HEAD"):  # kind and sequence number, argument; status and flags in the count's place
-                m.d.comb += [port.reply.valid.eq(1), port.reply.payload.byte.eq(header[:8])]
-                with m.Switch(steps):
-                    with m.Case(HEADER_BYTES):
-                        m.d.comb += port.reply.payload.byte[7].eq(1)
-                    with m.Case(2):
-                        m.d.comb += port.reply.payload.byte.eq(status)
-                    with m.Case(1):
-                        m.d.comb += port.reply.payload.byte.eq(flags)
-                m.d.comb += turn.eq(port.reply.ready)
-                with m.If(port.reply.ready & (steps == 1)):
-                    m.next = "MORE"
-            with m.State("GIVE"):
-                m.d.comb += port.reply.valid.eq(1)
-                with m.If(~answered):
-                    m.d.comb += port.reply.payload.part.eq(Part.CHECKED)
-                m.d.comb += shift.eq(port.reply.ready)
-                with m.If(port.reply.ready & (steps == 1)):
-                    m.next = "MORE"
-            with m.State("MORE"):
-                m.next = "END"
-                with m.If(status == 0), m.Switch(operation):
-                    with m.Case(Command.IDENTIFY):
-                        m.d.sync += steps.eq(len(self._identity))
-                        m.next = "CONSTANT"
-                    with m.Case(Command.POLL):
-                        with m.If((count != 0) & runner.available):
-                            m.d.comb += runner.take.eq(1)
-                            give(2)
-                        if isinstance(runner, StepRunner):
-                            with m.Elif((count != 0) & runner.partial):
-                                m.next = "MORE"
-                    with m.Case(Command.LOGITS), m.If(count != 0):
-                        m.next = "MORE"
-                        with m.If(self.logits.valid):
-                            m.d.comb += self.logits.ready.eq(1)
-                            give(3)
-                        with m.Elif(~runner.running | port.pending):
-                            m.next = "END"
-                    with m.Case(Command.COUNTERS, Command.READ_STATE), m.If(count != 0):
-                        m.d.sync += steps.eq(self.STATE_LATENCY)
-                        m.next = "LOOK"
-                    with m.Case(Command.READ, Command.CHECK):
-                        with m.If(count != 0):
-                            m.next = "REQUEST"
-                        with m.Elif(~answered):
+    def _build_data(self, m: Module, s: CommandRegisters, runner: Runner) -> None:
+        """Data of a command: words for the memory, tokens, elements of the state."""
+        with m.State("TAKE"):
+            s.take(m, s.shift, "STORE")
+        with m.State("STORE"):
+            stored = Signal()
+            with m.Switch(s.operation):
+                with m.Case(Command.WRITE):
+                    m.d.comb += [self.write.valid.eq(1), stored.eq(self.write.ready)]
+                    m.d.sync += s.steps.eq(self._config.word_bytes)
+                with m.Case(Command.LOAD):
+                    m.d.comb += [runner.load.valid.eq(1), stored.eq(1)]
+                    m.d.sync += s.steps.eq(self._entry_bytes)
+                with m.Default():
+                    m.d.comb += [self.state_access.eq(1), self.state_write.eq(1), stored.eq(1)]
+                    m.d.sync += s.steps.eq(_ELEMENT_BYTES)
+            with m.If(stored):
+                m.d.comb += [s.advance.eq(1), s.count_word.eq(1)]
+                m.next = "TAKE"
+                with m.If(s.count == 1):
+                    m.next = "ANSWER"
+
+    def _build_tokens(self, m: Module, s: CommandRegisters, runner: Runner) -> None:
+        """POLL's wait for a token at its position."""
+        with m.State("SEEK"):
+            m.next = "TOKENS"
+        with m.State("TOKENS"), m.If(runner.available | ~runner.running | s.port.pending | (s.count == 0)):
+            s.answer_with(m, Mux(runner.available | runner.running, 0, runner.stopped))
+
+    def _build_memory(self, m: Module, s: CommandRegisters) -> None:
+        """Memory and tape; the token loop is in reset for the cycle after `restart`, which is SETTLE."""
+        with m.State("SETTLE"), m.Switch(s.operation):
+            with m.Case(Command.WRITE):
+                m.next = "TAKE"
+                with m.If(s.count == 0):
+                    m.next = "ANSWER"
+            with m.Case(Command.READ):
+                m.next = "ANSWER"
+            with m.Case(Command.CHECK):
+                m.next = "MORE"
+            with m.Default():
+                m.next = "BOOT"
+        with m.State("BOOT"):
+            m.d.comb += self.boot.valid.eq(1)
+            with m.If(self.boot.ready):
+                m.next = "BOOTING"
+        with m.State("BOOTING"), m.If(self.configured | self.fault):
+            m.next = "ANSWER"
+        with m.State("REQUEST"):
+            m.d.comb += self.requests.valid.eq(1)
+            with m.If(self.requests.ready):
+                m.next = "FETCH"
+        with m.State("FETCH"):
+            m.d.comb += self.words.ready.eq(1)
+            with m.If(self.words.valid):
+                m.d.comb += [s.fetch.eq(1), s.advance.eq(1), s.count_word.eq(1)]
+                m.d.sync += s.steps.eq(self._config.word_bytes)
+                m.next = "GIVE"
+
+    def _build_head(self, m: Module, s: CommandRegisters, runner: Runner) -> None:
+        """The reply's head: kind and sequence number, argument; status and flags in the count's place. And its end."""
+        reply = s.port.reply
+        flags = Cat(self.fault_code[:4], runner.running, self.configured, self.fault, 0)
+        with m.State("ANSWER"):
+            m.d.sync += [s.answered.eq(1), s.steps.eq(HEADER_BYTES)]
+            m.next = "HEAD"
+        with m.State("HEAD"):
+            m.d.comb += [reply.valid.eq(1), reply.payload.byte.eq(s.header[:8])]
+            with m.Switch(s.steps):
+                with m.Case(HEADER_BYTES):
+                    m.d.comb += reply.payload.byte[7].eq(1)
+                with m.Case(2):
+                    m.d.comb += reply.payload.byte.eq(s.status)
+                with m.Case(1):
+                    m.d.comb += reply.payload.byte.eq(flags)
+            m.d.comb += s.turn.eq(reply.ready)
+            with m.If(reply.ready & (s.steps == 1)):
+                m.next = "MORE"
+        with m.State("END"):
+            m.d.comb += [reply.valid.eq(1), reply.payload.part.eq(Part.END)]
+            with m.If(reply.ready):
+                m.next = "COMMAND"
+
+    def _build_more(self, m: Module, s: CommandRegisters, runner: Runner) -> None:
+        """What comes behind the head, one value at a time."""
+        count = s.count
+        with m.State("MORE"):
+            m.next = "END"
+            with m.If(s.status == 0), m.Switch(s.operation):
+                with m.Case(Command.IDENTIFY):
+                    m.d.sync += s.steps.eq(len(self._identity))
+                    m.next = "CONSTANT"
+                with m.Case(Command.POLL):
+                    with m.If((count != 0) & runner.available):
+                        m.d.comb += runner.take.eq(1)
+                        s.give(m, 2)
+                    if isinstance(runner, StepRunner):
+                        with m.Elif((count != 0) & runner.partial):
                             m.next = "MORE"
-                            with m.If(port.reply.ready):
-                                m.d.comb += summed.eq(1)
-                                m.next = "ANSWER"
-            with m.State("CONSTANT"):
-                m.d.comb += [
-                    port.reply.payload.byte.eq(port.frame.payload),
-                    port.reply.valid.eq(port.frame.valid),
-                    port.frame.ready.eq(port.reply.ready),
-                ]
-                with m.If(port.frame.valid & port.frame.ready):
-                    m.d.sync += steps.eq(steps - 1)
-                    with m.If(steps == 1):
+                with m.Case(Command.LOGITS), m.If(count != 0):
+                    m.next = "MORE"
+                    with m.If(self.logits.valid):
+                        m.d.comb += self.logits.ready.eq(1)
+                        s.give(m, _ELEMENT_BYTES)
+                    with m.Elif(~runner.running | s.port.pending):
                         m.next = "END"
-            with m.State("REQUEST"):
-                m.d.comb += self.requests.valid.eq(1)
-                with m.If(self.requests.ready):
-                    m.next = "FETCH"
-            with m.State("FETCH"):
-                m.d.comb += self.words.ready.eq(1)
-                with m.If(self.words.valid):
-                    m.d.comb += [fetch.eq(1), advance.eq(1), count_word.eq(1)]
-                    m.d.sync += steps.eq(groups)
-                    m.next = "GIVE"
-            with m.State("LOOK"):
-                m.d.comb += self.state_access.eq(operation == Command.READ_STATE)
-                m.d.sync += steps.eq(steps - 1)
-                with m.If(steps == 0):
-                    m.d.comb += advance.eq(1)
-                    give(3)
-                    with m.If(operation == Command.COUNTERS):
-                        m.d.sync += steps.eq(4)
-            with m.State("END"):
-                m.d.comb += [port.reply.valid.eq(1), port.reply.payload.part.eq(Part.END)]
-                with m.If(port.reply.ready):
-                    m.next = "COMMAND"
-        return m
+                with m.Case(Command.COUNTERS, Command.READ_STATE), m.If(count != 0):
+                    m.d.sync += s.steps.eq(self.STATE_LATENCY)
+                    m.next = "LOOK"
+                with m.Case(Command.READ, Command.CHECK):
+                    with m.If(count != 0):
+                        m.next = "REQUEST"
+                    with m.Elif(~s.answered):
+                        m.next = "MORE"
+                        with m.If(s.port.reply.ready):
+                            m.d.comb += s.summed.eq(1)
+                            m.next = "ANSWER"
+
+    def _build_values(self, m: Module, s: CommandRegisters) -> None:
+        """How a value gets into the reply."""
+        frame, reply = s.port.frame, s.port.reply
+        with m.State("GIVE"):
+            m.d.comb += reply.valid.eq(1)
+            with m.If(~s.answered):
+                m.d.comb += reply.payload.part.eq(Part.CHECKED)
+            m.d.comb += s.shift.eq(reply.ready)
+            with m.If(reply.ready & (s.steps == 1)):
+                m.next = "MORE"
+        with m.State("CONSTANT"):
+            m.d.comb += [reply.payload.byte.eq(frame.payload), reply.valid.eq(frame.valid), frame.ready.eq(reply.ready)]
+            with m.If(frame.valid & frame.ready):
+                m.d.sync += s.steps.eq(s.steps - 1)
+                with m.If(s.steps == 1):
+                    m.next = "END"
+        with m.State("LOOK"):
+            m.d.comb += self.state_access.eq(s.operation == Command.READ_STATE)
+            m.d.sync += s.steps.eq(s.steps - 1)
+            with m.If(s.steps == 0):
+                m.d.comb += s.advance.eq(1)
+                s.give(m, _ELEMENT_BYTES)
+                with m.If(s.operation == Command.COUNTERS):
+                    m.d.sync += s.steps.eq(4)
 
     @staticmethod
-    def _loaded(runner: TokenRunner | StepRunner, argument: Value, word: Value) -> list:
+    def _loaded(runner: Runner, argument: Value, word: Value) -> list:
         """What LOAD and POLL tell the runner in the argument, and what LOAD's data are in the top of `word`."""
         if isinstance(runner, TokenRunner):
             return [runner.fresh.eq(argument[16]), runner.load.payload.eq(word[-16:])]
@@ -426,24 +378,3 @@ def _loop_ports(batch: int) -> dict[str, wiring.Member]:
         "inv_temperature": Out(17).array(batch),
         "slot": Out(range(batch)),
     }
-
-
-def identity(config: Config, memory_words: int) -> bytes:
-    """What IDENTIFY tells behind the head of its reply, laid out in docs/protocol.md."""
-    return (
-        (PROTOCOL_VERSION if config.batch == 1 else BATCH_VERSION).to_bytes(1, "little")
-        + config.hash64().to_bytes(8, "little")
-        + b"".join(
-            value.to_bytes(2, "little")
-            for value in (
-                config.geometry_code,
-                config.max_hidden,
-                config.max_intermediate,
-                config.max_layers,
-                config.max_rows,
-            )
-        )
-        + config.max_vocab.to_bytes(4, "little")
-        + memory_words.to_bytes(4, "little")
-        + (bytes([config.batch]) if config.batch > 1 else b"")
-    )

@@ -10,7 +10,7 @@ import typer
 from tritape.base.errors import TritapeError
 from tritape.cli import app
 from tritape.cli.common import console, model_path, output_file, report, write_json
-from tritape.model.checkpoint import ModelConfig
+from tritape.model.config import ModelConfig
 from tritape.model.data import embedded_models
 
 

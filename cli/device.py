@@ -16,7 +16,7 @@ from tritape.cli.model import quantise
 from tritape.host import dram
 from tritape.host.device import Device
 from tritape.host.limits import check_geometry, check_limits
-from tritape.model.checkpoint import ModelConfig
+from tritape.model.config import ModelConfig
 from tritape.model.data import default_model_path, embedded_models
 from tritape.model.quantised import QuantisedModel
 from tritape.model.tape.assembler import image

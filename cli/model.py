@@ -20,7 +20,8 @@ from tritape.base.simulators import require_compiler
 from tritape.cli import app
 from tritape.cli.common import load_model, model_path, out, output_file, progress, report
 from tritape.hw.config import Config
-from tritape.model.checkpoint import Checkpoint, ModelConfig
+from tritape.model.checkpoint import Checkpoint
+from tritape.model.config import ModelConfig
 from tritape.model.formats import CALIBRATION_TOKENS, quantise_model
 from tritape.model.golden import IntegerModel
 from tritape.model.quantised import QuantisedModel

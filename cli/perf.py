@@ -16,7 +16,8 @@ from tritape.cli.common import build_progress, progress, report
 from tritape.cli.model import Groups, JsonFile
 from tritape.cli.rtl import DEFAULT, Engines, Fillers, Serial
 from tritape.hw.config import MAX_BATCH, Config
-from tritape.model.checkpoint import ModelConfig, random_checkpoint
+from tritape.model.checkpoint import random_checkpoint
+from tritape.model.config import ModelConfig
 from tritape.model.tape.layout import image_words
 from tritape.rtl_gen.estimate import PUBLISHED
 from tritape.sim.fast.memory import KINDS, Memory

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from tritape.base.errors import TritapeError
 from tritape.host import protocol
+from tritape.host.sequence_device import SequenceDevice
 from tritape.host.slots import Entry, Slots
 from tritape.hw.link.token_runner import WINDOW
-
-if TYPE_CHECKING:
-    from tritape.host.device import Device
 
 
 @dataclass
@@ -37,7 +34,7 @@ class Job:
     """What was generated so far."""
 
 
-def run_jobs(device: Device, jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
+def run_jobs(device: SequenceDevice, jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
     """`Device.run_jobs`."""
     for job in jobs:
         if job.count < 1:
@@ -77,7 +74,7 @@ class _Live:
 class _Batch:
     """Jobs on the slots of a device: every slot runs its own, and takes the next one when it has ended."""
 
-    def __init__(self, device: Device, slots: Slots, jobs: Sequence[Job]) -> None:
+    def __init__(self, device: SequenceDevice, slots: Slots, jobs: Sequence[Job]) -> None:
         self._device, self._slots = device, slots
         self._waiting = deque(enumerate(jobs))
         self._live: dict[int, _Live] = {}

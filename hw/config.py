@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tritape.base.errors import TritapeError
 
 if TYPE_CHECKING:
-    from tritape.model.checkpoint import ModelConfig
+    from tritape.model.config import ModelConfig
 
 TRITS = 5  # ternary digits of a weight byte, so activations of one table
 MAX_BATCH = 16

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from tritape.base.errors import TritapeError
 from tritape.model import arith
 from tritape.model.arith import Ints
-from tritape.model.checkpoint import Checkpoint, ModelConfig, TernaryLinear
+from tritape.model.checkpoint import Checkpoint, TernaryLinear
+from tritape.model.config import ModelConfig
 from tritape.model.golden import IntegerModel
 from tritape.model.quantised import (
     PROJECTIONS,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tritape.model.arith import Ints
-from tritape.model.checkpoint import ModelConfig
+from tritape.model.config import ModelConfig
 
 RESIDENT_WEIGHTS = 1 << 27
 """Ternary weights of the largest model that is held whole; a larger one is streamed from its checkpoint or tape, layer by

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tritape.base.errors import TritapeError
 from tritape.base.files import replacing
-from tritape.model.checkpoint import ModelConfig
+from tritape.model.config import ModelConfig
 
 DTYPES = {"float16": "F16", "bfloat16": "BF16"}
 """Types that the matrices can be stored in, with their safetensors names. Vectors are float32."""

@@ -22,7 +22,7 @@ from tritape.base.files import replacing
 from tritape.base.run import run_tool
 from tritape.base.verilog_text import verilog_text
 from tritape.hw.axi_accelerator import AXIAccelerator
-from tritape.model.checkpoint import ModelConfig
+from tritape.model.config import ModelConfig
 from tritape.rtl_gen.archive import ROOT, manifest, write_archive
 from tritape.rtl_gen.board_top import BoardTop
 from tritape.rtl_gen.boards import AnyBoard, Board, BusBoard
@@ -140,6 +140,19 @@ def build(
         configuration_hash=f"{board.config.hash64():016x}",
         seconds=round(time.monotonic() - started, 2),
     )
+
+
+def netlist_of(board: Board, level: str) -> Path:
+    """JSON netlist of a board, from the cache where it is there: `netlist` as Yosys made it, `routed` as nextpnr wrote it.
+
+    The routed one is that of the first seed whose clock is met. Raises as `build`.
+    """
+    if not board.toolchain.open_source:
+        raise TritapeError(f"{board.name}: family must have open tools, not {board.toolchain.family!r}; its netlist cannot be had")
+    if level == "netlist":
+        return _synthesise(board, elaborate(board)["top.v"])[1]
+    _, routed = _route(board, seeds=4, jobs=1, tell=lambda name, detail="": None)
+    return routed.folder / board.toolchain.routed
 
 
 def elaborate(board: AnyBoard) -> dict[str, str]:

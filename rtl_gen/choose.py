@@ -8,7 +8,7 @@ from typing import Any
 
 from tritape.base.errors import TritapeError
 from tritape.hw.config import Config
-from tritape.model.checkpoint import ModelConfig
+from tritape.model.config import ModelConfig
 from tritape.model.tape.layout import ternary_weights
 from tritape.rtl_gen.estimate import estimate_tokens, padding
 from tritape.rtl_gen.footprint import Footprint, footprint

@@ -29,7 +29,7 @@ from tritape.hw.tape.reader import TapeReader
 from tritape.hw.tape.sequencer import Sequencer
 from tritape.hw.vector import program as serial
 from tritape.hw.vector.serial import SerialVector
-from tritape.model.checkpoint import ModelConfig
+from tritape.model.config import ModelConfig
 from tritape.model.tape.layout import (
     Geometry,
     MatvecMode,

@@ -9,7 +9,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from tritape.base.errors import TritapeError
-from tritape.model.checkpoint import ModelConfig
+from tritape.model.config import ModelConfig
 from tritape.model.tape.layout import image_words, ternary_weights
 from tritape.rtl_gen.boards import AnyBoard, BusBoard
 from tritape.rtl_gen.footprint import luts as estimated_luts

@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 from tritape import cli
 from tritape.base.errors import TritapeError
 from tritape.cli.device import find_model
-from tritape.model.checkpoint import ModelConfig, load_checkpoint, random_checkpoint, save_checkpoint
+from tritape.model.checkpoint import load_checkpoint, random_checkpoint, save_checkpoint
+from tritape.model.config import ModelConfig
 from tritape.model.formats import quantise_model
 from tritape.model.tape.assembler import pack
 from tritape.model.tokenizer import ByteTokenizer

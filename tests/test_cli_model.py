@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tritape import cli
-from tritape.model.checkpoint import ModelConfig, load_checkpoint
+from tritape.model.checkpoint import load_checkpoint
+from tritape.model.config import ModelConfig
 from tritape.model.data import embedded_models
 from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel

@@ -12,7 +12,8 @@ from tritape.base.errors import TritapeError
 from tritape.host import cpu
 from tritape.host.cpu import CPUModel
 from tritape.model import arith
-from tritape.model.checkpoint import ModelConfig, load_checkpoint, random_checkpoint
+from tritape.model.checkpoint import load_checkpoint, random_checkpoint
+from tritape.model.config import ModelConfig
 from tritape.model.data import default_model_path
 from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel

@@ -9,12 +9,14 @@ import pytest
 
 from tritape.base.errors import TritapeError
 from tritape.host import frames, protocol
-from tritape.host.device import FEED_TOKENS, Device
+from tritape.host.device import Device
 from tritape.host.link import Link
+from tritape.host.sequence_device import FEED_TOKENS
 from tritape.host.transport.noisy import CutTransport, NoisyTransport
 from tritape.host.transport.serial import SerialTransport
 from tritape.hw.config import Config
-from tritape.model.checkpoint import ModelConfig, random_checkpoint
+from tritape.model.checkpoint import random_checkpoint
+from tritape.model.config import ModelConfig
 from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel
 from tritape.model.tape.assembler import image

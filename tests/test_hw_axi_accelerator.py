@@ -11,7 +11,8 @@ from small_board import golden
 from tritape.host.transport.registers import stripes
 from tritape.hw.axi_accelerator import AXIAccelerator, port_bytes
 from tritape.hw.config import Config
-from tritape.model.checkpoint import ModelConfig, random_checkpoint
+from tritape.model.checkpoint import random_checkpoint
+from tritape.model.config import ModelConfig
 from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel
 from tritape.model.quantised import QuantisedModel

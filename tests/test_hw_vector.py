@@ -20,7 +20,8 @@ from tritape.hw.vector.ports import TAPS
 from tritape.hw.vector.program import OPERATIONS, PROGRAMS, START, Use
 from tritape.hw.vector.serial import SerialVector
 from tritape.model import arith
-from tritape.model.checkpoint import ModelConfig, random_checkpoint
+from tritape.model.checkpoint import random_checkpoint
+from tritape.model.config import ModelConfig
 from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel, Trace
 from tritape.model.quantised import QuantisedModel

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tritape.base.errors import TritapeError
-from tritape.model.checkpoint import Checkpoint, ModelConfig, load_checkpoint, random_checkpoint, save_checkpoint
+from tritape.model.checkpoint import Checkpoint, load_checkpoint, random_checkpoint, save_checkpoint
+from tritape.model.config import ModelConfig
 from tritape.model.data import default_model_path
 
 TINY = Path(__file__).parent / "data" / "mmfreelm-tiny"

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tritape.model.checkpoint import ModelConfig, load_checkpoint, random_checkpoint
+from tritape.model.checkpoint import load_checkpoint, random_checkpoint
+from tritape.model.config import ModelConfig
 from tritape.model.data import default_model_path
 from tritape.model.formats import quantise_model
 from tritape.model.golden import UNITS, IntegerModel, Trace

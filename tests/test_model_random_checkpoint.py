@@ -14,7 +14,8 @@ from safetensors import safe_open
 
 from tritape.base.errors import TritapeError
 from tritape.model import random_checkpoint
-from tritape.model.checkpoint import ModelConfig, load_checkpoint
+from tritape.model.checkpoint import load_checkpoint
+from tritape.model.config import ModelConfig
 from tritape.model.random_checkpoint import NOTICE, write_random_checkpoint
 
 SMALL = ModelConfig(vocab_size=97, hidden_size=40, num_hidden_layers=2, intermediate_size=65)

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tritape.base.errors import TritapeError
-from tritape.model.checkpoint import Checkpoint, ModelConfig, load_checkpoint, random_checkpoint
+from tritape.model.checkpoint import Checkpoint, load_checkpoint, random_checkpoint
+from tritape.model.config import ModelConfig
 from tritape.model.data import default_model_path
 from tritape.model.reference import FloatModel, Recorder, perplexity, round_half_away, sigmoid
 from tritape.model.tokenizer import Tokenizer

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tritape.model import formats, golden, quantised
-from tritape.model.checkpoint import Checkpoint, ModelConfig, load_checkpoint
+from tritape.model.checkpoint import Checkpoint, load_checkpoint
+from tritape.model.config import ModelConfig
 from tritape.model.formats import calibration_ids, quantise_model
 from tritape.model.golden import IntegerModel, Trace
 from tritape.model.quantised import Layer, StreamedLayers

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tritape.base.errors import TritapeError
 from tritape.model import arith
-from tritape.model.checkpoint import ModelConfig, random_checkpoint
+from tritape.model.checkpoint import random_checkpoint
+from tritape.model.config import ModelConfig
 from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel
 from tritape.model.quantised import QuantisedModel

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers
 
 from tritape.base.errors import TritapeError
-from tritape.model.checkpoint import ModelConfig, load_checkpoint, random_checkpoint
+from tritape.model.checkpoint import load_checkpoint, random_checkpoint
+from tritape.model.config import ModelConfig
 from tritape.model.data import default_model_path
 from tritape.model.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
 

@@ -20,7 +20,7 @@ from tritape.base.verilog_text import verilog_text
 from tritape.hw.link.frame_port import FramePort
 from tritape.hw.memory.onchip import OnChipMemory
 from tritape.hw.memory.pages import PagedMemory
-from tritape.model.checkpoint import ModelConfig
+from tritape.model.config import ModelConfig
 from tritape.model.data import default_model_path
 from tritape.rtl_gen import build as build_module
 from tritape.rtl_gen import litedram

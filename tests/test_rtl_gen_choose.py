@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from tritape.base.errors import TritapeError
 from tritape.cli import app, register
-from tritape.model.checkpoint import ModelConfig
+from tritape.model.config import ModelConfig
 from tritape.rtl_gen.choose import LUT_SHARE, TOLERANCE, WIDEST, candidates, choose, point
 from tritape.rtl_gen.estimate import PUBLISHED
 from tritape.rtl_gen.parts import PARTS

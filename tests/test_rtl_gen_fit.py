@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tritape.base.errors import TritapeError
 from tritape.hw.config import Config
-from tritape.model.checkpoint import ModelConfig
+from tritape.model.config import ModelConfig
 from tritape.model.data import default_model_path
 from tritape.model.tape.layout import image_words
 from tritape.rtl_gen.boards import board, boards

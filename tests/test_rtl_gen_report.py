@@ -15,7 +15,7 @@ import pytest
 from tritape import cli
 from tritape.base.errors import TritapeError
 from tritape.hw.config import Config
-from tritape.model.checkpoint import ModelConfig
+from tritape.model.config import ModelConfig
 from tritape.rtl_gen.estimate import PUBLISHED, estimate_tokens
 from tritape.rtl_gen.report import plots
 from tritape.rtl_gen.report.measurements import KINDS, bandwidth, read_measurements

@@ -12,7 +12,8 @@ import pytest
 from tritape.base.errors import TritapeError
 from tritape.host.slots import Entry, check_chains
 from tritape.hw.config import Config
-from tritape.model.checkpoint import ModelConfig, random_checkpoint
+from tritape.model.checkpoint import random_checkpoint
+from tritape.model.config import ModelConfig
 from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel
 from tritape.model.quantised import QuantisedModel

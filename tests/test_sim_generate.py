@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from tritape.base.errors import TritapeError
 from tritape.host.device import Device
 from tritape.hw.config import Config
-from tritape.model.checkpoint import ModelConfig, load_checkpoint, random_checkpoint
+from tritape.model.checkpoint import load_checkpoint, random_checkpoint
+from tritape.model.config import ModelConfig
 from tritape.model.data import default_model_path
 from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel

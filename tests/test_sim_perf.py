@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from tritape import cli
 from tritape.base.errors import TritapeError
 from tritape.hw.config import Config
-from tritape.model.checkpoint import ModelConfig, random_checkpoint
+from tritape.model.checkpoint import random_checkpoint
+from tritape.model.config import ModelConfig
 from tritape.model.formats import quantise_model
 from tritape.model.tape.assembler import image
 from tritape.rtl_gen.estimate import PUBLISHED, estimate_tokens, token_cycles

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from tritape.base.errors import TritapeError
 from tritape.base.files import replacing
-from tritape.model.checkpoint import MIN_WEIGHT_SCALE, ModelConfig, load_checkpoint
+from tritape.model.checkpoint import MIN_WEIGHT_SCALE, load_checkpoint
+from tritape.model.config import ModelConfig
 from tritape.train.scan import scan
 
 HGRNBitConfig = ModelConfig

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tritape.base.errors import TritapeError
-from tritape.model.checkpoint import ModelConfig
+from tritape.model.config import ModelConfig
 from tritape.train.data.sources import SOURCES
 
 KINDS = ("hgrn_bit", "transformer")

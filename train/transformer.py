@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tritape.base.errors import TritapeError
-from tritape.model.checkpoint import ModelConfig
+from tritape.model.config import ModelConfig
 from tritape.train.model import RMSNorm, at_least_float32
 
 HEAD_WIDTH = 64

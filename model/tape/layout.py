@@ -17,7 +17,7 @@ from typing import Any
 
 from tritape.base.errors import TritapeError
 from tritape.base.files import map_file, release, replacing
-from tritape.model.checkpoint import ModelConfig
+from tritape.model.config import ModelConfig
 
 VERSION = 1
 MAGIC = 0x50415454  # "TTAP" little-endian

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tritape.base.errors import TritapeError
 from tritape.model import arith
-from tritape.model.checkpoint import ModelConfig
+from tritape.model.config import ModelConfig
 from tritape.model.quantised import (
     PROJECTIONS,
     RESIDENT_WEIGHTS,

@@ -11,7 +11,7 @@ from typing import Any
 
 from tritape.base.errors import TritapeError
 from tritape.hw.config import Config
-from tritape.model.checkpoint import ModelConfig
+from tritape.model.config import ModelConfig
 from tritape.rtl_gen.parts import part
 
 INTEGERS = {"engines": 1, "groups": 16, "tables_per_filler": 1, "batch": 1}

@@ -1,0 +1,177 @@
+"""The lower half of a device: its memory, the tape in it, counters and a self-test."""
+
+from __future__ import annotations
+
+import random
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tritape.base.errors import TritapeError
+from tritape.host import protocol
+from tritape.host.limits import check_geometry
+from tritape.host.link import RETRY_S, Link
+from tritape.host.protocol import DATA_BYTES, Command
+from tritape.host.transport import Transport
+from tritape.hw.accelerator import COUNTERS, MEMORY_ERRORS
+from tritape.model.tape.layout import HeaderPayload, read_tape
+from tritape.model.tape.reader import read_header
+from tritape.model.tokenizer import TextCodec, Tokenizer
+
+Progress = Callable[[int, int], None]
+
+_CHECK_BYTES = 1 << 16  # memory that one CHECK covers
+
+
+class TapeDevice:
+    """An accelerator as a memory that holds a tape: what `Device` needs before it runs a token.
+
+    Opening a device ends what an earlier host left running; the tape and the recurrent state stay. Every access to the
+    memory ends the booted tape: boot it again afterwards.
+
+    Attributes: `identity` (`protocol.Identity`); `header`: shape of the tape that this object loaded, else None; `booted`:
+    whether a tape runs; `tokenizer`: that the tape brought, else None; `link`: counts the repetitions it took.
+    """
+
+    def __init__(self, transport: Transport, *, retry_s: float = RETRY_S) -> None:
+        self.link = Link(transport, retry_s)
+        self.header: HeaderPayload | None = None
+        self.tokenizer: TextCodec | None = None
+        self._tape_crc = 0
+        self._piece = DATA_BYTES  # bytes of memory that one command carries
+        reply = self.link.open()
+        self.identity = protocol.Identity.decode(reply.data)
+        self.booted = reply.booted
+
+    def close(self) -> None:
+        """Close the transport. The device keeps its tape and state."""
+        self.link.close()
+
+    def load_tape(self, tape: bytes | Path, progress: Progress | None = None, *, verify: bool = True) -> None:
+        """Write a tape and boot it; `progress(bytes done, bytes)`.
+
+        `tape` is a tape file, or a memory image with the device's G. With `verify`, what is in memory already is left there,
+        and what was written is checked.
+        """
+        groups = self.identity.geometry.word_bytes
+        if isinstance(tape, Path):
+            file = read_tape(tape)
+            check_geometry(self.identity, file.geometry, str(tape))
+            data, source = bytes(file.image), str(tape)
+            if file.tokenizer:
+                self.tokenizer = Tokenizer.from_bytes(file.tokenizer, source)
+        else:
+            data, source = tape, "tape"
+        room = self.identity.memory_words * groups
+        if len(data) > room:
+            raise TritapeError(
+                f"{source}: image must have at most {room} bytes, not {len(data)}; "
+                "choose a smaller model or a board with more memory"
+            )
+        self.header = read_header(data, self.identity.geometry, source)
+        self._tape_crc = zlib.crc32(data)
+        if verify:
+            self.link.place(data)
+        piece = max(_CHECK_BYTES // groups, 1) * groups
+        for start in range(0, len(data), piece):
+            part = data[start : start + piece]
+            if not (verify and self._same(start // groups, part)):
+                self.write_memory(start // groups, part)
+                if verify and not self._same(start // groups, part):
+                    raise TritapeError(
+                        f"memory must keep what is written, not change it (words {start // groups} to "
+                        f"{(start + len(part)) // groups - 1}); lower the clock or try another board"
+                    )
+            if progress is not None:
+                progress(start + len(part), len(data))
+        self.boot()
+
+    def boot(self) -> None:
+        """Read the tape's header from memory; TritapeError when the bitstream cannot run it."""
+        words = self.identity.geometry.boot_words
+        try:
+            self.header = read_header(self.read_memory(0, words), self.identity.geometry)
+        except TritapeError:
+            self.header = None  # BOOT says what is wrong with it
+        reply = self.link.call(Command.BOOT)
+        if reply.fault:
+            raise TritapeError(f"{protocol.FAULTS.get(reply.fault, 'fault code must be known')} (fault {reply.fault})")
+        self.booted = reply.booted
+
+    def write_memory(self, address: int, data: bytes) -> None:
+        """Write whole words from a word address on."""
+        groups = self.identity.geometry.word_bytes
+        self.booted = False
+        done = 0
+        while done < len(data):
+            size = max(self._piece // groups, 1) * groups
+            part = data[done : done + size]
+            resent = self.link.resent
+            self.link.call(Command.WRITE, address + done // groups, len(part) // groups, part)
+            done += len(part)
+            # On a bad wire short frames get through more often; on a good one long ones are faster.
+            if self.link.resent > resent + 1:
+                self._piece = max(self._piece // 2, 32)
+            elif self.link.resent == resent:
+                self._piece = min(self._piece + 4, DATA_BYTES)
+
+    def read_memory(self, address: int, words: int) -> bytes:
+        """Read words from a word address on."""
+        groups = self.identity.geometry.word_bytes
+        self.booted = False
+        out = b""
+        while words:
+            count = min(words, max(self._piece // groups, 1))
+            out += self.link.call(Command.READ, address, count).data
+            address, words = address + count, words - count
+        return out
+
+    def check_memory(self, address: int, words: int) -> int:
+        """CRC-32 of words, computed in the device."""
+        self.booted = False
+        return self.link.call(Command.CHECK, address, words).argument
+
+    def _same(self, address: int, data: bytes) -> bool:
+        return self.check_memory(address, len(data) // self.identity.geometry.word_bytes) == zlib.crc32(data)
+
+    def counters(self) -> dict[str, int]:
+        """The fabric's counters by name (`tritape.hw.accelerator.COUNTERS`)."""
+        data = self.link.call(Command.COUNTERS, 0, len(COUNTERS)).data
+        return dict(zip(COUNTERS, struct.unpack(f"<{len(COUNTERS)}I", data), strict=True))
+
+    def memory_errors(self) -> int:
+        """Error responses of the memory since reset, at most 65,535; 0 too on a board whose memory tells of none."""
+        return int.from_bytes(self.link.call(Command.COUNTERS, MEMORY_ERRORS, 1).data, "little")
+
+    def self_test(self) -> dict[str, Any]:
+        """Try the link and the last of the memory's first 65,536 words: what was found. Boots the tape again, if one ran.
+
+        Raises TritapeError at the first thing that is wrong.
+        """
+        booted, groups = self.booted, self.identity.geometry.word_bytes
+        reply = self.link.open()
+        if protocol.Identity.decode(reply.data) != self.identity:
+            raise TritapeError("identity of the device must stay the same, not change; check the cable and its power")
+        end = min(self.identity.memory_words, 1 << 16)
+        words = min(end, 64)
+        address = end - words
+        kept = self.read_memory(address, words)
+        patterns = (bytes(len(kept)), b"\xff" * len(kept), b"\x55\xaa" * len(kept), random.randbytes(len(kept)))
+        for pattern in patterns:
+            pattern = pattern[: len(kept)]
+            self.write_memory(address, pattern)
+            got = self.read_memory(address, words)
+            if got != pattern:
+                at = next(i for i, (a, b) in enumerate(zip(got, pattern, strict=True)) if a != b)
+                raise TritapeError(
+                    f"byte {at % groups} of memory word {address + at // groups} must be {pattern[at]}, not {got[at]}; "
+                    "lower the clock or try another board"
+                )
+            if not self._same(address, pattern):
+                raise TritapeError("CRC-32 in the device must be the host's, not another; program the board again")
+        self.write_memory(address, kept)
+        if booted:
+            self.boot()
+        return {"identity": True, "memory_words_tested": words, "memory": True, "repetitions": self.link.resent}

@@ -11,7 +11,7 @@ from tritape.hw.config import Config
 from tritape.hw.link.axi_lite import AXILiteLink, AXILiteSignature
 from tritape.hw.memory.attach import add_memory
 from tritape.hw.memory.axi import AXIMemory
-from tritape.hw.memory.axi_bus import BOUNDARY, AXISignature, join
+from tritape.hw.memory.axi_bus import BOUNDARY, AXISignature
 
 
 def port_bytes(memory_bytes: int, ports: int, port_bits: int) -> int:
@@ -55,5 +55,5 @@ class AXIAccelerator(wiring.Component):
         m.d.comb += [link.errors.eq(self._memory.errors), link.status.eq(Cat(accelerator.running, accelerator.fault))]
         for base, wanted, axi, port in zip(link.base, self._memory.base, self._memory.axi, self.axi):
             m.d.comb += wanted.eq(base)
-            join(m, axi, port)
+            wiring.connect(m, axi, wiring.flipped(port))
         return m

@@ -14,6 +14,7 @@ from tritape.base.errors import TritapeError
 from tritape.hw.memory.onchip import OnChipMemory
 from tritape.hw.memory.register_window import WINDOW, RegisterWindow
 from tritape.hw.memory.signature import MemorySignature
+from tritape.hw.stream.forward import forward
 from tritape.sim.bench import SIMULATORS, check_streams
 
 WORDS = 64
@@ -36,9 +37,8 @@ class Behind(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         m.submodules.window, m.submodules.memory = window, memory = self._window, self._memory
-        for name in ("requests", "words", "write"):
-            wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(window, name))
-            wiring.connect(m, getattr(window.memory, name), getattr(memory, name))
+        forward(m, self, window, MemorySignature(memory.groups).members)
+        wiring.connect(m, window.memory, memory)
         m.d.comb += [
             window.started.eq(self.started),
             self.poked.valid.eq(window.cyc & window.stb & window.we),

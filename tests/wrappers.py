@@ -8,6 +8,8 @@ from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw.stream.forward import forward
+
 
 class _Around(wiring.Component):
     """`unit` with all its ports, and more outputs."""
@@ -20,12 +22,7 @@ class _Around(wiring.Component):
     def connected(self) -> Module:
         m = Module()
         m.submodules.unit = self._unit
-        for name, member in self._ports.items():
-            outer, inner = getattr(self, name), getattr(self._unit, name)
-            if member.is_signature:
-                wiring.connect(m, wiring.flipped(outer), inner)
-            else:
-                m.d.comb += outer.eq(inner) if member.flow == Out else inner.eq(outer)
+        forward(m, self, self._unit, self._ports)
         return m
 
 

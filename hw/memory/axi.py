@@ -7,13 +7,14 @@ from amaranth.lib import fifo, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.base.errors import TritapeError
-from tritape.hw.memory.axi_bus import ADDRESS_BITS, AXISignature, join
+from tritape.hw.memory.axi_bus import ADDRESS_BITS, AXISignature
 from tritape.hw.memory.axi_reader import AXIReader
 from tritape.hw.memory.axi_writer import AXIWriter
 from tritape.hw.memory.gearbox import Gearbox
 from tritape.hw.memory.planner import Planner
 from tritape.hw.memory.signature import MemorySignature
 from tritape.hw.memory.word_bytes import WordBytes
+from tritape.hw.stream.forward import forward
 
 
 class AXIMemory(wiring.Component):
@@ -74,11 +75,9 @@ class AXIMemory(wiring.Component):
         wiring.connect(m, words_in.bytes, writer.bytes)
         wiring.connect(m, wiring.flipped(self.write), words_in.write)
 
-        open_ = writer.idle & ~self.write.valid
+        with m.If(writer.idle & ~self.write.valid):
+            wiring.connect(m, wiring.flipped(self.requests), planner.requests)
         m.d.comb += [
-            planner.requests.payload.eq(self.requests.payload),
-            planner.requests.valid.eq(self.requests.valid & open_),
-            self.requests.ready.eq(planner.requests.ready & open_),
             runs.w_data.eq(planner.runs.payload),
             runs.w_en.eq(planner.runs.valid),
             planner.runs.ready.eq(runs.w_rdy),
@@ -101,8 +100,8 @@ class AXIMemory(wiring.Component):
                 writer.base[number].eq(self.base[number]),
                 reader.lines.ready.eq(gearbox.lines.ready & whole),
             ]
-            join(m, reader.axi, axi)
-            join(m, writer.axi[number], axi)
+            for part in (reader.axi, writer.axi[number]):
+                forward(m, axi, part, part.signature.members)
 
         failed = Signal(range(len(readers) + 2))
         m.d.sync += failed.eq(sum(reader.error for reader in readers) + writer.error)

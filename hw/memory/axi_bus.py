@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -49,10 +46,3 @@ class AXISignature(wiring.Signature):
 
     def __init__(self, data_bits: int) -> None:
         super().__init__(_read(data_bits) | _write(data_bits))
-
-
-def join(m: Module, part: Any, whole: Any) -> None:
-    """Connect every signal of the interface `part` with the one of the same name of `whole`, which may have more."""
-    for name, member in part.signature.members.items():
-        inner, outer = getattr(part, name), getattr(whole, name)
-        m.d.comb += outer.eq(inner) if member.flow == Out else inner.eq(outer)

@@ -70,10 +70,8 @@ class AXIReader(wiring.Component):
             axi.rready.eq(1),
             buffer.w_data.eq(axi.rdata),
             buffer.w_en.eq(axi.rvalid & ~dropping),
-            self.lines.payload.eq(buffer.r_data),
-            self.lines.valid.eq(buffer.r_rdy),
-            buffer.r_en.eq(self.lines.ready),
         ]
+        wiring.connect(m, buffer.r_stream, wiring.flipped(self.lines))
         m.d.sync += self.error.eq(axi.rvalid & axi.rresp[1])
 
         line, left = Signal(32), Signal(32)

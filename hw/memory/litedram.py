@@ -9,10 +9,12 @@ from amaranth.hdl import Cat, ClockSignal, Const, Instance, IOPort, Module, Sign
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw.memory.attach import add_memory
 from tritape.hw.memory.axi import AXIMemory
 from tritape.hw.memory.register_window import RegisterWindow
 from tritape.hw.memory.signature import MemorySignature
 from tritape.hw.memory.wishbone_script import WishboneScript
+from tritape.hw.stream.forward import forward
 
 
 class Controller(Protocol):
@@ -93,13 +95,14 @@ class LiteDRAMMemory(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.memory = memory = self._memory
-        window = self._window
+        memory, window = self._memory, self._window
+        port = wiring.flipped(self)
         if window is not None:
             m.submodules.window = window
             m.d.comb += window.started.eq(self.ready)
-            for name in ("requests", "words", "write"):
-                wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(window, name))
+            forward(m, self, window, ("requests", "words", "write"))
+            port = window.memory
+        add_memory(m, memory, port, self.restart)
         start: WishboneScript | RegisterWindow
         if self._start is None:
             assert window is not None
@@ -109,24 +112,10 @@ class LiteDRAMMemory(wiring.Component):
         else:
             m.submodules.start = start = self._start
             ready = start.done
-        for name in ("requests", "words", "write"):
-            inner = getattr(window.memory, name) if window is not None else wiring.flipped(getattr(self, name))
-            wiring.connect(m, inner, getattr(memory, name))
-        m.d.comb += [memory.restart.eq(self.restart), self.errors.eq(memory.errors), self.ready.eq(ready)]
-        axi, bits = memory.axi[0], self.core.address_bits
-        ports: dict[str, Any] = {}
-        for name, member in axi.signature.members.items():
-            if name.endswith(("cache", "prot")):
-                continue  # the core has none
-            value = getattr(axi, name)
-            if name.endswith("addr"):
-                value = value[:bits]
-            elif name.endswith("size"):
-                value = Cat(value, Const(0, 1))  # the core's has a bit more
-            ports[("o" if member.flow == In else "i") + f"_user_port_axi_{name}"] = value
+        m.d.comb += [self.errors.eq(memory.errors), self.ready.eq(ready)]
         m.submodules.core = Instance(
             "litedram_core",
-            **ports,
+            **self._axi_pins(memory.axi[0]),
             i_wb_ctrl_adr=start.adr,
             i_wb_ctrl_dat_w=start.dat_w,
             i_wb_ctrl_cyc=start.cyc,
@@ -141,6 +130,20 @@ class LiteDRAMMemory(wiring.Component):
             **self._outside(),
         )
         return m
+
+    def _axi_pins(self, axi: Any) -> dict[str, Any]:
+        """The core's AXI port: its addresses are shorter, its sizes a bit longer than the backend's."""
+        ports: dict[str, Any] = {}
+        for name, member in axi.signature.members.items():
+            if name.endswith(("cache", "prot")):
+                continue  # the core has none
+            value = getattr(axi, name)
+            if name.endswith("addr"):
+                value = value[: self.core.address_bits]
+            elif name.endswith("size"):
+                value = Cat(value, Const(0, 1))
+            ports[("o" if member.flow == In else "i") + f"_user_port_axi_{name}"] = value
+        return ports
 
     def _outside(self) -> dict[str, Any]:
         """Clock, reset and pins: of the board, or for a core with a model only the design's own clock."""

@@ -72,10 +72,8 @@ class PagedMemory(wiring.Component):
         m.d.comb += [
             queue.w_en.eq(read[3]),
             queue.w_data.eq(word),
-            self.words.valid.eq(queue.r_rdy),
-            self.words.payload.eq(queue.r_data),
-            queue.r_en.eq(self.words.ready),
         ]
+        wiring.connect(m, queue.r_stream, wiring.flipped(self.words))
         return m
 
     def _requests(self, m: Module, depth: int) -> tuple[Signal, Signal]:

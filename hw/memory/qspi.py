@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -85,137 +86,166 @@ class QSPIMemory(wiring.Component):
                 "io_i": In(4),
             }
         )
+        self._state()
+
+    def _state(self) -> None:
+        """Registers that the steps below share."""
+        self._shift, self._clocks = Signal(32, name="shift"), Signal(6, name="clocks")  # bits to send, clocks left
+        self._quad, self._drive = Signal(name="quad"), Signal(name="drive")  # four lines, not one; the lines are ours
+        self._step = Signal(_Step, name="step")
+        self._working = Signal(name="working")  # the last bit of a status
+        self._position = Signal(24, name="position")  # of the open page's next byte, or of the first byte to read
+        self._opened, self._erased = Signal(name="opened"), Signal(name="erased")  # a page; its sector just before
+        self._quiet = Signal(QUIET_BITS, name="quiet")
+        self._reading, self._left, self._final = Signal(name="reading"), Signal(32, name="left"), Signal(name="final")
+        self._nibble = Signal(range(2 * self.groups), name="nibble")
+        self._take, self._take_last = Signal(name="take"), Signal(name="take_last")
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.bytes = source = WordBytes(self.groups)
         wiring.connect(m, wiring.flipped(self.write), source.write)
-        byte, request = source.bytes.payload, self.requests.payload
-        address = (byte.address + self.base)[:24]
-
-        shift, clocks = Signal(32), Signal(6)  # bits to send, clocks left
-        quad, drive = Signal(), Signal()  # four lines, not one; the lines are ours
-        step, working = Signal(_Step), Signal()  # `working`: the last bit of a status
-        position, opened, erased = (
-            Signal(24),
-            Signal(),
-            Signal(),
-        )  # the open page's next byte; its sector was just erased
-        quiet = Signal(QUIET_BITS)
-        reading, left, nibble, final = Signal(), Signal(32), Signal(range(2 * self.groups)), Signal()
-        last = nibble == 2 * self.groups - 1
-        take, take_last = Signal(), Signal()  # this cycle's clock brings a nibble; the last one of a word
-
-        def send(command: Command, following: _Step, count: int = 32) -> None:
-            """Select the flash and shift out a command and the byte's address."""
-            m.d.sync += [
-                shift.eq(Cat(address, Const(command, 8))),
-                clocks.eq(count),
-                quad.eq(0),
-                drive.eq(1),
-                step.eq(following),
-            ]
-            m.d.sync += self.select.eq(1)
-            m.next = "SHIFT"
-
+        address = (source.bytes.payload.address + self.base)[:24]
         m.d.sync += self.clock.eq(0)
         with m.FSM():
             with m.State("IDLE"):
-                m.d.sync += quiet.eq(quiet + 1)
-                with m.If(source.bytes.valid & opened & (address == position)):
-                    m.d.comb += source.bytes.ready.eq(1)
-                    m.d.sync += [shift.eq(byte.data << 24), clocks.eq(8), step.eq(_Step.BYTE)]
-                    m.d.sync += [position.eq(position + 1), quiet.eq(0)]
-                    m.next = "SHIFT"
-                with m.Elif(opened), m.If(source.bytes.valid | self.requests.valid | quiet.all()):
-                    m.next = "CLOSE"
-                with m.Elif(source.bytes.valid):
-                    with m.If((address[:12] == 0) & ~erased):
-                        send(Command.WRITE_ENABLE, _Step.ENABLE_ERASE, 8)
-                    with m.Else():
-                        send(Command.WRITE_ENABLE, _Step.ENABLE_PROGRAM, 8)
-                with m.Elif(self.requests.valid & ~self.write.valid & ~self.restart):
-                    m.d.comb += self.requests.ready.eq(1)
-                    m.d.sync += [
-                        position.eq(times(request.address, self.groups) + self.base),
-                        left.eq(request.length),
-                        final.eq(request.length == 1),
-                        nibble.eq(0),
-                        reading.eq(1),
-                    ]
-                    with m.If(request.length != 0):
-                        send(Command.READ, _Step.READ, 8)
+                self._choose(m, source.bytes, address)
             with m.State("SHIFT"):
-                with m.If(clocks != 0):
-                    m.d.comb += take.eq(step == _Step.STATUS)
-                    m.d.sync += [
-                        self.clock.eq(1),
-                        self.io_o.eq(Mux(quad, shift[28:], Cat(shift[31], Const(0b110, 3)))),
-                        self.io_oe.eq(Mux(drive, Mux(quad, 0b1111, 0b1101), 0)),
-                        shift.eq(Mux(quad, shift << 4, shift << 1)),
-                        clocks.eq(clocks - 1),
-                    ]
-                with m.Elif(step == _Step.PROGRAM):
-                    m.d.sync += [opened.eq(1), erased.eq(0), position.eq(address), quiet.eq(0)]
-                    m.next = "IDLE"
-                with m.Elif(step == _Step.BYTE):
-                    m.next = "IDLE"
-                    with m.If(position[:8] == 0):  # the page is full
-                        m.next = "CLOSE"
-                with m.Elif((step == _Step.READ) & ~quad):  # the command is out
-                    m.d.sync += [shift.eq(Cat(Const(0xFF, 8), position)), clocks.eq(8), quad.eq(1)]
-                with m.Elif((step == _Step.READ) & drive):  # address and mode are out
-                    m.d.sync += [drive.eq(0), clocks.eq(4)]
-                with m.Elif(step == _Step.READ):
-                    m.next = "READ"
+                with m.If(self._clocks != 0):
+                    self._clock_out(m)
                 with m.Else():
-                    m.d.sync += [self.select.eq(0), clocks.eq(DESELECT)]
-                    m.next = "GAP"
+                    self._after_shift(m, address)
             with m.State("READ"):
-                with m.If(~reading):
-                    m.d.sync += step.eq(_Step.DONE)
-                    m.next = "SHIFT"
-                with m.Elif(~last | ~self.words.valid | self.words.ready):
-                    m.d.comb += [take.eq(1), take_last.eq(last)]
-                    m.d.sync += [self.clock.eq(1), nibble.eq(nibble + 1)]
-                    with m.If(last):
-                        m.d.sync += [nibble.eq(0), left.eq(left - 1), final.eq(left == 2), reading.eq(~final)]
+                self._read(m)
             with m.State("CLOSE"):
-                m.d.sync += [self.select.eq(0), opened.eq(0), clocks.eq(DESELECT), step.eq(_Step.WORK)]
+                m.d.sync += [self.select.eq(0), self._opened.eq(0), self._clocks.eq(DESELECT)]
+                m.d.sync += self._step.eq(_Step.WORK)
                 m.next = "GAP"
             with m.State("GAP"):
-                m.d.sync += clocks.eq(clocks - 1)
-                with m.If(clocks == 0), m.Switch(step):
-                    with m.Case(_Step.ENABLE_ERASE):
-                        m.d.sync += erased.eq(1)
-                        send(Command.ERASE, _Step.WORK)
-                    with m.Case(_Step.ENABLE_PROGRAM):
-                        send(Command.PROGRAM, _Step.PROGRAM)
-                    with m.Case(_Step.WORK):
-                        send(Command.STATUS, _Step.STATUS, 16)
-                    with m.Default():
-                        m.next = "IDLE"
-                        with m.If((step == _Step.STATUS) & working):
-                            send(Command.STATUS, _Step.STATUS, 16)
+                m.d.sync += self._clocks.eq(self._clocks - 1)
+                with m.If(self._clocks == 0):
+                    self._after_gap(m, address)
+        self._capture(m)
+        return m
 
-        # A nibble (on one line: a bit) is at the pins while its clock rises, and here pad_cycles later.
+    def _send(self, m: Module, command: Command, following: _Step, address: Value, count: int = 32) -> None:
+        """Select the flash and shift out `count` bits of a command and an address."""
+        m.d.sync += [
+            self._shift.eq(Cat(address, Const(command, 8))),
+            self._clocks.eq(count),
+            self._quad.eq(0),
+            self._drive.eq(1),
+            self._step.eq(following),
+            self.select.eq(1),
+        ]
+        m.next = "SHIFT"
+
+    def _choose(self, m: Module, source: Any, address: Value) -> None:
+        """What to do next: go on with the open page, close it, erase a sector, open a page, or read."""
+        request, opened = self.requests.payload, self._opened
+        m.d.sync += self._quiet.eq(self._quiet + 1)
+        with m.If(source.valid & opened & (address == self._position)):
+            m.d.comb += source.ready.eq(1)
+            m.d.sync += [self._shift.eq(source.payload.data << 24), self._clocks.eq(8), self._step.eq(_Step.BYTE)]
+            m.d.sync += [self._position.eq(self._position + 1), self._quiet.eq(0)]
+            m.next = "SHIFT"
+        with m.Elif(opened), m.If(source.valid | self.requests.valid | self._quiet.all()):
+            m.next = "CLOSE"
+        with m.Elif(source.valid):
+            with m.If((address[:12] == 0) & ~self._erased):
+                self._send(m, Command.WRITE_ENABLE, _Step.ENABLE_ERASE, address, 8)
+            with m.Else():
+                self._send(m, Command.WRITE_ENABLE, _Step.ENABLE_PROGRAM, address, 8)
+        with m.Elif(self.requests.valid & ~self.write.valid & ~self.restart):
+            m.d.comb += self.requests.ready.eq(1)
+            m.d.sync += [
+                self._position.eq(times(request.address, self.groups) + self.base),
+                self._left.eq(request.length),
+                self._final.eq(request.length == 1),
+                self._nibble.eq(0),
+                self._reading.eq(1),
+            ]
+            with m.If(request.length != 0):
+                self._send(m, Command.READ, _Step.READ, address, 8)
+
+    def _clock_out(self, m: Module) -> None:
+        """Give the next bit or nibble a clock."""
+        quad, shift = self._quad, self._shift
+        m.d.comb += self._take.eq(self._step == _Step.STATUS)
+        m.d.sync += [
+            self.clock.eq(1),
+            self.io_o.eq(Mux(quad, shift[28:], Cat(shift[31], Const(0b110, 3)))),
+            self.io_oe.eq(Mux(self._drive, Mux(quad, 0b1111, 0b1101), 0)),
+            shift.eq(Mux(quad, shift << 4, shift << 1)),
+            self._clocks.eq(self._clocks - 1),
+        ]
+
+    def _after_shift(self, m: Module, address: Value) -> None:
+        """What follows when all bits are out."""
+        step, position = self._step, self._position
+        with m.If(step == _Step.PROGRAM):
+            m.d.sync += [self._opened.eq(1), self._erased.eq(0), position.eq(address), self._quiet.eq(0)]
+            m.next = "IDLE"
+        with m.Elif(step == _Step.BYTE):
+            m.next = "IDLE"
+            with m.If(position[:8] == 0):  # the page is full
+                m.next = "CLOSE"
+        with m.Elif((step == _Step.READ) & ~self._quad):  # the command is out
+            m.d.sync += [self._shift.eq(Cat(Const(0xFF, 8), position)), self._clocks.eq(8), self._quad.eq(1)]
+        with m.Elif((step == _Step.READ) & self._drive):  # address and mode are out
+            m.d.sync += [self._drive.eq(0), self._clocks.eq(4)]
+        with m.Elif(step == _Step.READ):
+            m.next = "READ"
+        with m.Else():
+            m.d.sync += [self.select.eq(0), self._clocks.eq(DESELECT)]
+            m.next = "GAP"
+
+    def _read(self, m: Module) -> None:
+        """A nibble a clock, unless a word waits that the next nibble would complete."""
+        last = self._nibble == 2 * self.groups - 1
+        with m.If(~self._reading):
+            m.d.sync += self._step.eq(_Step.DONE)
+            m.next = "SHIFT"
+        with m.Elif(~last | ~self.words.valid | self.words.ready):
+            m.d.comb += [self._take.eq(1), self._take_last.eq(last)]
+            m.d.sync += [self.clock.eq(1), self._nibble.eq(self._nibble + 1)]
+            with m.If(last):
+                m.d.sync += [self._nibble.eq(0), self._left.eq(self._left - 1)]
+                m.d.sync += [self._final.eq(self._left == 2), self._reading.eq(~self._final)]
+
+    def _after_gap(self, m: Module, address: Value) -> None:
+        """What follows when the flash was deselected long enough."""
+        with m.Switch(self._step):
+            with m.Case(_Step.ENABLE_ERASE):
+                m.d.sync += self._erased.eq(1)
+                self._send(m, Command.ERASE, _Step.WORK, address)
+            with m.Case(_Step.ENABLE_PROGRAM):
+                self._send(m, Command.PROGRAM, _Step.PROGRAM, address)
+            with m.Case(_Step.WORK):
+                self._send(m, Command.STATUS, _Step.STATUS, address, 16)
+            with m.Default():
+                m.next = "IDLE"
+                with m.If((self._step == _Step.STATUS) & self._working):
+                    self._send(m, Command.STATUS, _Step.STATUS, address, 16)
+
+    def _capture(self, m: Module) -> None:
+        """Collect nibbles (on one line: bits). Each is at the pins while its clock rises, and here pad_cycles later."""
         stages = self.pad_cycles + 1
         taken, taken_last = Signal(stages), Signal(stages)
         half, word = Signal(), Signal(8 * self.groups + 4)  # the bytes before and, at the top, half a byte
-        m.d.sync += [taken.eq(Cat(take, taken)), taken_last.eq(Cat(take_last, taken_last))]
+        m.d.sync += [taken.eq(Cat(self._take, taken)), taken_last.eq(Cat(self._take_last, taken_last))]
         with m.If(self.words.ready):
             m.d.sync += self.words.valid.eq(0)
         with m.If(taken[-1]):
             whole = Cat(word[8:-4], self.io_i, word[-4:])
-            m.d.sync += [working.eq(self.io_i[1]), half.eq(~half), word[-4:].eq(self.io_i)]
+            m.d.sync += [self._working.eq(self.io_i[1]), half.eq(~half), word[-4:].eq(self.io_i)]
             with m.If(half):
                 m.d.sync += word[:-4].eq(whole)
             with m.If(taken_last[-1]):
                 m.d.sync += [self.words.payload.eq(whole), self.words.valid.eq(1)]
-        with m.If(step != _Step.READ):
+        with m.If(self._step != _Step.READ):
             m.d.sync += half.eq(0)
         with m.If(self.restart | self.write.valid):
-            m.d.sync += reading.eq(0)
+            m.d.sync += self._reading.eq(0)
         with m.If(self.restart):
             m.d.sync += [self.words.valid.eq(0), taken.eq(0), taken_last.eq(0)]
-        return m

@@ -1,1 +1,1 @@
-"""Models of memories and controllers that the backends of `tritape.hw.memory` are simulated with."""
+"""Models of memories as hardware, so that they run in any simulator, and what each backend delivers from them."""

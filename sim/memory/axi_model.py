@@ -10,8 +10,9 @@ from amaranth.utils import exact_log2
 
 from tritape.base.errors import TritapeError
 from tritape.hw.memory.axi import AXIMemory
-from tritape.hw.memory.axi_bus import ADDRESS_BITS, AXIReadSignature, AXISignature, join
+from tritape.hw.memory.axi_bus import ADDRESS_BITS, AXISignature
 from tritape.hw.memory.signature import MemorySignature
+from tritape.hw.stream.forward import forward
 from tritape.sim.memory import pattern
 
 OUTSTANDING = 16  # bursts that the model takes before the first one is answered
@@ -21,21 +22,14 @@ class AXIModel(wiring.Component):
     """Answers reads in order, a beat a cycle; the first beat of a burst not earlier than `latency` + r cycles after its
     address, r uniform in 0..jitter. Its contents are those of `pattern`.
 
-    Ports: axi: `AXIReadSignature`, from the memory. Errors: `TritapeError` for a jitter that is not 2^n - 1.
+    Ports: axi: `AXISignature`, from the memory; writes wait for ever. Errors: `TritapeError` for a jitter that is not 2^n - 1.
     """
 
-    def __init__(
-        self,
-        data_bits: int,
-        latency: int = 80,
-        jitter: int = 0,
-        seed: int = 1,
-        signature: wiring.Signature | None = None,
-    ) -> None:
+    def __init__(self, data_bits: int, latency: int = 80, jitter: int = 0, seed: int = 1) -> None:
         if jitter < 0 or jitter & (jitter + 1) or jitter > 0xFFFF:
             raise TritapeError(f"jitter must be 2^n - 1 cycles, at most 65535, not {jitter!r}")
         self.data_bits, self.delay, self.jitter, self.seed = data_bits, latency, jitter, seed
-        super().__init__({"axi": In(signature or AXIReadSignature(data_bits))})
+        super().__init__({"axi": In(AXISignature(data_bits))})
 
     def line(self, m: Module, address: Value) -> Value:
         """Contents of the line at this byte address."""
@@ -74,7 +68,7 @@ class AXIRAM(AXIModel):
 
     def __init__(self, data_bits: int, lines: int, latency: int = 80, jitter: int = 0, seed: int = 1) -> None:
         self.lines = lines
-        super().__init__(data_bits, latency, jitter, seed, signature=AXISignature(data_bits))
+        super().__init__(data_bits, latency, jitter, seed)
         self._memory = Memory(shape=data_bits, depth=lines, init=[])
         self._read = self._memory.read_port(domain="comb")
         self._write = self._memory.write_port(granularity=8)
@@ -116,12 +110,10 @@ class AXIMemoryOnModels(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.memory = memory = self._memory
-        for name in ("requests", "words", "write"):
-            wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(memory, name))
-        m.d.comb += self.errors.eq(memory.errors)
+        forward(m, self, memory, self.signature.members)
         for number, (model, axi) in enumerate(zip(self._models, memory.axi)):
             m.submodules[f"model{number}"] = model
-            join(m, model.axi, axi)
+            wiring.connect(m, axi, model.axi)
         return m
 
 

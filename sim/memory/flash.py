@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from tritape.hw.memory.qspi import PAGE, SECTOR, Command, QSPIMemory
 from tritape.hw.memory.signature import MemorySignature
+from tritape.hw.stream.forward import forward
 
 
 class Flash(wiring.Component):
@@ -82,9 +83,10 @@ class Flash(wiring.Component):
                         wrong(self.io_oe != 0b1111)
                         m.d.sync += address.eq(Cat(self.io_o, address))
                     with m.Elif(clocks < 16):
-                        wrong(
-                            (self.io_oe != 0b1111) | ((clocks == 14) & (self.io_o[:2] == 0b10))
-                        )  # else it stays in read mode
+                        stays = (clocks == 14) & (
+                            self.io_o[:2] == 0b10
+                        )  # in read mode, so that the next command has none
+                        wrong((self.io_oe != 0b1111) | stays)
                     with m.Elif(clocks >= 19):
                         m.d.comb += read.addr.eq(address)
                         m.d.sync += [driven.eq(0b1111), out.eq(Mux(clocks[0], read.data[4:], read.data[:4]))]
@@ -133,13 +135,12 @@ class QSPIMemoryOnFlash(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.memory, m.submodules.flash = memory, flash = self._memory, self._flash
-        for name in ("requests", "words", "write"):
-            wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(memory, name))
+        forward(m, self, memory, [name for name in self.signature.members if name != "violations"])
         value = Cat(flash.io_i)
         for _ in range(memory.pad_cycles):
             delayed = Signal(4)
             m.d.sync += delayed.eq(value)
             value = delayed
-        m.d.comb += [memory.io_i.eq(value), memory.restart.eq(self.restart), self.violations.eq(flash.violations)]
+        m.d.comb += [memory.io_i.eq(value), self.violations.eq(flash.violations)]
         m.d.comb += [getattr(flash, name).eq(getattr(memory, name)) for name in ("clock", "select", "io_o", "io_oe")]
         return m

@@ -7,7 +7,7 @@ import binascii
 import json
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tritape.base.errors import TritapeError
 from tritape.base.files import replacing
@@ -90,36 +90,52 @@ class Conversation:
 
     def save(self, path: Path, model: str) -> None:
         """Write the conversation, the device's recurrent state included; `model` is the checkpoint's SHA-256."""
-        content = {
+        with replacing(path) as stream:
+            stream.write(json.dumps(self.content(model), indent=1).encode() + b"\n")
+
+    def content(self, model: str) -> dict[str, Any]:
+        """What `save` writes."""
+        return {
             "format": FORMAT,
             "model": model,
             "pending": self._pending,
             "text": self.text,
             "state": base64.b64encode(_stateful(self._device).save_state()).decode(),
         }
-        with replacing(path) as stream:
-            stream.write(json.dumps(content, indent=1).encode() + b"\n")
 
     def load(self, path: Path, model: str) -> None:
         """Go on with a saved conversation. Raises TritapeError, and changes nothing, when the file is not one of this model."""
         try:
             content = json.loads(Path(path).read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise _damaged(str(path), error) from error
+        self.restore(content, model, str(path))
+
+    def restore(self, content: Any, model: str, source: str) -> None:
+        """`load` of what `content` gave; `source` is what errors name."""
+        try:
             version, made_with = content["format"], content["model"]
             pending, text = [int(token) for token in content["pending"]], str(content["text"])
             state = base64.b64decode(content["state"], validate=True)
         except (ValueError, KeyError, TypeError, binascii.Error) as error:
-            raise TritapeError(
-                f"{path}: conversation must be a file that `tritape chat` saved, not {type(error).__name__}; choose another"
-            ) from error
+            raise _damaged(source, error) from error
         if version != FORMAT:
-            raise TritapeError(f"{path}: format of the conversation must be {FORMAT}, not {version!r}; start a new one")
+            raise TritapeError(
+                f"{source}: format of the conversation must be {FORMAT}, not {version!r}; start a new one"
+            )
         if made_with != model:
             raise TritapeError(
-                f"{path}: conversation must be of model {model[:12]}, not {str(made_with)[:12]}; "
+                f"{source}: conversation must be of model {model[:12]}, not {str(made_with)[:12]}; "
                 "load the model that it was held with"
             )
         _stateful(self._device).restore_state(state)
         self._pending, self.text = pending, text
+
+
+def _damaged(source: str, error: Exception) -> TritapeError:
+    return TritapeError(
+        f"{source}: conversation must be a file that `tritape chat` saved, not {type(error).__name__}; choose another"
+    )
 
 
 def _stateful(device: TokenDevice) -> StatefulDevice:

@@ -1,0 +1,25 @@
+"""What the server needs of a device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tritape.host.chat import StatefulDevice
+from tritape.model.arith import Ints
+
+
+class ServedDevice(StatefulDevice, Protocol):
+    """`tritape.host.device.Device`, as far as the server uses it."""
+
+    def settings(self, temperature: float = 0.0, seed: int = 0) -> None:
+        """Set the sampler."""
+
+    def feed(self, tokens: Sequence[int]) -> int:
+        """Run tokens; the one that is chosen after the last."""
+
+    def logits(self, tokens: Sequence[int]) -> Ints:
+        """Run tokens; the integer logits after the last."""
+
+    def counters(self) -> dict[str, int]:
+        """The fabric's counters, `crc_errors` among them."""

@@ -15,6 +15,8 @@ html_title = "tritape"
 html_copy_source = False
 html_show_copyright = False
 myst_heading_anchors = 3
+highlight_language = "text"
+smartquotes = False  # `--option` stays as it is
 
 
 def setup(_app: object) -> None:

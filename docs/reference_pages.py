@@ -41,13 +41,19 @@ PYTHON = {
 
 HEADING = re.compile(r"^(Ports|Parameters|Members|Outputs|Inputs)\b([^:]*):?$")
 LABEL = re.compile(r"^([A-Z][\w ,=/()]{2,44}): ")
-ITEM = re.compile(r"^(- )?([^:]{1,90}): ")
+ITEM = re.compile(r"^(- )?`?\w+`?( \([^)]*\))?((,| and) `?\w+`?( \([^)]*\))?)*: ")
+FULL = 112
+"""A line of a docstring so long, the next word included, was broken because it was full; a shorter one on purpose."""
 
 
 def _escape(text: str) -> str:
-    """Markdown for plain text: what is between backticks stays as it is, the rest means what it says."""
+    """Markdown for plain text: what is between backticks stays as it is, names of pages become links, the rest means
+    what it says."""
     parts = re.split(r"(`[^`]*`)", text)
-    return "".join(part if i % 2 else re.sub(r"([\\*_\[\]<>$#|~^{}])", r"\\\1", part) for i, part in enumerate(parts))
+    for i in range(0, len(parts), 2):
+        plain = re.sub(r"([\\*_\[\]<>$#|~^{}])", r"\\\1", parts[i])
+        parts[i] = re.sub(r"\bdocs/([a-z-]+)\.md", r"[docs/\1.md](/\1.md)", plain)
+    return "".join(parts)
 
 
 def _indent(line: str) -> int:
@@ -55,18 +61,23 @@ def _indent(line: str) -> int:
 
 
 def _items(lines: list[str]) -> Iterator[str]:
-    """A Markdown list from indented lines: a line of the least indent with a colon begins an item, others go on with it."""
+    """A Markdown list from indented lines. A line of the least indent that names something before a colon begins an item,
+    and so does one after a line that had room for its first word; others go on with their item."""
     least = min(map(_indent, lines))
     items: list[str] = []
+    before = ""
     for line in lines:
         text = line.strip()
-        if items and (_indent(line) > least or not ITEM.match(text)):
+        wrapped = len(before) + 1 + len(text.split()[0]) > FULL
+        if items and (_indent(line) > least or (wrapped and not ITEM.match(text))):
             items[-1] += " " + text
         else:
             items.append(text.removeprefix("- "))
+        before = line
     for item in items:
         name, colon, rest = item.partition(": ")
-        yield f"- **{_escape(name)}**: {_escape(rest)}" if colon else f"- {_escape(item)}"
+        names = re.sub(r"\w+", r"`\g<0>`", name) if re.fullmatch(r"\w+(, \w+)*", name) else _escape(name)
+        yield f"- **{names}**: {_escape(rest)}" if colon else f"- {_escape(item)}"
 
 
 def _paragraph(lines: list[str]) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import importlib.util
 import re
 import shlex
@@ -40,7 +42,7 @@ def named_files(text: str) -> list[str]:
     """Backticked paths of files and folders of this repository in a page."""
     spans = re.findall(r"`([^`\n]+)`", text)
     words = [word for span in spans for word in span.split() if re.fullmatch(r"[\w./-]+", word)]
-    return [word for word in words if word.split("/")[0] in FOLDERS and "/" in word]
+    return [word for word in words if word.split("/")[0] in FOLDERS and "/" in word and "_build" not in word]
 
 
 def shell_lines(text: str) -> Iterator[str]:
@@ -170,6 +172,18 @@ def test_scripts_modules_and_tests_in_pages_exist(page):
         assert importlib.util.find_spec(module), module
     for target in re.findall(r"`make ([\w-]+)", text):
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M), f"make {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_in_pages_compiles_and_its_imports_resolve(page):
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S):
+        lines = re.findall(r"^(?:>>>|\.\.\.) ?(.*)$", block, re.M)  # a session: `make test` runs it as a doctest
+        tree = ast.parse("\n".join(lines) if lines else block)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tritape"):
+                module = importlib.import_module(node.module)
+                missing = [name.name for name in node.names if not hasattr(module, name.name)]
+                assert not missing, f"{node.module} has no {missing}"
 
 
 def test_rows_of_the_memory_benchmark_exist():

@@ -25,7 +25,8 @@ class ModelConfig:
     rms_norm_eps: float = 1e-6
     use_lower_bound: bool = True
     bos_token_id: int | None = None
-    eos_token_id: int | None = None
+    eos_token_id: int | tuple[int, ...] | None = None
+    """That ends a text, or several that do."""
 
     @classmethod
     def from_file(cls, path: str | Path) -> ModelConfig:
@@ -73,10 +74,11 @@ class ModelConfig:
         eps = raw.get("rms_norm_eps", 1e-6)
         if not _is_number_below(eps, 1):
             raise refuse("rms_norm_eps", "a positive number below 1", "correct it")
-        for key in ("bos_token_id", "eos_token_id"):
-            token = raw.get(key)
-            if token is not None and not (is_int(token) and 0 <= token < vocab):
-                raise refuse(key, f"null or an integer from 0 to {vocab - 1}", "correct it")
+        bos, eos = raw.get("bos_token_id"), raw.get("eos_token_id")
+        if bos is not None and not _is_id(bos, vocab):
+            raise refuse("bos_token_id", f"null or an integer from 0 to {vocab - 1}", "correct it")
+        if eos is not None and not all(_is_id(token, vocab) for token in (eos if isinstance(eos, list) else [eos])):
+            raise refuse("eos_token_id", f"null or integers from 0 to {vocab - 1}", "correct it")
         return cls(
             vocab_size=vocab,
             hidden_size=hidden,
@@ -84,8 +86,8 @@ class ModelConfig:
             intermediate_size=intermediate,
             rms_norm_eps=float(eps),
             use_lower_bound=flag("use_lower_bound", True),
-            bos_token_id=raw.get("bos_token_id"),
-            eos_token_id=raw.get("eos_token_id"),
+            bos_token_id=bos,
+            eos_token_id=tuple(eos) if isinstance(eos, list) else eos,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,7 +107,7 @@ class ModelConfig:
             "use_short_conv": False,
             "tie_word_embeddings": False,
             "bos_token_id": self.bos_token_id,
-            "eos_token_id": self.eos_token_id,
+            "eos_token_id": list(self.eos_token_id) if isinstance(self.eos_token_id, tuple) else self.eos_token_id,
         }
 
     def tensor_shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -152,6 +154,10 @@ def read_json(path: Path) -> dict[str, Any]:
 def is_int(value: object) -> bool:
     """Whether a value of a JSON file is an integer; true and false are none."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_id(value: object, vocab: int) -> bool:
+    return is_int(value) and 0 <= value < vocab  # type: ignore[operator]
 
 
 def _is_number_below(value: object, limit: float) -> bool:

@@ -123,7 +123,7 @@ def test_null_intermediate_size_is_resolved(hidden: int, ratio: int | None, expe
         ({"rms_norm_eps": float("nan")}, "rms_norm_eps must be a positive number below 1, not nan"),
         ({"rms_norm_eps": "1e-6"}, "rms_norm_eps must be a positive number below 1, not '1e-6'"),
         ({"bos_token_id": 6}, "bos_token_id must be null or an integer from 0 to 5, not 6"),
-        ({"eos_token_id": [2]}, "eos_token_id must be null or an integer from 0 to 5, not [2]"),
+        ({"eos_token_id": [2, 6]}, "eos_token_id must be null or integers from 0 to 5, not [2, 6]"),
         ({"vocab_size": 7}, "shape of tensor model.embeddings.weight must be [7, 4], not [6, 4]; check config.json"),
         ({"num_hidden_layers": 1}, "shape of tensor model.lower_bounds must be [1, 4], not [2, 4]"),
         ({"num_hidden_layers": 10**15, "use_lower_bound": False}, "tensor model.layers.2.attn_norm.weight must be in"),

@@ -6,7 +6,7 @@ The image comes out piece by piece, so packing needs memory for one section, not
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,8 +69,10 @@ def pack(
     name: str = "",
     progress: Callable[[int, int], None] | None = None,
     engines: int = 1,
+    text: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write a tape file and return its metadata. Errors as `assemble` and `write_tape`."""
+    """Write a tape file and return its metadata, that of `text` (`model.tokenizer.tape_text`) included. Errors as `assemble`
+    and `write_tape`."""
     size = image_words(model.config, groups, max_rows, engines) * groups * engines
     metadata = {
         "name": name,
@@ -83,6 +85,7 @@ def pack(
         "residual_fraction": model.residual_fraction,
         "logit_fraction": model.logit_fraction,
         "tokenizer_sha256": hashlib.sha256(tokenizer).hexdigest() if tokenizer else None,
+        **(text or {}),
     }
     write_tape(path, metadata, tokenizer, assemble(model, groups, max_rows, progress, engines), size)
     return metadata

@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 from wrappers import CountPulses
 
+from tritape.hw.commands import Destination, Pattern
 from tritape.hw.norm.dequantiser import Dequantiser
 from tritape.model import arith
 from tritape.sim.bench import SIMULATORS, check_streams
 
-SCALE_ALL, PASS_ALL, SCALE_EVEN = 0, 1, 2
+SCALE_ALL, PASS_ALL, SCALE_EVEN = Pattern
+MLGRU, MIXER, RESIDUAL, HEAD = Destination
 SCALES = [(65536, 16), (131071, 0), (100000, 20), (0, 0), (70000, 33), (131071, 47), (90000, 15)]
 
 
-def run(program: list[tuple[int, int, int, int]], seed: int) -> tuple[dict[str, Any], int]:
+def run(program: list[tuple[int, Pattern, int, Destination]], seed: int) -> tuple[dict[str, Any], int]:
     """Streams for commands (rows, pattern, take, destination), and how many values saturate."""
     rng = np.random.default_rng(seed)
     commands, scales, rows, values, saturated = [], [], [], [], 0
@@ -41,9 +43,21 @@ def run(program: list[tuple[int, int, int, int]], seed: int) -> tuple[dict[str, 
 
 
 PROGRAM = [
-    *[(20, SCALE_ALL, 1, 0), (7, SCALE_ALL, 0, 0), (13, SCALE_EVEN, 1, 1), (6, SCALE_EVEN, 0, 1)],
-    *[(9, PASS_ALL, 1, 0), (1, SCALE_ALL, 0, 3), (1, PASS_ALL, 0, 2), (1, SCALE_EVEN, 1, 1), (2, SCALE_EVEN, 1, 0)],
-    *[(30, SCALE_ALL, 1, 2), (30, SCALE_ALL, 1, 3), (1, SCALE_ALL, 1, 3), (1, SCALE_ALL, 0, 3), (5, SCALE_ALL, 0, 0)],
+    *[(20, SCALE_ALL, 1, MLGRU), (7, SCALE_ALL, 0, MLGRU), (13, SCALE_EVEN, 1, MIXER), (6, SCALE_EVEN, 0, MIXER)],
+    *[
+        (9, PASS_ALL, 1, MLGRU),
+        (1, SCALE_ALL, 0, HEAD),
+        (1, PASS_ALL, 0, RESIDUAL),
+        (1, SCALE_EVEN, 1, MIXER),
+        (2, SCALE_EVEN, 1, MLGRU),
+    ],
+    *[
+        (30, SCALE_ALL, 1, RESIDUAL),
+        (30, SCALE_ALL, 1, HEAD),
+        (1, SCALE_ALL, 1, HEAD),
+        (1, SCALE_ALL, 0, HEAD),
+        (5, SCALE_ALL, 0, MLGRU),
+    ],
 ]
 
 
@@ -57,7 +71,7 @@ def test_equals_the_model_and_counts_saturations(seed: int, simulator: str) -> N
 
 
 def test_latency_and_rate() -> None:
-    streams, _ = run([(20, SCALE_ALL, 1, 0), (20, SCALE_EVEN, 1, 0), (20, PASS_ALL, 0, 1)], 3)
+    streams, _ = run([(20, SCALE_ALL, 1, MLGRU), (20, SCALE_EVEN, 1, MLGRU), (20, PASS_ALL, 0, MIXER)], 3)
     result = check_streams(Dequantiser(), **streams, input_stall=0, output_stall=0)
     rows, values = result.transfers["rows"], result.transfers["values"]
     assert [value - row for row, value in zip(rows, values)] == [Dequantiser.LATENCY] * 60

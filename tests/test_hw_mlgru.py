@@ -7,7 +7,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.base.errors import TritapeError
-from tritape.hw.mixer.mlgru import MLGRU, Mode
+from tritape.hw.commands import MLGRUMode
+from tritape.hw.mixer.mlgru import MLGRU
 from tritape.model import arith
 from tritape.sim.bench import SIMULATORS, check_streams
 
@@ -57,11 +58,11 @@ class Golden:
     def token(self, i, f, g, lower_bound, base, shift, fresh):
         """Modes I, F and G over vectors of one length."""
         at = slice(base, base + len(i))
-        self.command(Mode.CANDIDATE, i)
+        self.command(MLGRUMode.CANDIDATE, i)
         self.c = arith.silu(i)
-        self.command(Mode.FORGET, f, base=base, fresh=fresh)
+        self.command(MLGRUMode.FORGET, f, base=base, fresh=fresh)
         self.h[at] = arith.recur(arith.forget_gate(f, lower_bound), self.h[at] * (not fresh), self.c)
-        self.command(Mode.OUTPUT, g, base=base, shift=shift, fresh=fresh)
+        self.command(MLGRUMode.OUTPUT, g, base=base, shift=shift, fresh=fresh)
         products = arith.rescale(g, arith.silu(self.h[at]), shift)
         self.elements += arith.sat18(products).tolist()
         self.saturated += arith.count_saturated(products)
@@ -130,7 +131,7 @@ def test_commands_of_length_one_and_zero_see_each_others_writes():
     golden = Golden(384)
     for token in range(40):
         golden.token(*vectors(rng, 1, 20000), lower_bound, base=token % 2, shift=13, fresh=token < 2)
-        for mode in Mode:
+        for mode in MLGRUMode:
             golden.command(mode, [])
     run(golden, lower_bound, "verilator", input_stall=0, output_stall=0)
 

@@ -9,11 +9,12 @@ import pytest
 from wrappers import CountPulses
 
 from tritape.base.errors import TritapeError
+from tritape.hw.commands import ResidualMode
 from tritape.hw.mixer.residual import Residual
 from tritape.model import arith
 from tritape.sim.bench import SIMULATORS, check_streams
 
-READ, STORE, ACCUMULATE = 0, 1, 2
+READ, STORE, ACCUMULATE = ResidualMode
 
 
 def run(sizes: tuple[int, int], program: list[tuple[int, int, int]], seed: int) -> tuple[dict[str, Any], int]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 
 from amaranth import Cat, Module, Mux, Signal, Value, signed, unsigned
-from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from tritape.base.errors import TritapeError
-from tritape.hw.commands import MLGRUCommand as Command
+from tritape.hw.commands import MLGRUCommand, MLGRUMode
 from tritape.hw.mixer.silu import Activated, SiLU
 from tritape.hw.mixer.state_memory import StateMemory
 from tritape.hw.norm.gain_memory import GainMemory
@@ -18,22 +18,43 @@ from tritape.hw.norm.rescale import Rescale
 from tritape.hw.stream.skid import Skid
 from tritape.model.arith import SIGMA_ONE
 
+_RECURRENCE = 8  # cycles from sigma to the state's write
 
-class Mode(enum.Enum, shape=unsigned(2)):  # type: ignore[call-arg]
-    """What a command does with its values."""
 
-    CANDIDATE = 0  # I
-    FORGET = 1  # F
-    OUTPUT = 2  # G
+class _Parts:
+    """What one elaboration of `MLGRU` is made of; each of its methods reads and drives some of it."""
+
+    def __init__(self, groups: int, max_hidden: int, max_layers: int) -> None:
+        self.silu = SiLU()
+        self.lower_bound = GainMemory(groups, max_hidden, 1)
+        self.states = StateMemory(max_hidden * max_layers)
+        self.candidates = StateMemory(max_hidden)
+        self.skid = Skid(Activated)
+        self.gate = Rescale()
+
+        self.command = Signal(MLGRUCommand)
+        self.forget = self.command.mode == MLGRUMode.FORGET
+        self.output = self.command.mode == MLGRUMode.OUTPUT
+        self.to_take = Signal(15)  # elements of the command whose value has not come yet
+        self.taking = Signal()  # to_take is not 0: a register, because every unit in front waits for it
+        self.to_finish = Signal(15)  # elements that are not yet written or in the gate
+        self.finish = Signal()  # one of them is now
+        self.moving = Signal()  # the front moves
+        self.enters = Signal()  # the element behind SiLU can enter the recurrence
+        self.stage = Signal(_RECURRENCE - 1)  # valid bits of the recurrence
+        self.state = Signal(signed(18))  # what the recurrence or the host writes
+        self.state_read, self.state_write = Signal(20), Signal(20)
+        self.candidate = Signal(15)  # address: written in I, read in F
 
 
 class MLGRU(wiring.Component):
-    """The token mixer between its four projections, one hidden element after the other, in three modes:
+    """Mixes tokens: the one unit with a memory of earlier tokens, between its four projections in every layer. A lane has
+    one. It works on one hidden element after the other, in three modes (`MLGRUMode`):
 
-        I (0):  c[j] = silu(a)
-        F (1):  f = sigma(a);  f' = lb[j] + round_shift((32768 - lb[j]) * f, 15)
-                h[base + j] = round_shift(f' * h[base + j] + (32768 - f') * c[j], 15)
-        G (2):  element j = sat18(round_shift(raw * silu(h[base + j]), shift))
+        CANDIDATE (I):  c[j] = silu(a)
+        FORGET (F):     f = sigma(a);  f' = lb[j] + round_shift((32768 - lb[j]) * f, 15)
+                        h[base + j] = round_shift(f' * h[base + j] + (32768 - f') * c[j], 15)
+        OUTPUT (G):     element j = sat18(round_shift(raw * silu(h[base + j]), shift))
 
     Parameters
         groups: G, bytes of a word
@@ -41,37 +62,36 @@ class MLGRU(wiring.Component):
         max_layers: states kept; base + length must not exceed max_layers * max_hidden, at most 2^20
 
     Ports
-        commands: In, {mode u2, length u15, base u20, shift u6, fresh u1}. length 0 does nothing. `shift` counts in G,
-            `base` in F and G, `fresh` in F only: the old h reads as 0 (the first token of a sequence)
+        commands: In, `MLGRUCommand`. length 0 does nothing. `shift` counts in G, `base` in F and G, `fresh` in F only: the
+            old h reads as 0 (the first token of a sequence)
         parameters: In, {word 8 G bits, first u1}: the lower bound lb, 0..32768, G // 2 unsigned 16-bit elements a
             word, low first; zero until one is loaded. Must not come while a mode F is running
         values: In, s18: pre-activations a (I and F), raw row sums (G)
         elements: Out, s18: only mode G gives any
         saturated: Out, u1: high for one cycle for each element that sat18 changed
-        state_access, state_write: In, u1; state_address: In, u20; state_data: In, s18; state_value: Out, s18: while no command
-            is under way, the state at an address, `ACCESS_LATENCY` cycles later, or a cycle's store to it
+        state_access, state_write: In, u1; state_address: In, u20; state_data: In, s18; state_value: Out, s18: while no
+            command is under way, the state at an address, `ACCESS_LATENCY` cycles later, or a cycle's store to it
 
-    One element a cycle in each mode. A command is taken when the one before has written, or handed to the final
-    multiplication, its last element; so nothing is read before it was written. `LATENCY` cycles from a transfer on
-    `values` to `valid` of `elements` in mode G when nothing stalls; only `elements` can make `values` stall, except for
-    the start of the lower bound in mode F.
-
-    With `chained` (decision 0006), for one slot of several; plain inputs hold still during a token:
-        active: In, u1: else mode F stores nothing. fresh: In, u1, instead of the command's
+    With `chained` (decision 0006) it serves one slot of several; plain inputs hold still during a token:
+        active: In, u1: 0 keeps mode F from storing. fresh: In, u1, instead of the command's
         chain: In, u1: the old h comes from `before`: In, s18, one element for each of a mode F
         give: In, u1: every new h of mode F also goes to `after`: Out, s18, `RECURRENCE` after the element's entry; `QUEUE`
             of them wait there, and an element enters only when there is room for all under way
 
-    Cost: block RAMs: ceil(max_layers * max_hidden / 1024) for h, ceil(max_hidden / 1024) for c, the activation table
-    and the lower bound; five 18 x 18 multipliers; 926 LUT4 (carry chains included) and about 1,250 flip-flops for one
-    bank, 1,338 and 1,690 for 24. Tested for lengths 1, 40, 65, 97, several layers, more than one bank, extremes, saturation.
-    Raises `TritapeError` for sizes out of range.
-    Source: docs/contract.md, "MLGRU pipeline".
+    Rate: one element a cycle in each mode. A command is taken when the one before has written, or handed to the final
+    multiplication, its last element; so nothing is read before it was written. Only `elements` can make `values` stall,
+    except for the start of the lower bound in mode F.
+    Latency: `LATENCY` cycles from a transfer on `values` to `valid` of `elements` in mode G when nothing stalls.
+    Cost: block RAMs: ceil(max_layers * max_hidden / 1024) for h, ceil(max_hidden / 1024) for c, the sigma table and the
+    lower bound; five 18 x 18 multipliers; 926 LUT4 (carry chains included) and about 1,250 flip-flops for one bank, 1,338
+    and 1,690 for 24.
+    Tested for lengths 1, 40, 65, 97, several layers, more than one bank, extremes, saturation (tests/test_hw_mlgru.py).
+    Raises `TritapeError` for sizes out of range. Source: docs/contract.md, "MLGRU pipeline".
     """
 
     LATENCY = StateMemory.LATENCY + SiLU.LATENCY + Rescale.LATENCY
     ACCESS_LATENCY = StateMemory.LATENCY + 1
-    RECURRENCE = 8  # cycles from sigma to the state's write
+    RECURRENCE = _RECURRENCE
 
     QUEUE = 16
 
@@ -93,7 +113,7 @@ class MLGRU(wiring.Component):
         word = data.StructLayout({"word": unsigned(8 * groups), "first": unsigned(1)})
         super().__init__(
             {
-                "commands": In(stream.Signature(Command)),
+                "commands": In(stream.Signature(MLGRUCommand)),
                 "parameters": In(stream.Signature(word)),
                 "values": In(stream.Signature(signed(18))),
                 "elements": Out(stream.Signature(signed(18))),
@@ -108,72 +128,69 @@ class MLGRU(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        m = Module()
-        m.submodules.silu = silu = SiLU()
-        m.submodules.lower_bound = lower_bound = GainMemory(self.groups, self.max_hidden, 1)
-        m.submodules.states = states = StateMemory(self.max_hidden * self.max_layers)
-        m.submodules.candidates = candidates = StateMemory(self.max_hidden)
-        m.submodules.gate = gate = Rescale()
+        m, parts = Module(), _Parts(self.groups, self.max_hidden, self.max_layers)
+        for name in ("silu", "lower_bound", "states", "candidates", "skid", "gate"):
+            m.submodules[name] = getattr(parts, name)
+        wiring.connect(m, parts.silu.activated, parts.skid.source)
+        wiring.connect(m, parts.gate.values, wiring.flipped(self.elements))
+        m.d.comb += self.saturated.eq(parts.gate.saturated)
+        self._front(m, parts)
+        self._back(m, parts)
+        self._recurrence(m, parts, self._chain(m, parts) if self.chained else parts.states.read_data)
+        self._addresses(m, parts)
+        self._host_access(m, parts)
+        self._lower_bound(m, parts)
+        self._commands(m, parts)
+        return m
 
-        command = Signal(Command)
-        to_take = Signal(15)  # elements of the command whose value has not come yet
-        to_finish = Signal(15)  # ... that are not yet written or in the gate
-        to_request = Signal()  # the lower bound has not been asked for yet
-        forget, output = command.mode == Mode.FORGET, command.mode == Mode.OUTPUT
-        finish = Signal()
-        stage = Signal(self.RECURRENCE - 1)  # valid bits of the recurrence
-
-        # Front: the value waits for the state's read (needed in G), then both enter the activation.
-        moving = Signal()
-        taking = Signal()  # to_take is not 0: a register, because every unit in front waits for it
+    def _front(self, m: Module, parts: _Parts) -> None:
+        """The value waits for the state's read (which G needs), then both enter SiLU."""
+        silu, moving = parts.silu, parts.moving
         waiting = Signal(StateMemory.LATENCY)
         value = [Signal(signed(18), name=f"value{stage}") for stage in range(1, StateMemory.LATENCY + 1)]
         m.d.comb += [
             moving.eq(~waiting[-1] | silu.values.ready),
-            self.values.ready.eq(moving & taking),
+            self.values.ready.eq(moving & parts.taking),
             silu.values.valid.eq(waiting[-1]),
-            silu.values.payload.value.eq(Mux(output, states.read_data, value[-1])),
+            silu.values.payload.value.eq(Mux(parts.output, parts.states.read_data, value[-1])),
             silu.values.payload.operand.eq(value[-1]),
         ]
         with m.If(moving):
             m.d.sync += [
-                waiting.eq(Cat(self.values.valid & taking, waiting[:-1])),
+                waiting.eq(Cat(self.values.valid & parts.taking, waiting[:-1])),
                 value[0].eq(self.values.payload),
             ]
             m.d.sync += [later.eq(earlier) for earlier, later in pairwise(value)]
 
-        # Back: to the candidate memory, to the recurrence together with the lower bound, or to the gate. The skid buffer
-        # ends the path of `ready`, which enables every bank of the states.
-        m.submodules.skid = skid = Skid(Activated)
-        wiring.connect(m, silu.activated, skid.source)
-        activated, bound = skid.sink, lower_bound.elements
-        enters, fresh, store = bound.valid, command.fresh, stage[-1]
-        if self.chained:
-            enters, fresh, store = Signal(), self.fresh, stage[-1] & self.active
-        m.d.comb += [
-            gate.operands.valid.eq(activated.valid & output),
-            bound.ready.eq(activated.valid & forget),
-            activated.ready.eq(~(forget | output) | (forget & enters) | (output & gate.operands.ready)),
-            finish.eq(stage[-1] | (activated.valid & activated.ready & ~forget)),
-            gate.operands.payload.raw.eq(activated.payload.operand),
-            gate.operands.payload.factor.eq(activated.payload.silu),
-            gate.operands.payload.shift.eq(command.shift),
-        ]
-        wiring.connect(m, gate.values, wiring.flipped(self.elements))
-        m.d.comb += self.saturated.eq(gate.saturated)
+    def _back(self, m: Module, parts: _Parts) -> None:
+        """From SiLU to the candidate memory, to the recurrence together with the lower bound, or to the gate.
 
-        # Recurrence: a pipeline that never stalls; signals carry the number of their stage.
+        The skid buffer ends the path of `ready`, which enables every bank of the states.
+        """
+        activated, operands, forget, output = parts.skid.sink, parts.gate.operands, parts.forget, parts.output
+        m.d.comb += [
+            operands.valid.eq(activated.valid & output),
+            activated.ready.eq(~(forget | output) | (forget & parts.enters) | (output & operands.ready)),
+            parts.finish.eq(parts.stage[-1] | (activated.valid & activated.ready & ~forget)),
+            operands.payload.raw.eq(activated.payload.operand),
+            operands.payload.factor.eq(activated.payload.silu),
+            operands.payload.shift.eq(parts.command.shift),
+        ]
+        if not self.chained:
+            bound = parts.lower_bound.elements
+            m.d.comb += [bound.ready.eq(activated.valid & forget), parts.enters.eq(bound.valid)]
+
+    def _recurrence(self, m: Module, parts: _Parts, old_state: Value) -> None:
+        """A pipeline that never stalls; signals carry the number of their stage."""
+        activated, bound = parts.skid.sink, parts.lower_bound.elements
+        fresh = self.fresh if self.chained else parts.command.fresh
         sigma1, bound1, rest1 = Signal(16), Signal(16), Signal(16)
         product2, bound2 = Signal(32), Signal(16)
         forget3, forget4, admit4 = Signal(16), Signal(16), Signal(16)
         old5, new5 = Signal(signed(34)), Signal(signed(34))
         sum6 = Signal(signed(35))
-        state7 = Signal(signed(18))
-        old_state = states.read_data
-        if self.chained:
-            old_state = self._chain(m, activated.valid & forget, bound, enters, stage[-1] & forget, state7, old_state)
         m.d.sync += [
-            stage.eq(Cat(activated.valid & enters & forget, stage[:-1])),
+            parts.stage.eq(Cat(activated.valid & parts.enters & parts.forget, parts.stage[:-1])),
             sigma1.eq(activated.payload.sigma),
             bound1.eq(bound.payload),
             rest1.eq(SIGMA_ONE - bound.payload),
@@ -183,92 +200,103 @@ class MLGRU(wiring.Component):
             forget4.eq(forget3),
             admit4.eq(SIGMA_ONE - forget3),
             old5.eq(Mux(fresh, 0, forget4 * old_state)),
-            new5.eq(admit4 * candidates.read_data),
+            new5.eq(admit4 * parts.candidates.read_data),
             sum6.eq(old5 + new5),
-            state7.eq(((sum6 >> 14) + 1) >> 1),
+            parts.state.eq(((sum6 >> 14) + 1) >> 1),
         ]
 
-        # Addresses: the state is read at the front in G and in stage 1 of the recurrence in F.
-        state_read, state_write, stored = Signal(20), Signal(20), Signal()
-        candidate = Signal(15)  # written in I, read in F
+    def _addresses(self, m: Module, parts: _Parts) -> None:
+        """The state is read at the front in G and in stage 1 of the recurrence in F."""
+        activated, candidates, stage = parts.skid.sink, parts.candidates, parts.stage
         m.d.comb += [
-            states.enable.eq(moving | forget | self.state_access),
-            states.read_address.eq(state_read),
-            states.write_address.eq(state_write),
-            states.write_data.eq(state7),
-            states.write.eq(store | stored),
-            self.state_value.eq(states.read_data),
+            parts.states.read_address.eq(parts.state_read),
+            parts.states.write_address.eq(parts.state_write),
+            parts.states.write_data.eq(parts.state),
             candidates.enable.eq(1),
-            candidates.read_address.eq(candidate),
-            candidates.write_address.eq(candidate),
+            candidates.read_address.eq(parts.candidate),
+            candidates.write_address.eq(parts.candidate),
             candidates.write_data.eq(activated.payload.silu),
-            candidates.write.eq(activated.valid & (command.mode == Mode.CANDIDATE)),
+            candidates.write.eq(activated.valid & (parts.command.mode == MLGRUMode.CANDIDATE)),
         ]
         with m.If(candidates.write | stage[0]):
-            m.d.sync += candidate.eq(candidate + 1)
-        with m.If(stage[0] | (output & self.values.valid & self.values.ready)):
-            m.d.sync += state_read.eq(state_read + 1)
+            m.d.sync += parts.candidate.eq(parts.candidate + 1)
+        with m.If(stage[0] | (parts.output & self.values.valid & self.values.ready)):
+            m.d.sync += parts.state_read.eq(parts.state_read + 1)
         with m.If(stage[-1]):
-            m.d.sync += state_write.eq(state_write + 1)
+            m.d.sync += parts.state_write.eq(parts.state_write + 1)
 
-        # The host's access, through the same registers
+    def _host_access(self, m: Module, parts: _Parts) -> None:
+        """The host's access to the states, through the registers of the recurrence; when the states are read and written."""
+        stored = Signal()
+        store = parts.stage[-1] & self.active if self.chained else parts.stage[-1]
+        m.d.comb += [
+            parts.states.enable.eq(parts.moving | parts.forget | self.state_access),
+            parts.states.write.eq(store | stored),
+            self.state_value.eq(parts.states.read_data),
+        ]
         m.d.sync += stored.eq(self.state_access & self.state_write)
         with m.If(self.state_access):
             m.d.sync += [
-                state_read.eq(self.state_address),
-                state_write.eq(self.state_address),
-                state7.eq(self.state_data),
+                parts.state_read.eq(self.state_address),
+                parts.state_write.eq(self.state_address),
+                parts.state.eq(self.state_data),
             ]
 
-        # Control
+    def _lower_bound(self, m: Module, parts: _Parts) -> None:
+        """Words of the lower bound come in at any time; a mode F asks for its elements once."""
+        words, reads = parts.lower_bound.words, parts.lower_bound.reads
+        given = self.commands.payload
+        to_request = Signal()  # it has not been asked for yet
         m.d.comb += [
-            self.commands.ready.eq(~to_finish.any()),
-            lower_bound.words.valid.eq(self.parameters.valid),
-            lower_bound.words.payload.word.eq(self.parameters.payload.word),
-            lower_bound.words.payload.first.eq(self.parameters.payload.first),
-            self.parameters.ready.eq(lower_bound.words.ready),
-            lower_bound.reads.valid.eq(to_request),
-            lower_bound.reads.payload.length.eq(command.length),
+            words.valid.eq(self.parameters.valid),
+            words.payload.word.eq(self.parameters.payload.word),
+            words.payload.first.eq(self.parameters.payload.first),
+            self.parameters.ready.eq(words.ready),
+            reads.valid.eq(to_request),
+            reads.payload.length.eq(parts.command.length),
         ]
-        with m.If(lower_bound.reads.ready):
+        with m.If(reads.ready):
             m.d.sync += to_request.eq(0)
-        with m.If(self.values.valid & self.values.ready):
-            m.d.sync += [to_take.eq(to_take - 1), taking.eq(to_take != 1)]
-        with m.If(finish):
-            m.d.sync += to_finish.eq(to_finish - 1)
         with m.If(self.commands.valid & self.commands.ready):
-            given = self.commands.payload
-            m.d.sync += [
-                command.eq(given),
-                to_take.eq(given.length),
-                taking.eq(given.length.any()),
-                to_finish.eq(given.length),
-                to_request.eq((given.mode == Mode.FORGET) & given.length.any()),
-                state_read.eq(given.base),
-                state_write.eq(given.base),
-                candidate.eq(0),
-            ]
-        return m
+            m.d.sync += to_request.eq((given.mode == MLGRUMode.FORGET) & given.length.any())
 
-    def _chain(
-        self, m: Module, wanted: Value, bound: stream.Interface, enters: Signal, made: Value, state: Signal, own: Value
-    ) -> Value:
-        """The chain between slots: an element that is `wanted` `enters` the recurrence when its `bound`, the state it starts
-        from and room for what it makes are there. Returns: the old state at stage 4, `own` or from `before`."""
+    def _commands(self, m: Module, parts: _Parts) -> None:
+        """A command is taken when the one before has finished; counts of its elements."""
+        given = self.commands.payload
+        m.d.comb += self.commands.ready.eq(~parts.to_finish.any())
+        with m.If(self.values.valid & self.values.ready):
+            m.d.sync += [parts.to_take.eq(parts.to_take - 1), parts.taking.eq(parts.to_take != 1)]
+        with m.If(parts.finish):
+            m.d.sync += parts.to_finish.eq(parts.to_finish - 1)
+        with m.If(self.commands.valid & self.commands.ready):
+            m.d.sync += [
+                parts.command.eq(given),
+                parts.to_take.eq(given.length),
+                parts.taking.eq(given.length.any()),
+                parts.to_finish.eq(given.length),
+                parts.state_read.eq(given.base),
+                parts.state_write.eq(given.base),
+                parts.candidate.eq(0),
+            ]
+
+    def _chain(self, m: Module, parts: _Parts) -> Value:
+        """The chain between slots. An element of F enters the recurrence when its bound, the state it starts from and room
+        for what it makes are there. Returns the old state at stage 4: this slot's own, or the one from `before`."""
         m.submodules.made = queue = SyncFIFO(width=18, depth=self.QUEUE)
+        bound, wanted = parts.lower_bound.elements, parts.skid.sink.valid & parts.forget
         room, starts = Signal(), Signal()
         m.d.sync += room.eq(queue.level < self.QUEUE - self.RECURRENCE)  # a cycle late, so one less
         m.d.comb += [
             starts.eq((self.before.valid | ~self.chain) & (room | ~self.give)),
-            enters.eq(bound.valid & starts),
+            parts.enters.eq(bound.valid & starts),
             bound.ready.eq(wanted & starts),
             self.before.ready.eq(wanted & bound.valid & self.chain & (room | ~self.give)),
-            queue.w_data.eq(state),
-            queue.w_en.eq(made & self.give),
+            queue.w_data.eq(parts.state),
+            queue.w_en.eq(parts.stage[-1] & parts.forget & self.give),
             self.after.payload.eq(queue.r_data),
             self.after.valid.eq(queue.r_rdy),
             queue.r_en.eq(self.after.ready),
         ]
         carried = [self.before.payload, *(Signal(signed(18), name=f"carried{stage}") for stage in range(1, 5))]
         m.d.sync += [later.eq(earlier) for earlier, later in pairwise(carried)]
-        return Mux(self.chain, carried[-1], own)
+        return Mux(self.chain, carried[-1], parts.states.read_data)

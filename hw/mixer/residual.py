@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
 from itertools import pairwise
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
@@ -10,18 +9,10 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.base.errors import TritapeError
-from tritape.hw.commands import ResidualCommand
+from tritape.hw.commands import ResidualCommand, ResidualMode
 from tritape.hw.stream.skid import Skid
 
 VALUE_MAX = 131071
-
-
-class ResidualMode(IntEnum):
-    """What a command does with its region."""
-
-    READ = 0
-    STORE = 1
-    ACCUMULATE = 2
 
 
 class Residual(wiring.Component):

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from tritape.hw.commands import DequantiserCommand
+from tritape.hw.commands import DequantiserCommand, Pattern
 from tritape.hw.norm.rescale import Rescale
 from tritape.hw.norm.scalar import Scale
 from tritape.hw.stream.skid import Skid
-
-
-class DequantiserPattern(IntEnum):
-    """Which rows of a command are scaled; the others pass as raw sums."""
-
-    SCALE_ALL = 0
-    PASS_ALL = 1
-    SCALE_EVEN = 2
-
 
 DequantiserValue = data.StructLayout({"value": signed(18), "destination": 2})
 
@@ -32,7 +21,7 @@ class Dequantiser(wiring.Component):
 
     Ports
         `commands` (In stream, `DequantiserCommand`): `rows` 1..65535; `pattern` 0 scale all, 1 pass all raw, 2 scale
-        rows 0, 2, 4, ... of the command and pass the others raw (`DequantiserPattern`); `take` 1 to take a new scale
+        rows 0, 2, 4, ... of the command and pass the others raw (`Pattern`); `take` 1 to take a new scale
         first; `destination` goes along with the values.
         `scales` (In stream, `Scale`): `mantissa` S 17 bits, `shift` 0..47.
         `rows` (In stream): signed 18, -131071..131071.
@@ -77,10 +66,7 @@ class Dequantiser(wiring.Component):
         m.d.comb += [
             enter.eq(rescale.operands.valid & rescale.operands.ready),
             leave.eq(rescale.values.valid & rescale.values.ready),
-            scaled.eq(
-                (command.pattern == DequantiserPattern.SCALE_ALL)
-                | ((command.pattern == DequantiserPattern.SCALE_EVEN) & ~odd)
-            ),
+            scaled.eq((command.pattern == Pattern.SCALE_ALL) | ((command.pattern == Pattern.SCALE_EVEN) & ~odd)),
             operands.raw.eq(self.rows.payload),
             operands.factor.eq(Mux(scaled, scale.mantissa, 1)),
             operands.shift.eq(Mux(scaled, scale.shift, 0)),

@@ -42,6 +42,7 @@ GROUPS: list[str] = [
     "serve",
     "board",
     "memory",
+    "verify",
 ]
 """Modules of this package that register commands."""
 

@@ -26,9 +26,9 @@ from tritape.model.config import ModelConfig
 from tritape.rtl_gen.archive import ROOT, manifest, write_archive
 from tritape.rtl_gen.board_top import BoardTop
 from tritape.rtl_gen.boards import AnyBoard, Board, BusBoard
+from tritape.rtl_gen.boards.packages.wrapper import CORE, wrapper_verilog
 from tritape.rtl_gen.fit import require_device, require_model
-from tritape.rtl_gen.litedram import board_dram, generator_versions, start_of
-from tritape.rtl_gen.packages.wrapper import CORE, wrapper_verilog
+from tritape.rtl_gen.litedram import generator_versions, start_of
 from tritape.rtl_gen.toolchains.pll import at_most
 from tritape.rtl_gen.toolchains.toolchain import Usage
 
@@ -116,7 +116,7 @@ def build(
         board, routed = _route(board, seeds, jobs, tell)
         numbers = {**asdict(routed.usage), "timing_met": True, "seed": routed.seed}
         if board.dram is not None and board.dram.memtype == "DDR3":
-            numbers["dram"] = start_of(board_dram(board))
+            numbers["dram"] = start_of(board.clocked_dram)
         tell("bitstream")
         main = f"{board.name}.{board.toolchain.bitstream}"
         files = {main: _pack(board, routed)}
@@ -148,7 +148,9 @@ def netlist_of(board: Board, level: str) -> Path:
     The routed one is that of the first seed whose clock is met. Raises as `build`.
     """
     if not board.toolchain.open_source:
-        raise TritapeError(f"{board.name}: family must have open tools, not {board.toolchain.family!r}; its netlist cannot be had")
+        raise TritapeError(
+            f"{board.name}: family must have open tools, not {board.toolchain.family!r}; its netlist cannot be had"
+        )
     if level == "netlist":
         return _synthesise(board, elaborate(board)["top.v"])[1]
     _, routed = _route(board, seeds=4, jobs=1, tell=lambda name, detail="": None)
@@ -216,7 +218,9 @@ def _contents(*patterns: str) -> list[bytes]:
     return [path.read_bytes() for pattern in patterns for path in sorted(ROOT.glob(pattern))]
 
 
-_BUS_SOURCES = digest(*_contents("model/**/*.py", "hw/**/*.py", "base/verilog_text.py", "rtl_gen/packages/wrapper.py"))
+_BUS_SOURCES = digest(
+    *_contents("model/**/*.py", "hw/**/*.py", "base/verilog_text.py", "rtl_gen/boards/packages/wrapper.py")
+)
 """Of what the Verilog of a `BusBoard` comes from. A large one takes minutes, so nothing else is in it."""
 _SOURCES = digest(
     *(path.read_bytes() for part in ("model", "hw", "rtl_gen") for path in sorted((ROOT / part).rglob("*.py")))

@@ -24,7 +24,7 @@ from tritape.hw.link.uart import TICKS
 from tritape.hw.memory.litedram import LiteDRAMMemory
 from tritape.hw.uart_accelerator import UARTAccelerator
 from tritape.rtl_gen.boards import AnyBoard, Board
-from tritape.rtl_gen.litedram import Core, board_dram, litedram_core
+from tritape.rtl_gen.litedram import Core, litedram_core
 from tritape.sim.fast.build import build_model
 from tritape.sim.memory.litedram_model import MODEL_ROWS
 
@@ -69,23 +69,32 @@ class VirtualBoard:
             ...
 
     Bits go over the UART's pins one by one. The clock stands still while nothing happens, so an idle board costs no
-    processor time. `record` names a file that gets the session when the block ends: every byte with its direction, as
-    `tritape.host.transport.replay` reads it. Ctrl-C, or the end of this process, also ends the board; the
-    pseudo-terminal goes with it.
+    processor time. `design` is Verilog to run in the place of the board's RTL, with a module `top` of the same pins and
+    `bit_cycles` cycles a bit: its netlist, say. `record` names a file that gets the session when the block ends: every byte
+    with its direction, as `tritape.host.transport.replay` reads it. Ctrl-C, or the end of this process, also ends the board;
+    the pseudo-terminal goes with it.
 
     The simulator is built once per content and cached; `progress(line)` follows the build. Speed: some 500,000 cycles a
     second for G = 16, so 80 cycles a byte. Raises TritapeError when it cannot be built or started.
     """
 
     def __init__(
-        self, board: AnyBoard, *, record: Path | None = None, progress: Callable[[str], None] | None = None
+        self,
+        board: AnyBoard,
+        *,
+        record: Path | None = None,
+        design: str | None = None,
+        top: str = "top",
+        bit_cycles: int = TICKS,
+        progress: Callable[[str], None] | None = None,
     ) -> None:
         if not isinstance(board, Board):
             raise TritapeError(
                 f"board must be one with a UART, not {board.name!r}, to be run in simulation; choose another"
             )
         self.board = board
-        program = build_model(verilog(board), "top", MAIN, progress=progress)
+        defines = {"BIT_CYCLES": bit_cycles}
+        program = build_model(design or verilog(board), top, MAIN, defines=defines, progress=progress)
         self._stack = ExitStack()
         arguments = [str(program)]
         descriptors: tuple[int, ...] = ()
@@ -140,7 +149,7 @@ def _with_model(core: Core) -> Callable[[int, int], wiring.Component]:
 
 def _sdram(board: Board) -> Core:
     """The controller of the board's DRAM with LiteDRAM's model of the chip, a quarter of its rows."""
-    return litedram_core(board_dram(board), model=True, rows=MODEL_ROWS)
+    return litedram_core(board.clocked_dram, model=True, rows=MODEL_ROWS)
 
 
 def verilog(board: Board) -> str:

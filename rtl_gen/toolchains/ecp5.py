@@ -132,6 +132,7 @@ class ECP5(Toolchain):
             "--speed", platform.speed,
             "--seed", str(seed), "--freq", f"{mhz:g}", "--timing-allow-fail", *PLACEMENT,
             "--json", "top.json", "--lpf", "top.lpf", "--report", "report.json", "--textcfg", self.placed,
+            "--write", "routed.json",
         ]  # fmt: skip
 
     def pack(self, platform: Any) -> list[str]:

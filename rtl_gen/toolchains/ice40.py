@@ -71,6 +71,7 @@ class ICE40(Toolchain):
             "--up5k", "--package", platform.package.lower(),
             "--seed", str(seed), "--freq", f"{mhz:g}", "--timing-allow-fail", "--opt-timing",
             "--json", "top.json", "--pcf", "top.pcf", "--report", "report.json", "--asc", self.placed,
+            "--write", "routed.json",
         ]  # fmt: skip
 
     def pack(self, platform: Any) -> list[str]:

@@ -118,6 +118,8 @@ class Toolchain(ABC):
 
     placed: str
     """File between `place_tool` and `pack_tool`."""
+    routed = "routed.json"
+    """File of `place_tool` with the netlist of packed, placed and routed cells."""
 
     def usage(self, report: dict[str, Any], log: str) -> Usage:
         """Numbers of nextpnr's `report.json`, which is about the routed design, and of its log.

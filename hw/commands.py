@@ -60,3 +60,9 @@ Activation = data.StructLayout({"value": signed(8), "last": 1})
 def parameter_word(groups: int) -> data.StructLayout:
     """A word of norm gains or lower bounds and where it goes; `first` marks the first word of a vector."""
     return data.StructLayout({"word": 8 * groups, "target": 2, "bank": 1, "first": 1})
+
+
+VECTOR_COMMANDS = tuple(
+    f"{unit}_commands" for unit in ("residual", "norm", "dequantiser", "mlgru", "mixer", "head", "embedding")
+)
+"""Names of the command streams that go to a vector path; the engine has `engine_commands`."""

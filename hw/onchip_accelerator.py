@@ -6,9 +6,10 @@ from amaranth.hdl import Module, ResetInserter
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from tritape.hw.accelerator import Accelerator, ProbeSignature
+from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
 from tritape.hw.memory.onchip import OnChipMemory
+from tritape.hw.probe import ProbeSignature
 
 
 class OnChipAccelerator(wiring.Component):

@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from tritape.hw.batch.accelerator import accelerator
+from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
 from tritape.hw.link.uart import UART
 from tritape.hw.memory.attach import add_memory
@@ -39,7 +39,7 @@ class UARTAccelerator(wiring.Component):
         baud: int,
         memory: Callable[[int, int], wiring.Component] | None = None,
     ) -> None:
-        self._accelerator = accelerator(config, memory_words=memory_words)
+        self._accelerator = Accelerator(config, memory_words=memory_words)
         self._memory = (memory or OnChipMemory)(config.word_bytes, memory_words)
         self._uart = UART(clock_hz=clock_hz, baud=baud)
         super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "status": Out(2)})

@@ -19,7 +19,7 @@ from amaranth.lib.wiring import In, Out
 from tritape.base.cache import cached, digest
 from tritape.base.errors import TritapeError
 from tritape.base.verilog_text import verilog_text
-from tritape.hw.batch.accelerator import accelerator
+from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import TRITS, Config
 from tritape.hw.engine.table_engine import TableEngine
 from tritape.rtl_gen.toolchains.ecp5 import PLACEMENT
@@ -115,7 +115,7 @@ def engine_area(
 
 def accelerator_area(config: Config, *, route: bool, **options: object) -> AreaReport:
     """Cost of the whole accelerator of `config` without its memory and its probes; `options` as for `area`."""
-    return area(accelerator(config), "accelerator", open_ports=["probe"], route=route, **options)  # type: ignore[arg-type]
+    return area(Accelerator(config), "accelerator", open_ports=["probe"], route=route, **options)  # type: ignore[arg-type]
 
 
 XILINX = (
@@ -148,7 +148,7 @@ def xilinx_area(
     probes: LUT6s with those of distributed RAM and shift registers, block RAMs of 18 kbit. Not packed: Vivado may put two
     small LUTs into one. Cached by content; raises `TritapeError` with the tool's own words."""
     progress("verilog")
-    verilog = verilog_text(Harness(accelerator(config), ["probe"]), "accelerator")
+    verilog = verilog_text(Harness(Accelerator(config), ["probe"]), "accelerator")
     script = XILINX.format(top="accelerator", family=family)
 
     def synthesis(folder: Path) -> None:

@@ -12,9 +12,9 @@ from amaranth.lib import wiring
 from tritape.base.errors import TritapeError
 from tritape.base.files import replacing
 from tritape.base.verilog_text import verilog_text
-from tritape.hw.accelerator import COUNTERS, Accelerator
-from tritape.hw.batch.accelerator import BatchAccelerator, accelerator
+from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
+from tritape.hw.counters import COUNTERS
 from tritape.hw.link.commands import BATCH_VERSION, PROTOCOL_VERSION, Command
 
 TOP = "tritape"
@@ -60,7 +60,7 @@ def write_verilog(folder: Path, config: Config, source: str) -> dict[str, Any]:
     if folder.exists() and not folder.is_dir():
         raise TritapeError(f"{folder}: output must be a folder, not a file; choose another with -o")
     folder.mkdir(parents=True, exist_ok=True)
-    component = accelerator(config)
+    component = Accelerator(config)
     text = verilog_text(component, TOP)
     description = describe(component, config, source)
     files = {
@@ -75,7 +75,7 @@ def write_verilog(folder: Path, config: Config, source: str) -> dict[str, Any]:
     return description
 
 
-def describe(component: Accelerator | BatchAccelerator, config: Config, source: str) -> dict[str, Any]:
+def describe(component: Accelerator, config: Config, source: str) -> dict[str, Any]:
     """Ports, limits, commands and counters of an accelerator."""
     ports = [{"name": name, "direction": "in", "bits": 1, "meaning": MEANING[name]} for name in ("clk", "rst")]
     for path, member, value in component.signature.flatten(component):

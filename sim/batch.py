@@ -1,4 +1,4 @@
-"""Several tokens a pass in simulation: steps of `BatchAccelerator`, each slot checked against the integer golden model."""
+"""Several tokens a pass in simulation: steps of `Accelerator`, each slot checked against the integer golden model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tritape.base.errors import TritapeError
 from tritape.host import protocol
 from tritape.host.device import Device
 from tritape.host.slots import Entry, Step, prompt_steps
-from tritape.hw.accelerator import PROBES
+from tritape.hw.probe import PROBES
 from tritape.model import arith
 from tritape.model.golden import IntegerModel, Trace
 from tritape.model.quantised import QuantisedModel

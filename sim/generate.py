@@ -15,8 +15,8 @@ import numpy as np
 from tritape.base.errors import TritapeError
 from tritape.host import protocol
 from tritape.host.device import Device
-from tritape.hw.accelerator import PROBES
 from tritape.hw.config import Config
+from tritape.hw.probe import PROBES
 from tritape.model import arith
 from tritape.model.arith import Ints
 from tritape.model.golden import IntegerModel, Trace

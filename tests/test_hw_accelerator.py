@@ -11,11 +11,12 @@ from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 from link_script import BOOTED, Script
 
-from tritape.hw.accelerator import PROBES, Accelerator
+from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
 from tritape.hw.link.commands import Command
 from tritape.hw.memory.signature import MemorySignature
 from tritape.hw.onchip_accelerator import OnChipAccelerator
+from tritape.hw.probe import PROBES
 from tritape.model import arith
 from tritape.model.checkpoint import load_checkpoint, random_checkpoint
 from tritape.model.config import ModelConfig

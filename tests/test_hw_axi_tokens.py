@@ -9,11 +9,13 @@ from amaranth.lib.wiring import In, Out
 from link_script import Script
 from test_hw_accelerator import Probed, extend, odd
 
-from tritape.hw.accelerator import MEMORY_ERRORS, Accelerator, ProbeSignature
+from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
+from tritape.hw.counters import MEMORY_ERRORS
 from tritape.hw.link.commands import Command
 from tritape.hw.memory.attach import add_memory
 from tritape.hw.memory.axi import AXIMemory
+from tritape.hw.probe import ProbeSignature
 from tritape.model.tape.assembler import image
 from tritape.sim.bench import check_streams
 from tritape.sim.memory.axi_model import AXIRAM

@@ -11,13 +11,14 @@ from test_hw_mlgru import parameter_words
 from test_hw_reader import CONFIGURATION
 
 from tritape.base.errors import TritapeError
-from tritape.hw.accelerator import Accelerator
 from tritape.hw.batch.token_loop import BatchTokenLoop
+from tritape.hw.commands import MLGRUMode
 from tritape.hw.config import Config
-from tritape.hw.mixer.mlgru import MLGRU, Mode
+from tritape.hw.mixer.mlgru import MLGRU
 from tritape.hw.stream.broadcast import Broadcast
 from tritape.hw.stream.pulse_join import PulseJoin
 from tritape.hw.tape.reader import SlotRequest, TapeReader
+from tritape.hw.token_loop import TokenLoop
 from tritape.model import arith
 from tritape.sim.bench import SIMULATORS, check_streams
 
@@ -41,10 +42,10 @@ def test_one_slot_has_the_hash_that_routed_bitstreams_report():
             "^batch must be 1 in a serial configuration, not 2; take away one of the two$",
         ),
         (
-            lambda: Accelerator(Config(batch=2)),
-            "^batch must be 1 in an accelerator with a host link, not 2; several have",
+            lambda: TokenLoop(Config(batch=2)),
+            "^batch must be 1 here, not 2; several slots have a BatchTokenLoop$",
         ),
-        (lambda: BatchTokenLoop(Config()), "^batch must be at least 2 here, not 1; one slot is an Accelerator$"),
+        (lambda: BatchTokenLoop(Config()), "^batch must be at least 2 here, not 1; one slot has a TokenLoop$"),
     ],
 )
 def test_refuses(make, message: str):
@@ -226,7 +227,7 @@ def test_states_go_from_slot_to_slot(chain: list[int], active: list[int]):
                     "shift": shift,
                     "fresh": 1,
                 }  # which has no effect here
-                for mode in Mode
+                for mode in MLGRUMode
             ]
             made = {}
             for slot in order:

@@ -15,7 +15,7 @@ from small_board import small_model
 from tritape.base.errors import TritapeError
 from tritape.host import protocol
 from tritape.host.slots import Entry, prompt_steps, step_bytes
-from tritape.hw.batch.accelerator import BatchAccelerator
+from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
 from tritape.hw.link.commands import Command, ErrorCode, identity
 from tritape.hw.link.host_link import HostLink
@@ -155,17 +155,12 @@ def test_identity():
         protocol.Identity.decode(b"\4" + identity(THREE, 99)[1:])
 
 
-def test_refuses_one_slot():
-    with pytest.raises(TritapeError, match=r"^batch must be at least 2 here, not 1; one slot is an Accelerator$"):
-        BatchAccelerator(Config())
-
-
 class OnChip(wiring.Component):
-    """`BatchAccelerator` and a memory that holds a tape."""
+    """`Accelerator` and a memory that holds a tape."""
 
     def __init__(self, config: Config, tape: bytes) -> None:
         words = -(-len(tape) // config.word_bytes)
-        self._accelerator = BatchAccelerator(config, memory_words=words)
+        self._accelerator = Accelerator(config, memory_words=words)
         self._memory = OnChipMemory(config.word_bytes, words, tape)
         super().__init__({"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8))})
 

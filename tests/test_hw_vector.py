@@ -10,10 +10,10 @@ from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.base.errors import TritapeError
-from tritape.hw.accelerator import PROBES
 from tritape.hw.config import Config
 from tritape.hw.engine.table_engine import TableEngine
 from tritape.hw.memory.signature import Request
+from tritape.hw.probe import PROBES
 from tritape.hw.tape.reader import TapeReader, TokenRequest
 from tritape.hw.tape.sequencer import REGISTERS, Sequencer
 from tritape.hw.vector.ports import TAPS

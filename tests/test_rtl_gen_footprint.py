@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from amaranth.back import rtlil
 
-from tritape.hw.batch.accelerator import accelerator
+from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
 from tritape.rtl_gen.estimate import PUBLISHED
 from tritape.rtl_gen.footprint import block_rams, footprint, luts, memories
@@ -38,7 +38,7 @@ QUEUE_BITS = 1024
     ids=["lanes", "batch", "serial"],
 )
 def test_memories_are_those_of_the_netlist(config: Config) -> None:
-    netlist = rtlil.convert(accelerator(config), name="top", emit_src=False)
+    netlist = rtlil.convert(Accelerator(config), name="top", emit_src=False)
     shapes = re.findall(r"^\s*memory width (\d+) size (\d+) ", netlist, re.MULTILINE)
     found = Counter((int(width), int(depth)) for width, depth in shapes if int(width) * int(depth) > QUEUE_BITS)
     counted: Counter[tuple[int, int]] = Counter()

@@ -11,8 +11,8 @@ import pytest
 
 from tritape.base import simulators as toolchain
 from tritape.base.errors import TritapeError
-from tritape.hw.accelerator import COUNTERS
 from tritape.hw.config import Config
+from tritape.hw.counters import COUNTERS
 from tritape.rtl_gen.verilog import WAIVERS, write_verilog
 
 SMALL = {"groups": 4, "max_hidden": 64, "max_intermediate": 64, "max_layers": 1, "max_vocab": 128, "max_rows": 64}

@@ -15,8 +15,6 @@ from tritape.hw.stream.queue import CommandQueue
 from tritape.hw.vector.pipelined import PipelinedVector
 from tritape.hw.vector.ports import VectorSignature
 
-COMMANDS = ("residual", "norm", "dequantiser", "mlgru", "mixer", "head", "embedding")
-"""Streams of commands of a vector path, `NAME_commands`."""
 ENGINE_TAPS = ("streaming", "wait_output", "wait_weights", "wait_tables", "wait_activations")
 _INSIDE = ("activations", "rows")  # ports of the vector path that face the engine
 
@@ -61,9 +59,9 @@ class Slot(wiring.Component):
         m.submodules.engine_queue = queue = CommandQueue(commands.EngineCommand)
         wiring.connect(m, wiring.flipped(self.engine_commands), queue.sender)
         wiring.connect(m, wiring.flipped(self.weights), engine.weights)
-        _pipe(m, queue.receiver, engine.commands)
+        wiring.connect(m, queue.receiver, engine.commands)
         for activations, target in zip(vector.activations, engine.activations):
-            _pipe(m, activations, target)
+            wiring.connect(m, activations, target)
         self._rows(m, engine, vector)
 
         # The row waits here while the embedding unit takes G cycles a word, so that the other slots' rows can come.
@@ -104,8 +102,3 @@ class Slot(wiring.Component):
             vector.rows.valid.eq(waiting.r_rdy),
             waiting.r_en.eq(vector.rows.ready),
         ]
-
-
-def _pipe(m: Module, source: stream.Interface, target: stream.Interface) -> None:
-    """Connect two streams whose payloads have the same bits but perhaps differently named types."""
-    m.d.comb += [Cat(target.payload).eq(source.payload), target.valid.eq(source.valid), source.ready.eq(target.ready)]

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal, Value, signed
+from amaranth.hdl import Cat, Elaboratable, Module, ResetInserter, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.base.errors import TritapeError
-from tritape.hw.accelerator import COUNTERS, PROBES, ProbeSignature
-from tritape.hw.batch.slot import COMMANDS, Slot
+from tritape.hw.batch.slot import Slot
+from tritape.hw.commands import VECTOR_COMMANDS
 from tritape.hw.config import Config
+from tritape.hw.counters import COUNTERS, count
 from tritape.hw.memory.signature import MemorySignature
+from tritape.hw.probe import PROBES, ProbeSignature
 from tritape.hw.stream.broadcast import Broadcast
 from tritape.hw.stream.pulse_join import PulseJoin
-from tritape.hw.tape.reader import SlotRequest, TapeReader
+from tritape.hw.tape.reader import NUMBERS, SlotRequest, TapeReader
 from tritape.hw.tape.sequencer import Sequencer
 from tritape.hw.vector.ports import SATURATED
 
-_REGISTERS = ("prologue_address", "prologue_words", "body_address", "body_words", "embedding_address", "row_words")
 _WAITS = ("wait_output", "wait_tables", "wait_activations")  # the first that a slot reports is counted
 
 
 class BatchTokenLoop(wiring.Component):
-    """T tokens in, one pass over the tape, T tokens out; T is `config.batch`, at least 2. With the host link: `BatchAccelerator`.
+    """T tokens in, one pass over the tape, T tokens out; T is `config.batch`, at least 2. `Accelerator` puts a host link before
+    it; `TokenLoop` is the same for one token.
 
     Ports
         memory: requests and words of a memory backend (its writes are the owner's).
-        boot: In stream, one transfer after reset starts reading the tape. configured, fault, fault_code: its outcome.
+        restart: In, high for one cycle: everything begins again, the counters too.
+        boot: In stream, one transfer after a restart starts reading the tape. configured, fault, fault_code: its outcome.
         steps: In stream of T `SlotRequest`, taken when the results of the step before were taken; results: Out stream
             of T u16, what each slot chose (no meaning where it was not active).
             `chain` needs the slot before, in the ring of slots, to be active; not all may chain.
@@ -38,7 +41,7 @@ class BatchTokenLoop(wiring.Component):
             once, for the first of output, fill, dependency that any slot has.
         running: a step runs. probe: T `ProbeSignature`.
 
-    A step of one active slot gives what `Accelerator` gives for its token; a chain gives what its tokens give one after the
+    A step of one active slot gives what `TokenLoop` gives for its token; a chain gives what its tokens give one after the
     other. Cost: T engines and vector paths. Tested: T = 2, 3, E = 1, 2, independent and chained tokens, random memory stalls,
     bit for bit against the golden model (tests/test_hw_batch.py). Raises `TritapeError` for one slot.
     Source: docs/decisions/0006-batch.md.
@@ -46,13 +49,14 @@ class BatchTokenLoop(wiring.Component):
 
     def __init__(self, config: Config, *, memory_words: int = (1 << 32) - 1) -> None:
         if config.batch < 2:
-            raise TritapeError(f"batch must be at least 2 here, not {config.batch!r}; one slot is an Accelerator")
+            raise TritapeError(f"batch must be at least 2 here, not {config.batch!r}; one slot has a TokenLoop")
         self.config = config
         self.memory_words = memory_words
         batch = config.batch
         super().__init__(
             {
                 "memory": In(MemorySignature(config.word_bytes)),
+                "restart": In(1),
                 "boot": In(stream.Signature(1)),
                 "configured": Out(1),
                 "fault": Out(1),
@@ -70,14 +74,14 @@ class BatchTokenLoop(wiring.Component):
                 "state_value": Out(18),
                 "logits_enable": In(1),
                 "logits": Out(stream.Signature(signed(18))),
-                "counter_index": In(range(len(COUNTERS))),
+                "counter_index": In(range(len(COUNTERS) + 1)),
                 "counter": Out(32),
                 "running": Out(1),
                 "probe": Out(ProbeSignature(config.engines)).array(batch),
             }
         )
 
-    def elaborate(self, _platform: object) -> Module:
+    def elaborate(self, _platform: object) -> Elaboratable:
         m, config = Module(), self.config
         address_bits = max(1, (self.memory_words - 1).bit_length())
         m.submodules.reader = reader = TapeReader(config.word_bytes, address_bits=address_bits, batch=config.batch)
@@ -91,7 +95,7 @@ class BatchTokenLoop(wiring.Component):
         wiring.connect(m, wiring.flipped(self.memory.words), sequencer.words)
         m.d.comb += [
             reader.configured.eq(sequencer.configured),
-            *(getattr(reader, name).eq(getattr(sequencer, name)) for name in _REGISTERS),
+            *(getattr(reader, name).eq(getattr(sequencer, name)) for name in NUMBERS),
             reader.finished.eq(sequencer.finished),
             self.configured.eq(sequencer.configured),
             self.fault.eq(sequencer.fault),
@@ -100,7 +104,7 @@ class BatchTokenLoop(wiring.Component):
         self._steps(m, reader, slots)
 
         # Everything that the sequencer says goes to all slots; only an embedding row is for one.
-        for name in ("weights", "parameters", "engine_commands", *(f"{name}_commands" for name in COMMANDS)):
+        for name in ("weights", "parameters", "engine_commands", *VECTOR_COMMANDS):
             source = getattr(sequencer, name)
             m.submodules[f"{name}_broadcast"] = broadcast = Broadcast(source.payload.shape(), config.batch)
             wiring.connect(m, source, broadcast.source)
@@ -126,7 +130,7 @@ class BatchTokenLoop(wiring.Component):
                     getattr(probe, f"{name}_valid").eq(getattr(slot, f"{name}_valid")),
                     getattr(probe, name).eq(getattr(slot, name)),
                 ]
-        return m
+        return ResetInserter(self.restart)(m)
 
     def _steps(self, m: Module, reader: TapeReader, slots: list[Slot]) -> None:
         """A step from its tokens to its results, and what it tells each slot."""
@@ -194,20 +198,11 @@ class BatchTokenLoop(wiring.Component):
             clamps = [getattr(slot, f"saturated_{name}") for slot in slots]
             counted = [clamp & slot.active.replicate(len(clamp)) for clamp, slot in zip(clamps, slots)]
             events[f"saturated_{name}"] = sum(counted, start=Value.cast(0))
-        values: dict[str, Value] = {
+        registers: dict[str, Value] = {
             "crc_errors": sequencer.crc_errors,
             "first_bad_section": sequencer.first_bad_section,
             "fault_code": sequencer.fault_code,
         }
-        for name, happened in events.items():
-            event = Signal.like(happened, name=f"count_{name}")  # registered: counting one cycle late costs no path
-            values[name] = value = Signal(32, name=name)
-            m.d.sync += event.eq(happened)
-            with m.If(event.any()):
-                m.d.sync += value.eq(value + event)
-        with m.Switch(self.counter_index):
-            for index, name in enumerate(COUNTERS):
-                with m.Case(index):
-                    m.d.sync += self.counter.eq(values[name])
-            with m.Default():
-                m.d.sync += self.counter.eq(0)
+        counter = Signal(32)
+        count(m, events, registers, self.counter_index, counter)
+        m.d.sync += self.counter.eq(counter)

@@ -18,6 +18,10 @@ SlotRequest = data.StructLayout({"token": 16, "fresh": 1, "chain": 1, "active": 
 `active`: the token counts, else it changes nothing."""
 
 
+NUMBERS = ("prologue_address", "prologue_words", "body_address", "body_words", "embedding_address", "row_words")
+"""Registers of the sequencer that the reader goes by."""
+
+
 class TapeReader(wiring.Component):
     """Turns tokens into read requests, always one prologue ahead.
 
@@ -51,13 +55,12 @@ class TapeReader(wiring.Component):
         self.groups = groups
         self.batch = batch
         self.address_bits = address_bits
-        numbers = ("prologue_address", "prologue_words", "body_address", "body_words", "embedding_address", "row_words")
         step = data.ArrayLayout(SlotRequest, batch)
         super().__init__(
             {
                 "boot": In(stream.Signature(1)),
                 "configured": In(1),
-                **{name: In(32) for name in numbers},
+                **{name: In(32) for name in NUMBERS},
                 "tokens": In(stream.Signature(TokenRequest if batch == 1 else step)),
                 "finished": In(1),
                 "requests": Out(stream.Signature(Request)),

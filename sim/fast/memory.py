@@ -9,7 +9,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.base.errors import TritapeError
-from tritape.hw.batch.accelerator import accelerator
+from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
 from tritape.hw.memory.attach import add_memory
 from tritape.hw.memory.axi import AXIMemory
@@ -134,7 +134,7 @@ class AcceleratorWithMemory(wiring.Component):
     """
 
     def __init__(self, config: Config, memory: Memory, core: Core | None = None) -> None:
-        self._accelerator = accelerator(config, memory_errors=memory.kind != "qspi")
+        self._accelerator = Accelerator(config, memory_errors=memory.kind != "qspi")
         self._memory: AXIMemory | LiteDRAMMemory | QSPIMemory
         self._outer = [name for name in self._accelerator.signature.members if not name.startswith("memory")]
         pins: dict[str, wiring.Member] = {}

@@ -13,7 +13,6 @@ from tritape import hw, model, rtl_gen
 from tritape.base.cache import cached, digest
 from tritape.base.verilog_text import verilog_text
 from tritape.hw.accelerator import Accelerator
-from tritape.hw.batch.accelerator import BatchAccelerator, accelerator
 from tritape.hw.config import Config
 from tritape.hw.stream.forward import forward
 from tritape.sim.fast.memory import BOARDS, IDEAL, AcceleratorWithMemory, Memory
@@ -28,7 +27,7 @@ class FreeRunning(wiring.Component):
     is exercised by the cocotb benches.
     """
 
-    def __init__(self, accelerator: Accelerator | BatchAccelerator | AcceleratorWithMemory) -> None:
+    def __init__(self, accelerator: Accelerator | AcceleratorWithMemory) -> None:
         self._accelerator = accelerator
         super().__init__({**accelerator.signature.members, "clk": In(1)})
 
@@ -56,8 +55,8 @@ def verilog(config: Config, memory: Memory = IDEAL, image_bytes: int = 0) -> str
     key = digest(repr(config), repr(hardware), *tools, *(path.read_bytes() for path in sources))
 
     def build(folder: Path) -> None:
-        made: Accelerator | BatchAccelerator | AcceleratorWithMemory
-        made = accelerator(config) if memory.kind == "ideal" else AcceleratorWithMemory(config, memory, core)
+        made: Accelerator | AcceleratorWithMemory
+        made = Accelerator(config) if memory.kind == "ideal" else AcceleratorWithMemory(config, memory, core)
         text = verilog_text(FreeRunning(made), "top", checks=True) + (core.verilog if core else "")
         (folder / "top.v").write_text(text)
 

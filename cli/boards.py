@@ -57,6 +57,7 @@ def describe(board: Any) -> dict[str, Any]:
     """One board, ready for JSON."""
     from dataclasses import asdict
 
+    from tritape.rtl_gen.archive import state
     from tritape.rtl_gen.fit import largest_model
 
     model = largest_model(board)
@@ -75,5 +76,5 @@ def describe(board: Any) -> dict[str, Any]:
         "configuration_hash": f"{board.config.hash64():016x}",
         "largest_model": None if model is None else {field: getattr(model, field) for field in fields},
         "model": board.model,
-        "state": board.state,
+        "state": state(board),
     }

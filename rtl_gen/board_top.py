@@ -12,7 +12,7 @@ from tritape.base.errors import TritapeError
 from tritape.hw.memory.litedram import LiteDRAMMemory
 from tritape.hw.uart_accelerator import UARTAccelerator
 from tritape.rtl_gen.boards import Board
-from tritape.rtl_gen.litedram import board_dram, litedram_core
+from tritape.rtl_gen.litedram import litedram_core
 from tritape.rtl_gen.toolchains.pll import exactly
 
 RESET_CYCLES = 1024
@@ -70,7 +70,7 @@ def add_sdram(m: Module, board: Board, platform: Any) -> LiteDRAMMemory:
     answers has three quarters of a period to come back. Source: the clocking of LiteX's ECP5 boards with SDRAM.
     """
     assert board.dram is not None
-    core = litedram_core(board_dram(board))
+    core = litedram_core(board.clocked_dram)
     platform.add_file("litedram_core.v", core.verilog)
     pins = platform.request("sdram", 0, dir="-")
     memory = LiteDRAMMemory(
@@ -89,7 +89,7 @@ def add_sdram(m: Module, board: Board, platform: Any) -> LiteDRAMMemory:
 def add_ddr3(m: Module, board: Board, platform: Any) -> LiteDRAMMemory:
     """The memory of a board with DDR3, to be put into the accelerator, and the domain `sync`: the controller's PLL makes the
     clocks of both. A reset or select line that the board does not have stays open."""
-    core = litedram_core(board_dram(board))
+    core = litedram_core(board.clocked_dram)
     platform.add_file("litedram_core.v", core.verilog)
     pins = platform.request("ddr3", 0, dir="-")
     ports = {pad: getattr(pins, pin) for pad, pin in _DDR3.items() if hasattr(pins, pin)}

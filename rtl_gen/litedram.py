@@ -6,15 +6,12 @@ import importlib.metadata
 import json
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tritape.base.cache import cached, digest
 from tritape.base.errors import TritapeError
-
-if TYPE_CHECKING:
-    from tritape.rtl_gen.boards.board import Board
 
 SUSTAINED = {"SDR": 0.968, "DDR3": 0.931}
 """Of the pins' bytes, on long reads with refresh (simulated: `python -m tritape.sim.memory.measure sdr`, `ddr3`)."""
@@ -152,13 +149,6 @@ def litedram_core(dram: DRAM, *, model: bool = False, rows: int = 0) -> Core:
 
 
 _CKE_ODT_RESET_N, _SELECT_CONTROLLER = 0x0E, 0x01
-
-
-def board_dram(board: Board) -> DRAM:
-    """A board's memory with the clocks that the board has. Raises `TritapeError` for a board without one."""
-    if board.dram is None:
-        raise TritapeError(f"{board.name}: board must have a dram, not none; choose another board")
-    return replace(board.dram, clock_hz=board.clock_hz, input_hz=board.crystal_hz)
 
 
 def start_of(dram: DRAM) -> dict[str, Any]:

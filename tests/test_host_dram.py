@@ -125,11 +125,11 @@ def test_a_command_starts_the_memory_once(tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_registers_of_the_real_controller() -> None:
     """The names that levelling uses are those of LiteDRAM's PHY, and the script ends by opening the port."""
     pytest.importorskip("litedram", reason="pip install 'tritape[litedram]'")
-    from tritape.rtl_gen.litedram import board_dram, litedram_core, start_of
+    from tritape.rtl_gen.litedram import litedram_core, start_of
 
     for name in ("ecpix-5-ddr3", "orangecrab-r0.2-ddr3"):
-        about: dict[str, Any] = start_of(board_dram(board(name)))
-        core = litedram_core(board_dram(board(name)))
+        about: dict[str, Any] = start_of(board(name).clocked_dram)
+        core = litedram_core(board(name).clocked_dram)
         assert set(about["registers"]) == set(REGISTERS)
         assert about["script"][-1] == [core.registers["ddrctrl_init_done"], 1, 0]
         assert core.size == board(name).memory_bytes

@@ -21,10 +21,10 @@ from tritape.hw.config import Config
 from tritape.hw.link.axi_lite import WINDOW_BITS, Register
 from tritape.rtl_gen.archive import read_archive
 from tritape.rtl_gen.boards import BusBoard, board
+from tritape.rtl_gen.boards.packages.kria import CONTROL_ADDRESS
+from tritape.rtl_gen.boards.packages.wrapper import wrapper_verilog
 from tritape.rtl_gen.build import VENDOR_STEPS, build
 from tritape.rtl_gen.fit import require_device
-from tritape.rtl_gen.packages.kria import CONTROL_ADDRESS
-from tritape.rtl_gen.packages.wrapper import wrapper_verilog
 from tritape.rtl_gen.verilog import waivers
 from tritape.sim.virtual_board import VirtualBoard
 

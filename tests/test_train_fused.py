@@ -9,7 +9,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra tritape[train]")
 
 from tritape.train.fused import layers, reference  # noqa: E402
-from tritape.train.model import HGRNBitConfig, HGRNBitForCausalLM  # noqa: E402
+from tritape.train.model import HGRNBitForCausalLM  # noqa: E402
+from tritape.train.plain import HGRNBitConfig  # noqa: E402
 
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"

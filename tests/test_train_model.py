@@ -14,14 +14,8 @@ torch = pytest.importorskip("torch", reason="needs the extra tritape[train]")
 from tritape.base.errors import TritapeError  # noqa: E402
 from tritape.model.checkpoint import load_checkpoint  # noqa: E402
 from tritape.model.reference import FloatModel  # noqa: E402
-from tritape.train.model import (  # noqa: E402
-    HGRNBitConfig,
-    HGRNBitForCausalLM,
-    load_model,
-    save_checkpoint,
-    straight_int8,
-    straight_ternary,
-)
+from tritape.train.model import HGRNBitForCausalLM, load_model, save_checkpoint  # noqa: E402
+from tritape.train.plain import HGRNBitConfig, straight_int8, straight_ternary  # noqa: E402
 from tritape.train.scan import parallel_scan, scan  # noqa: E402
 
 TINY = Path(__file__).parent / "data" / "mmfreelm-tiny"

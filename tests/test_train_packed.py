@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch", reason="needs the extra tritape[train]")
 
 from tritape.base.errors import TritapeError  # noqa: E402
-from tritape.train.model import HGRNBitConfig, HGRNBitForCausalLM, load_model, straight_ternary  # noqa: E402
-from tritape.train.packed.format import PackedMatrix, pack, product, row_bytes, unpack, weight_scale  # noqa: E402
+from tritape.train.model import HGRNBitForCausalLM, load_model  # noqa: E402
 from tritape.train.packed.model import PackedModel  # noqa: E402
+from tritape.train.plain import HGRNBitConfig, straight_ternary  # noqa: E402
+from tritape.train.ternary.format import pack, product, unpack, weight_scale  # noqa: E402
+from tritape.train.ternary.matrix import PackedMatrix, row_bytes  # noqa: E402
 
 TINY = Path(__file__).parent / "data" / "mmfreelm-tiny"
 GPU = torch.cuda.is_available()

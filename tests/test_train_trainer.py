@@ -19,8 +19,9 @@ from tritape.train import rounding  # noqa: E402
 from tritape.train.bench import run as run_measurement  # noqa: E402
 from tritape.train.cli import STUDIES, main  # noqa: E402
 from tritape.train.evaluate import bits_per_byte  # noqa: E402
-from tritape.train.model import BitLinear, load_model, straight_ternary  # noqa: E402
+from tritape.train.model import load_model  # noqa: E402
 from tritape.train.optimiser import Optimiser, is_matrix, orthogonalised  # noqa: E402
+from tritape.train.plain import BitLinear, straight_ternary  # noqa: E402
 from tritape.train.pool import run_all  # noqa: E402
 from tritape.train.precision import QUANTISERS, set_precision  # noqa: E402
 from tritape.train.recipe import Recipe, load_recipe, names  # noqa: E402

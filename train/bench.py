@@ -14,7 +14,7 @@ import typer
 
 from tritape.base.errors import TritapeError
 from tritape.base.files import replacing
-from tritape.train.model import HGRNBitConfig
+from tritape.train.plain import HGRNBitConfig
 
 SHAPES = {
     "370M": HGRNBitConfig(32000, 1024, 24, 2816),

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from tritape.base.errors import TritapeError
 from tritape.model.checkpoint import MIN_WEIGHT_SCALE
-from tritape.train.model import BitLinear, straight_int8, straight_ternary
+from tritape.train.plain import BitLinear, straight_int8, straight_ternary
 
 
 def straight_binary(weight: Tensor) -> Tensor:

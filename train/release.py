@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from tritape.model.checkpoint import MIN_WEIGHT_SCALE
-from tritape.train.model import BitLinear, HGRNBitForCausalLM, save_checkpoint
+from tritape.train.model import HGRNBitForCausalLM, save_checkpoint
+from tritape.train.plain import BitLinear
 
 
 @torch.no_grad()

@@ -20,7 +20,8 @@ import typer
 from tritape.base.errors import TritapeError
 from tritape.train.bench import run
 from tritape.train.evaluate import bits_per_byte
-from tritape.train.model import BitLinear, HGRNBitForCausalLM, load_model
+from tritape.train.model import HGRNBitForCausalLM, load_model
+from tritape.train.plain import BitLinear
 from tritape.train.recipe import Recipe
 from tritape.train.trainer import load_run
 

@@ -28,8 +28,9 @@ from tritape.base.errors import TritapeError
 from tritape.base.files import replacing
 from tritape.train.batches import Crops
 from tritape.train.evaluate import bits_per_byte
-from tritape.train.model import HGRNBitForCausalLM, at_least_float32, load_model
+from tritape.train.model import HGRNBitForCausalLM, load_model
 from tritape.train.optimiser import Optimiser
+from tritape.train.plain import at_least_float32
 from tritape.train.precision import set_precision
 from tritape.train.recipe import ModelRecipe, Recipe
 from tritape.train.release import release

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tritape.base.errors import TritapeError
 from tritape.model.config import ModelConfig
-from tritape.train.model import RMSNorm, at_least_float32
+from tritape.train.plain import RMSNorm, at_least_float32
 
 HEAD_WIDTH = 64
 """Width of a head that a model is divided into when the hidden size allows it."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+UIO = "uio:"
+"""How the port of fabric beside this processor begins: `uio:NAME`."""
+
 
 class Transport(Protocol):
     """A pipe of bytes, which may lose and damage some. Methods raise TritapeError when the pipe is gone."""

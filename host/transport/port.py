@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from tritape.host.transport import Transport
-
-UIO = "uio:"
-"""How the port of fabric beside this processor begins: `uio:NAME`."""
+from tritape.host.transport import UIO, Transport
 
 
 def open_port(port: str, baud: int) -> Transport:

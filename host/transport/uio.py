@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from tritape.base.errors import TritapeError
-from tritape.host.transport.port import UIO
+from tritape.host.transport import UIO
 from tritape.host.transport.registers import RegisterTransport, require_tritape, shape, stripes
 from tritape.hw.link.axi_lite import WINDOW_BITS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tritape.hw.config import Config
 from tritape.rtl_gen.boards.bus_board import BusBoard
-from tritape.rtl_gen.packages.vitis import ADDRESS_BITS, vitis_files
+from tritape.rtl_gen.boards.packages.vitis import ADDRESS_BITS, vitis_files
 
 U280 = BusBoard(
     name="u280",

@@ -139,11 +139,11 @@ class Board:
     """The file that starts the vendor's tool, in a project for one."""
 
     @property
-    def state(self) -> str:
-        """`routed` or `generated, not routed` after the manifest in bitstreams/, else `not built`."""
-        from tritape.rtl_gen.archive import state
-
-        return state(self)
+    def clocked_dram(self) -> DRAM:
+        """The memory with the clocks that the board has. Raises `TritapeError` for a board without one."""
+        if self.dram is None:
+            raise TritapeError(f"{self.name}: board must have a dram, not none; choose another board")
+        return replace(self.dram, clock_hz=self.clock_hz, input_hz=self.crystal_hz)
 
 
 def in_dram(board: Board, dram: DRAM, size: int, clock_hz: int, **other: Any) -> Board:

@@ -71,10 +71,3 @@ class BusBoard:
     def capacity(self) -> Capacity:
         """What the device has."""
         return part_capacity(self.device)
-
-    @property
-    def state(self) -> str:
-        """`generated, not routed` after the manifest in bitstreams/, else `not built`."""
-        from tritape.rtl_gen.archive import state
-
-        return state(self)

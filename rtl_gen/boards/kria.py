@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tritape.hw.config import Config
 from tritape.rtl_gen.boards.bus_board import BusBoard
-from tritape.rtl_gen.packages.kria import ADDRESS_BITS, HP_PORTS, PORT_BITS, kria_files
+from tritape.rtl_gen.boards.packages.kria import ADDRESS_BITS, HP_PORTS, PORT_BITS, kria_files
 
 _COMMON = {
     "device": "xck26-sfvc784-2LV-c",

@@ -20,14 +20,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tritape.train.fused import ops
-from tritape.train.model import BitLinear, Block, HGRNBitForCausalLM
-from tritape.train.packed.format import PackedMatrix, pack, unpack, weight_scales
+from tritape.train.plain import BitLinear, Block, PlainModel
+from tritape.train.ternary.format import pack, unpack, weight_scales
+from tritape.train.ternary.matrix import PackedMatrix
 
 CHUNK = 1024
 """Tokens whose logits exist at a time."""
 
 
-def packed_weights(model: HGRNBitForCausalLM) -> dict[BitLinear, PackedMatrix]:
+def packed_weights(model: PlainModel) -> dict[BitLinear, PackedMatrix]:
     """The ternary weights of every BitLinear as they are now.
 
     Nothing is kept between calls: PyTorch's fused AdamW does not mark the parameters it changes, so a cache could not tell.
@@ -186,7 +187,7 @@ class _HeadLoss(torch.autograd.Function):
         return *(part.mul_(grad) for part in ctx.saved_tensors), None, None, None, None
 
 
-def fused_loss(model: HGRNBitForCausalLM, ids: Tensor, targets: Tensor) -> Tensor:
+def fused_loss(model: PlainModel, ids: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy in nats of `targets` [B, T] given `ids` [B, T]; targets of -100 do not count."""
     kind, head = ids.device.type, model.lm_head
     x = model.model.embeddings(ids)

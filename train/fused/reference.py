@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tritape.train.model import BITLINEAR_EPS, at_least_float32
+from tritape.train.plain import BITLINEAR_EPS, at_least_float32
 from tritape.train.scan import parallel_scan, scan_backward
 
 Kind = Literal["norm", "gate", "swiglu"]

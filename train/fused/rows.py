@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from tritape.train.fused.reference import Kind
-from tritape.train.model import BITLINEAR_EPS
+from tritape.train.plain import BITLINEAR_EPS
 
 PROGRAMS = 264
 """Programs of the backward kernel: two for each multiprocessor of an H100."""

@@ -21,10 +21,10 @@ from triton.language import constexpr
 
 from tritape.base.errors import TritapeError
 from tritape.model.reference import check_ids
-from tritape.train.model import BITLINEAR_EPS
-from tritape.train.packed.format import PackedMatrix, row_bytes
 from tritape.train.packed.model import PackedModel
 from tritape.train.packed.token_kernels import ADD, GATED, GLU, LOGITS, NORMED, PLAIN, mixer, next_token, project
+from tritape.train.plain import BITLINEAR_EPS
+from tritape.train.ternary.matrix import PackedMatrix, row_bytes
 
 TILES = (16, 16, 32, 32, 64)
 """Rows of a program of (mixer, o_proj, gate_proj, down_proj, head): the best for the 2.7B shape, within 7 % for the others."""

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from tritape.train.fused import ops
-from tritape.train.model import BitLinear, Block, HGRNBitConfig, HGRNBitForCausalLM
-from tritape.train.packed.format import PackedMatrix, pack, product, weight_scale
+from tritape.train.plain import BitLinear, Block, HGRNBitConfig, PlainModel
+from tritape.train.ternary.format import pack, product, weight_scale
+from tritape.train.ternary.matrix import PackedMatrix
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class PackedLayer:
 class PackedModel:
     """A model's weights, packed, on the device of the model it is made from."""
 
-    def __init__(self, model: HGRNBitForCausalLM) -> None:
+    def __init__(self, model: PlainModel) -> None:
         self.config: HGRNBitConfig = model.config
         with torch.no_grad():
             table = model.model.embeddings.weight

@@ -1,11 +1,11 @@
-"""Triton kernels of the packed format: packing and expanding matrices (contract: `tritape.train.packed.format`)."""
+"""Triton kernels of the packed format: packing and expanding matrices (contract: `tritape.train.ternary.format`)."""
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from tritape.train.packed.format import TRITS, PackedMatrix, row_bytes
+from tritape.train.ternary.matrix import TRITS, PackedMatrix, row_bytes
 
 BLOCK = 1024
 

@@ -1,45 +1,16 @@
-"""Ternary matrices at 1.6 bits a weight: five to a byte.
-
-A row of K weights becomes J bytes, J = 16 * ceil(K / 80). Byte j holds the weights at columns j, j + J, .., j + 4 J (zero past
-the end), most significant first: with digits t = weight + 1,
-
-    v = sum over d of t[d * J + j] * 3^(4 - d),    byte = ceil(256 * v / 243)
-
-so that a digit is read by one multiplication: p = 3 * byte; t = p >> 8; byte = p & 255; and so on for the next.
-Each digit of a run of bytes thus faces a contiguous run of the input, and rows start at multiples of 16 bytes.
-
-Why five a byte and not four: at 2 bits the matrices alone weigh exactly an eighth of float16, which leaves no room for
-an embedding; a batch-1 token reads every byte once, so a fifth fewer bytes is also a fifth less time where memory is
-the limit, and four digits at a time are decoded in seven integer instructions.
-"""
+"""Packing, expanding and multiplying ternary matrices (`matrix`): Triton kernels on a GPU, plain PyTorch elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from tritape.model.checkpoint import MIN_WEIGHT_SCALE
+from tritape.train.ternary.matrix import TRITS, PackedMatrix, row_bytes
 
-TRITS = 5
-ALIGN = 16
 ROWS = 4096
-
-
-@dataclass(frozen=True)
-class PackedMatrix:
-    """data: uint8 [rows, row_bytes(columns)]; scale: the magnitude of +1, of no dimension."""
-
-    data: Tensor
-    scale: Tensor
-    columns: int
-
-
-def row_bytes(columns: int) -> int:
-    """Bytes of a packed row."""
-    return ALIGN * -(-columns // (ALIGN * TRITS))
 
 
 def weight_scale(weight: Tensor) -> Tensor:
@@ -58,7 +29,7 @@ def weight_scales(weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
 def pack(weight: Tensor, scale: Tensor) -> Tensor:
     """Bytes [R, J] of clip(round(weight / scale), -1, 1), weight [R, K]."""
     if weight.is_cuda:
-        from tritape.train.packed.kernels import pack as kernel
+        from tritape.train.ternary.kernels import pack as kernel
 
         return kernel(weight, scale)
     rows, columns = weight.shape
@@ -73,7 +44,7 @@ def pack(weight: Tensor, scale: Tensor) -> Tensor:
 def unpack(data: Tensor, columns: int, dtype: torch.dtype) -> Tensor:
     """The weights -1, 0, +1 [R, columns] of packed bytes, in `dtype`."""
     if data.is_cuda:
-        from tritape.train.packed.kernels import unpack as kernel
+        from tritape.train.ternary.kernels import unpack as kernel
 
         return kernel(data, columns, dtype)
     value = data.to(torch.int16)
@@ -91,7 +62,7 @@ def product(q: Tensor, worth: Tensor, matrix: PackedMatrix) -> Tensor:
     The sums of integers are exact (K < 132,000). Without a GPU the matrix is expanded `ROWS` rows at a time.
     """
     if q.is_cuda:
-        from tritape.train.packed.kernels import product as kernel
+        from tritape.train.ternary.kernels import product as kernel
 
         return kernel(q, worth, matrix)
     wide = q.float()

@@ -42,51 +42,98 @@ class StatefulDevice(TokenDevice, Protocol):
 class Conversation:
     """One sequence of tokens on a device: `say` feeds text and yields the model's, piece by piece.
 
-    The last token that the model chose has not been run yet; it goes first with the next text. `text` is all of it so
-    far, `prompt_tokens` and `generated_tokens` count. A device holds one conversation at a time.
+    A turn ends with `count` tokens, or with one of the codec's end tokens unless `ignore_eos`; `finish_reason` says which:
+    `length` or `stop`. The last token that the model chose has not been run yet; it goes first with the next text. Only the
+    first text begins with BOS. `text` is all of it so far, `prompt_tokens` and `generated_tokens` count. A device holds one
+    conversation at a time.
+
+    A device runs ahead of an end token; what it ran is undone, when the conversation goes on, by running its tokens again.
     """
 
-    def __init__(self, device: TokenDevice, codec: TextCodec) -> None:
+    def __init__(self, device: TokenDevice, codec: TextCodec, *, ignore_eos: bool = False) -> None:
         self._device, self._codec = device, codec
+        self._ends = frozenset() if ignore_eos else codec.eos_ids
         device.reset()
         self.text = ""
         self.prompt_tokens = self.generated_tokens = 0
+        self.finish_reason: str | None = None
+        self._begin: bytes | None = None  # the state that the conversation was restored from
+        self._history: list[int] = []  # tokens run since
         self._pending: list[int] = []
+        self._ran_ahead = False
 
     def say(self, text: str | Sequence[int], count: int) -> Generator[str]:
-        """Feed a text (or token ids), then yield the text of `count` tokens; some pieces are empty.
+        """Feed a text (or token ids), then yield the text of `count` tokens at most; some pieces are empty.
 
         The generator may be closed early: it then ends with the chunk under way, which `text` holds whole. Raises
         TritapeError for a text without tokens at the start.
         """
-        ids = self._codec.encode(text) if isinstance(text, str) else list(text)
-        if not ids and not self._pending:
+        first = not self._pending
+        ids = self._codec.encode(text, special=first) if isinstance(text, str) else list(text)
+        if not ids and first:
             raise TritapeError("prompt must have at least one token, not none; give some text")
         if count < 1:
             raise TritapeError(f"tokens must be at least 1, not {count}; ask for more")
-        self.text += text if isinstance(text, str) else self._codec.decode(ids)
+        self._rewind()
+        known = [*self._history, *self._pending]
+        self.text += self._said(text, known, ids)
         self.prompt_tokens += len(ids)
-        stream = self._codec.stream()
         self._pending += ids
+        self.finish_reason = None
+        stream = self._codec.stream([*known, *ids])
         left = count
 
         def take(token: int) -> str:
             nonlocal left
             left -= 1
             self.generated_tokens += 1
+            self._history += self._pending
             self._pending = [token]
-            piece = stream.push(token) + ("" if left else stream.finish())
+            if token in self._ends:
+                self.finish_reason = "stop"
+            elif not left:
+                self.finish_reason = "length"
+            piece = stream.push(token) if self.finish_reason != "stop" else ""
+            if self.finish_reason is not None:
+                piece += stream.finish()
             self.text += piece
             return piece
 
-        while left:
-            chunk = self._device.generate_tokens(self._pending, min(left, CHUNK))
-            try:
-                for token in chunk:
-                    yield take(token)
-            finally:  # closed early: the device has run the rest of the chunk, or will
-                for token in chunk:
-                    take(token)
+        try:
+            while self.finish_reason is None:
+                end = left - min(left, CHUNK)
+                chunk = self._device.generate_tokens(self._pending, left - end)
+                try:
+                    for token in chunk:
+                        yield take(token)
+                        if self.finish_reason is not None:
+                            break
+                finally:  # closed early: the device has run the rest of the chunk, or will
+                    while self.finish_reason is None and (token := next(chunk, -1)) >= 0:
+                        take(token)
+                    self._ran_ahead = self.finish_reason == "stop" and left > end
+                    if isinstance(chunk, Generator):
+                        chunk.close()
+        finally:
+            self.text += stream.finish()
+
+    def _said(self, text: str | Sequence[int], known: Sequence[int], ids: Sequence[int]) -> str:
+        """What a turn's text adds: as it was given, behind the space that a tokenizer puts between two texts."""
+        stream = self._codec.stream(known)
+        read = "".join(map(stream.push, ids)) + stream.finish()
+        if not isinstance(text, str):
+            return read
+        return " " + text if known and read.startswith(" ") and not text.startswith(" ") else text
+
+    def _rewind(self) -> None:
+        """If the device ran ahead of an end token, let the next prompt be all from the beginning."""
+        if not self._ran_ahead:
+            return
+        self._device.reset()
+        if self._begin is not None:
+            _stateful(self._device).restore_state(self._begin)
+        self._history, self._pending = [], self._history + self._pending
+        self._ran_ahead = False
 
     def save(self, path: Path, model: str) -> None:
         """Write the conversation, the device's recurrent state included; `model` is the checkpoint's SHA-256."""
@@ -95,6 +142,12 @@ class Conversation:
 
     def content(self, model: str) -> dict[str, Any]:
         """What `save` writes."""
+        if self._ran_ahead:
+            self._rewind()
+            *self._history, last = self._pending
+            self._pending = [last]
+            for _ in self._device.generate_tokens(self._history, 1):
+                pass
         return {
             "format": FORMAT,
             "model": model,
@@ -130,6 +183,7 @@ class Conversation:
             )
         _stateful(self._device).restore_state(state)
         self._pending, self.text = pending, text
+        self._begin, self._history, self._ran_ahead = state, [], False
 
 
 def _damaged(source: str, error: Exception) -> TritapeError:

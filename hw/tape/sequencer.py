@@ -7,22 +7,19 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.hw import commands
+from tritape.hw.commands import Destination, Pattern, ResidualMode
 from tritape.hw.config import Config
-from tritape.hw.exceeds import exceeds
 from tritape.hw.stream.buffer import StreamBuffer
+from tritape.hw.tape.checks import COMPARED_BYTES, mismatch, refusal
 from tritape.hw.tape.crc import CRC32
 from tritape.hw.tape.header import (
-    HEADER_BYTES,
-    HEADER_PAYLOAD_BYTES,
-    MAGIC,
-    VERSION,
-    Fault,
     MatvecMode,
     Opcode,
     SectionHeader,
     TapeHeader,
     words,
 )
+from tritape.hw.tape.section import SectionRegisters, capture
 
 _NAMES = (
     *("prologue_address", "prologue_words", "body_address", "body_words", "embedding_address", "row_words"),
@@ -32,11 +29,14 @@ REGISTERS = {name: TapeHeader[name].width for name in _NAMES}
 """Registers of the loaded tape: name -> bits."""
 
 _EPS = SectionHeader["eps"]
-_COMPARED_BYTES = 16
-"""magic to rows of the HEADER payload: compared with the configuration, then forgotten."""
 
-_PATTERN = {MatvecMode.G: 1, MatvecMode.GATE_UP: 2}  # of the dequantiser; 0 for the others
-_DESTINATION = {MatvecMode.GATE_UP: 1, MatvecMode.RESIDUAL: 2, MatvecMode.LOGITS: 3}
+# By the mode of a MATVEC; 0, SCALE_ALL and MLGRU, for the others.
+_PATTERN = {MatvecMode.G: Pattern.PASS_ALL, MatvecMode.GATE_UP: Pattern.SCALE_EVEN}
+_DESTINATION = {
+    MatvecMode.GATE_UP: Destination.MIXER,
+    MatvecMode.RESIDUAL: Destination.RESIDUAL,
+    MatvecMode.LOGITS: Destination.HEAD,
+}
 
 
 class Sequencer(wiring.Component):
@@ -110,156 +110,157 @@ class Sequencer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         groups = self.config.word_bytes
-        header_words, tape_words = words(HEADER_BYTES, groups), words(HEADER_PAYLOAD_BYTES, groups)
         m.submodules.crc = crc = CRC32(groups)
         source = self.words
         if not self.config.serial:
             m.submodules.buffer = buffer = StreamBuffer(8 * groups)
             wiring.connect(m, wiring.flipped(self.words), buffer.sender)
             source = buffer.receiver
-        word, have, take = source.payload, source.valid, source.ready
-
-        header, tape = Signal(SectionHeader), Signal(TapeHeader)
-        number = Signal(range(max(header_words, tape_words) + 1))  # of the word in a header or in HEADER's payload
-        left, closing = Signal(self.address_bits), Signal()  # words until the CRC; the next word is the CRC
-        # the opcode of the section under way, decoded (Amaranth's enumerations have no types)
-        opcode = {code: Signal(name=f"is_{code.name.lower()}") for code in Opcode}
-        pending = self._commands(m, header)
+        s = SectionRegisters(source, groups, self.address_bits)
         begin = Signal(init=1)  # the next word begins a section
-        m.d.comb += [
-            crc.word.eq(word),
-            crc.valid.eq(have & take),
-            crc.first.eq(begin),
-            crc.last.eq(closing),
-        ]
-        with m.If(have & take):
-            m.d.sync += begin.eq(closing)
-
+        m.d.comb += [crc.word.eq(s.word), crc.valid.eq(s.taken), crc.first.eq(begin), crc.last.eq(s.closing)]
+        with m.If(s.taken):
+            m.d.sync += begin.eq(s.closing)
+        pending = self._build_commands(m, s.header)
+        room = self._build_preparations(m, s)
+        load = self._build_payload(m, s)
+        self._build_header_payload(m, s)
         judged, bad = Signal(), Signal()  # a CRC was checked; and was wrong
         m.d.sync += [judged.eq(crc.done), bad.eq(crc.done & ~crc.good)]
-
-        room = self._preparations(m, header, opcode[Opcode.PREP] & closing & have & take)
-        unfinished, load = Signal(4), Signal()
-        started = opcode[Opcode.PREP] & closing & have & take
-        m.d.sync += [unfinished.eq(unfinished + started - self.norm_done), load.eq(unfinished <= 1)]
-
-        weights = opcode[Opcode.MATVEC] & ~closing
-        parameters = opcode[Opcode.LOAD] & ~closing & load
-        first_parameter = Signal()
-        m.d.comb += [
-            self.weights.payload.eq(word),
-            self.parameters.payload.word.eq(word),
-            self.parameters.payload.target.eq(header.mode),
-            self.parameters.payload.bank.eq(header.flags[0]),
-            self.parameters.payload.first.eq(first_parameter),
-            self.embedding_words.payload.eq(word),
-        ]
-
-        wants = Signal()  # a word would be taken if it and the units were there
-        m.d.comb += [self.wait_words.eq(wants & ~have), self.wait_units.eq(wants & have & ~take)]
-
-        with m.If(have & opcode[Opcode.HEADER] & ~self.configured):  # nothing else decides whether its words are taken
-            with m.If(number != tape_words):
-                m.d.sync += number.eq(number + 1)
-            self._capture(m, tape, word, number, tape_words)
-            # What is only compared needs no place of its own.
-            self._capture(m, header, word, number, words(_COMPARED_BYTES, groups))
-
         with m.FSM():
-            with m.State("HEADER"):
-                m.d.comb += [
-                    wants.eq(1),
-                    take.eq(~pending & ~self._keeps_constants(m, header, word, number, have & take)),
-                ]
-                with m.If(have & take):
-                    m.d.sync += number.eq(number + 1)
-                    self._capture(m, header, word, number, header_words)
-                    with m.If(number == header_words - 1):
-                        m.next = "DECODE"
-
-            with m.State("DECODE"):
-                refused, code = self._refusal(header)
-                m.d.sync += [
-                    self.section.eq(header.index[: 10 if self.config.serial else 16]),
-                    left.eq(header.payload),
-                    closing.eq(header.payload[: self.address_bits] == 0),
-                    number.eq(0),
-                    first_parameter.eq(1),
-                    *(flag.eq(header.opcode == code) for code, flag in opcode.items()),
-                ]
-                m.next = "PAYLOAD"
-                m.d.sync += [self.fault.eq(refused), self.fault_code.eq(code)]
-                with m.If(refused):
-                    m.next = "FAULT"
-                with m.Else():
-                    self._dispatch(m, header)
-
-            with m.State("PAYLOAD"):
-                m.d.comb += [
-                    wants.eq(1),
-                    self.weights.valid.eq(have & weights),
-                    self.parameters.valid.eq(have & parameters),
-                ]
-                with m.If(closing):
-                    m.d.comb += take.eq(~opcode[Opcode.PREP] | room)
-                with m.Else():
-                    m.d.comb += take.eq(
-                        Mux(
-                            opcode[Opcode.MATVEC],
-                            self.weights.ready,
-                            ~opcode[Opcode.LOAD] | (load & self.parameters.ready),
-                        )
-                    )
-                with m.If(have & take):
-                    m.d.sync += [left.eq(left - 1), closing.eq(left == 1), first_parameter.eq(0)]
-                    with m.If(closing):
-                        m.d.sync += closing.eq(0)
-                        m.next = "HEADER"
-                        with m.If(opcode[Opcode.EMBED]):
-                            m.d.sync += left.eq(self.row_words)
-                            m.next = "ROW"
-                        with m.If(opcode[Opcode.HEADER]):
-                            m.next = "CHECK"
-
-            with m.State("ROW"):
-                m.d.comb += [
-                    wants.eq(1),
-                    self.embedding_words.valid.eq(have & ~closing),
-                    take.eq(closing | self.embedding_words.ready),
-                ]
-                with m.If(have & take):
-                    m.d.sync += [left.eq(left - 1), closing.eq(left == 2)]
-                    with m.If(closing):
-                        m.d.sync += closing.eq(0)
-                        m.next = "HEADER"
-                        if self.config.batch > 1:
-                            m.d.sync += [self.slot.eq(0), left.eq(self.row_words)]
-                            with m.If(self.slot != self.config.batch - 1):
-                                m.d.sync += self.slot.eq(self.slot + 1)
-                                m.next = "ROW"
-
-            with m.State("CHECK"):
-                low = header.as_value()[: 8 * _COMPARED_BYTES]
-                seen = data.View(TapeHeader, Cat(low, tape.as_value()[8 * _COMPARED_BYTES :]))
-                wrong = self._wrong(m, seen, bad)
-                with m.If(judged):
-                    m.d.sync += number.eq(0)
-                    m.d.sync += [self.fault_code.eq(wrong), self.fault.eq(wrong != 0), self.configured.eq(wrong == 0)]
-                    m.next = "HEADER"
-                    with m.If(wrong != 0):
-                        m.next = "FAULT"
-
+            self._state_header(m, s, pending)
+            self._state_decode(m, s)
+            self._state_payload(m, s, room, load)
+            self._state_row(m, s)
+            self._state_check(m, s, judged, bad)
             with m.State("FAULT"):
                 pass
+        self._build_status(m, s, bad)
+        return m
 
-        m.d.sync += self.finished.eq(have & take & closing & opcode[Opcode.END])
+    def _build_payload(self, m: Module, s: SectionRegisters) -> Signal:
+        """Words of a payload to the units. Returns: a LOAD may go on, because at most one PREP is unfinished."""
+        unfinished, load = Signal(4), Signal()
+        started = s.opcode[Opcode.PREP] & s.closing & s.taken
+        m.d.sync += [unfinished.eq(unfinished + started - self.norm_done), load.eq(unfinished <= 1)]
+        m.d.comb += [
+            self.weights.payload.eq(s.word),
+            self.parameters.payload.word.eq(s.word),
+            self.parameters.payload.target.eq(s.header.mode),
+            self.parameters.payload.bank.eq(s.header.flags[0]),
+            self.parameters.payload.first.eq(s.first_parameter),
+            self.embedding_words.payload.eq(s.word),
+            self.wait_words.eq(s.wants & ~s.have),
+            self.wait_units.eq(s.wants & s.have & ~s.take),
+        ]
+        return load
+
+    def _build_header_payload(self, m: Module, s: SectionRegisters) -> None:
+        """Keep the payload of HEADER; nothing else decides whether its words are taken."""
+        with m.If(s.have & s.opcode[Opcode.HEADER] & ~self.configured):
+            with m.If(s.number != s.tape_words):
+                m.d.sync += s.number.eq(s.number + 1)
+            capture(m, s.tape, s.word, s.number, s.tape_words)
+            # What is only compared needs no place of its own.
+            capture(m, s.header, s.word, s.number, words(COMPARED_BYTES, self.config.word_bytes))
         for name, width in REGISTERS.items():
-            m.d.comb += getattr(self, name).eq(getattr(tape, name)[: min(width, self.address_bits)])
+            m.d.comb += getattr(self, name).eq(getattr(s.tape, name)[: min(width, self.address_bits)])
+
+    def _state_header(self, m: Module, s: SectionRegisters, pending: Value) -> None:
+        """The words of a section's header."""
+        with m.State("HEADER"):
+            m.d.comb += [s.wants.eq(1), s.take.eq(~pending & ~self._keeps_constants(m, s))]
+            with m.If(s.taken):
+                m.d.sync += s.number.eq(s.number + 1)
+                capture(m, s.header, s.word, s.number, s.header_words)
+                with m.If(s.number == s.header_words - 1):
+                    m.next = "DECODE"
+
+    def _state_decode(self, m: Module, s: SectionRegisters) -> None:
+        """The header is there: refuse it, or give the units their commands."""
+        header = s.header
+        with m.State("DECODE"):
+            refused, code = refusal(self.config, header, self.configured)
+            m.d.sync += [
+                self.section.eq(header.index[: 10 if self.config.serial else 16]),
+                s.left.eq(header.payload),
+                s.closing.eq(header.payload[: self.address_bits] == 0),
+                s.number.eq(0),
+                s.first_parameter.eq(1),
+                *(flag.eq(header.opcode == code) for code, flag in s.opcode.items()),
+                self.fault.eq(refused),
+                self.fault_code.eq(code),
+            ]
+            m.next = "PAYLOAD"
+            with m.If(refused):
+                m.next = "FAULT"
+            with m.Else():
+                self._dispatch(m, header)
+
+    def _state_payload(self, m: Module, s: SectionRegisters, room: Value, load: Value) -> None:
+        """The words of a section's payload, and its CRC."""
+        matvec, is_load = s.opcode[Opcode.MATVEC], s.opcode[Opcode.LOAD]
+        with m.State("PAYLOAD"):
+            m.d.comb += [
+                s.wants.eq(1),
+                self.weights.valid.eq(s.have & matvec & ~s.closing),
+                self.parameters.valid.eq(s.have & is_load & ~s.closing & load),
+            ]
+            with m.If(s.closing):
+                m.d.comb += s.take.eq(~s.opcode[Opcode.PREP] | room)
+            with m.Else():
+                m.d.comb += s.take.eq(Mux(matvec, self.weights.ready, ~is_load | (load & self.parameters.ready)))
+            with m.If(s.taken):
+                m.d.sync += [s.left.eq(s.left - 1), s.closing.eq(s.left == 1), s.first_parameter.eq(0)]
+                with m.If(s.closing):
+                    m.d.sync += s.closing.eq(0)
+                    m.next = "HEADER"
+                    with m.If(s.opcode[Opcode.EMBED]):
+                        m.d.sync += s.left.eq(self.row_words)
+                        m.next = "ROW"
+                    with m.If(s.opcode[Opcode.HEADER]):
+                        m.next = "CHECK"
+
+    def _state_row(self, m: Module, s: SectionRegisters) -> None:
+        """The embedding row of the token, or of every slot's, each with its CRC."""
+        with m.State("ROW"):
+            m.d.comb += [
+                s.wants.eq(1),
+                self.embedding_words.valid.eq(s.have & ~s.closing),
+                s.take.eq(s.closing | self.embedding_words.ready),
+            ]
+            with m.If(s.taken):
+                m.d.sync += [s.left.eq(s.left - 1), s.closing.eq(s.left == 2)]
+                with m.If(s.closing):
+                    m.d.sync += s.closing.eq(0)
+                    m.next = "HEADER"
+                    if self.config.batch > 1:
+                        m.d.sync += [self.slot.eq(0), s.left.eq(self.row_words)]
+                        with m.If(self.slot != self.config.batch - 1):
+                            m.d.sync += self.slot.eq(self.slot + 1)
+                            m.next = "ROW"
+
+    def _state_check(self, m: Module, s: SectionRegisters, judged: Value, bad: Value) -> None:
+        """The tape's header against the configuration, when its CRC is judged."""
+        with m.State("CHECK"):
+            low = s.header.as_value()[: 8 * COMPARED_BYTES]
+            seen = data.View(TapeHeader, Cat(low, s.tape.as_value()[8 * COMPARED_BYTES :]))
+            wrong = mismatch(m, self.config, seen, bad)
+            with m.If(judged):
+                m.d.sync += s.number.eq(0)
+                m.d.sync += [self.fault_code.eq(wrong), self.fault.eq(wrong != 0), self.configured.eq(wrong == 0)]
+                m.next = "HEADER"
+                with m.If(wrong != 0):
+                    m.next = "FAULT"
+
+    def _build_status(self, m: Module, s: SectionRegisters, bad: Value) -> None:
+        """End of a token, and the count of wrong CRCs."""
+        m.d.sync += self.finished.eq(s.taken & s.closing & s.opcode[Opcode.END])
         # Index of the section whose CRC is judged: the one under way if its header takes long enough.
         checked = self.section
-        if header_words <= CRC32.LATENCY:
+        if s.header_words <= CRC32.LATENCY:
             checked = Signal(16)
-            with m.If(have & take & closing):
+            with m.If(s.taken & s.closing):
                 m.d.sync += checked.eq(self.section)
         errors = Signal(8 if self.config.serial else 16)
         m.d.comb += self.crc_errors.eq(errors)
@@ -268,76 +269,28 @@ class Sequencer(wiring.Component):
                 m.d.sync += errors.eq(errors + 1)
             with m.If(~self.first_bad_valid):
                 m.d.sync += [self.first_bad_valid.eq(1), self.first_bad_section.eq(checked)]
-        return m
 
     @property
     def _direct(self) -> bool:
         """A PREP's eps and exponent go from the words straight to its command (its opcode came in a word before)."""
         return self.config.serial and 8 * self.config.word_bytes <= _EPS.offset
 
-    def _keeps_constants(self, m: Module, header: data.View, word: Value, number: Value, taken: Value) -> Value:
+    def _keeps_constants(self, m: Module, s: SectionRegisters) -> Value:
         """Keep eps and exponent of a PREP, if they are to go straight to its command. Returns: there is no room for them."""
         if not self._direct:
             return Const(0)
-        norm, width = self.norm_commands, len(word)
+        norm, width = self.norm_commands, len(s.word)
         kept = Cat(norm.payload.eps, norm.payload.exponent)
-        prep, blocked = header.opcode == Opcode.PREP, Signal()
-        with m.Switch(number):
+        prep, blocked = s.header.opcode == Opcode.PREP, Signal()
+        with m.Switch(s.number):
             for index in range(_EPS.offset // width, -(-(_EPS.offset + len(kept)) // width)):
                 low, high = max(index * width, _EPS.offset), min((index + 1) * width, _EPS.offset + len(kept))
                 with m.Case(index):
                     m.d.comb += blocked.eq(prep & norm.valid)
-                    with m.If(taken & prep):
-                        part = word[low - index * width : high - index * width]
+                    with m.If(s.taken & prep):
+                        part = s.word[low - index * width : high - index * width]
                         m.d.sync += kept[low - _EPS.offset : high - _EPS.offset].eq(part)
         return blocked
-
-    @staticmethod
-    def _capture(m: Module, target: data.View, word: Value, number: Value, count: int) -> None:
-        """Word `number` of `count` words is there: keep its bits of `target`."""
-        bits = target.as_value()
-        with m.Switch(number):
-            for index in range(count):
-                part = bits[index * len(word) : (index + 1) * len(word)]
-                with m.Case(index):
-                    m.d.sync += part.eq(word)
-
-    def _refusal(self, header: data.View) -> tuple[Value, Value]:
-        """Whether the section that `header` begins must not be obeyed, and why (0 if it may)."""
-        config = self.config
-        modes = {Opcode.LOAD: 3, Opcode.PREP: 3, Opcode.MATVEC: 6}
-        unknown = ~exceeds(header.opcode, 1) | exceeds(header.opcode, 6)
-        for opcode, count in modes.items():
-            unknown |= (header.opcode == opcode) & exceeds(header.mode, count - 1)
-        beyond = exceeds(header.rows, config.lane(config.max_rows)) | exceeds(header.tiles, config.max_tiles)
-        beyond &= header.opcode == Opcode.MATVEC
-        other = header.opcode != Opcode.HEADER  # before the tape's header
-        refused = Mux(self.configured, unknown | beyond, other)
-        known = Mux(unknown, Fault.OPCODE, Mux(beyond, Fault.LIMIT, Fault.NONE))
-        return refused, Mux(self.configured, known, Mux(other, Fault.MAGIC, Fault.NONE))
-
-    def _wrong(self, m: Module, tape: data.View, bad_crc: Value) -> Value:
-        """What is wrong with the HEADER payload, 0 if nothing; the comparisons are registered."""
-        config = self.config
-        tests = {
-            Fault.MAGIC: tape.magic != MAGIC,
-            Fault.HEADER_CRC: bad_crc,
-            Fault.VERSION: tape.version != VERSION,
-            Fault.GROUPS: tape.groups != config.geometry_code,
-            Fault.HIDDEN: exceeds(tape.hidden, config.max_hidden),
-            Fault.INTERMEDIATE: exceeds(tape.intermediate, config.max_intermediate),
-            Fault.LAYERS: exceeds(tape.layers, config.max_layers),
-            Fault.VOCABULARY: exceeds(tape.vocabulary, config.max_vocab),
-            Fault.ROWS: exceeds(tape.rows, config.max_rows),
-        }
-        code: Value = Value.cast(Fault.NONE)
-        for fault, test in reversed(tests.items()):
-            flag = test
-            if fault is not Fault.HEADER_CRC:
-                flag = Signal(name=f"wrong_{fault.name.lower()}")  # type: ignore[attr-defined]
-                m.d.sync += flag.eq(test)
-            code = Mux(flag, fault, code)
-        return code
 
     def _targets(self, header: data.View) -> dict[stream.Interface, tuple[Value, dict[str, Value]]]:
         """Stream -> (whether the section gives it a command, the command's fields): those that stay in the header."""
@@ -372,16 +325,15 @@ class Sequencer(wiring.Component):
             ),
         }
 
-    def _commands(self, m: Module, header: data.View) -> Value:
+    def _build_commands(self, m: Module, header: data.View) -> Value:
         """Offer the commands that stay in the header until taken. Returns: one is still pending."""
         targets = self._targets(header)
         for port, (_, fields) in targets.items():
             m.d.comb += [getattr(port.payload, name).eq(value) for name, value in fields.items()]
             with m.If(port.ready):
                 m.d.sync += port.valid.eq(0)
-        pending = (
-            Signal()
-        )  # a register; the first header word comes two cycles after DECODE at the earliest, so it is in time
+        # A register: the first header word comes two cycles after DECODE at the earliest, so it is in time.
+        pending = Signal()
         m.d.sync += pending.eq(Cat(port.valid for port in targets).any())
         return pending
 
@@ -389,24 +341,21 @@ class Sequencer(wiring.Component):
         for port, (wanted, _) in self._targets(header).items():
             m.d.sync += port.valid.eq(wanted)
 
-    def _preparations(self, m: Module, header: data.View, push: Value) -> Value:
+    def _build_preparations(self, m: Module, s: SectionRegisters) -> Value:
         """Queues of the PREPs: two for the residual, each giving two commands, one for the norm. Returns: there is room."""
-        norm, residual = self.norm_commands, self.residual_commands
+        header, norm, residual = s.header, self.norm_commands, self.residual_commands
         with m.If(norm.ready):
             m.d.sync += norm.valid.eq(0)
 
         behind, full = Signal.like(residual.payload), Signal()
         front, second = Signal.like(residual.payload), Signal()
-        m.d.comb += [
-            residual.payload.eq(front),
-            residual.payload.mode.eq(Mux(second, 0, front.mode)),
-        ]
+        m.d.comb += [residual.payload.eq(front), residual.payload.mode.eq(Mux(second, ResidualMode.READ, front.mode))]
         with m.If(residual.valid & residual.ready):
             m.d.sync += second.eq(~second)
         with m.If(~residual.valid | (residual.ready & second)):
             m.d.sync += [front.eq(behind), residual.valid.eq(full), full.eq(0)]
 
-        with m.If(push):
+        with m.If(s.opcode[Opcode.PREP] & s.closing & s.taken):
             m.d.sync += [
                 norm.valid.eq(1),
                 norm.payload.length.eq(header.length),

@@ -29,11 +29,10 @@ PAGES = [
 ]
 FOLDERS = ("base", "benchmarks", "cli", "docs", "host", "hw", "model", "rtl_gen", "sim", "tests", "train")
 
-spec = importlib.util.spec_from_file_location("reference_pages", ROOT / "docs/reference_pages.py")
-assert spec is not None
-assert spec.loader is not None
-reference_pages = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(reference_pages)
+sys.path.insert(0, str(ROOT / "docs"))  # not a package: Sphinx reads this folder, and two modules stand in it
+
+diagrams = importlib.import_module("diagrams")
+reference_pages = importlib.import_module("reference_pages")
 
 COMMANDS = {(program, name): command for program, name, command in reference_pages.commands()}
 
@@ -208,6 +207,19 @@ def test_pages_use_one_word_for_one_thing():
     old = re.compile(r"\btracks?\b(?! of)|token[- ]lanes?|\bT batch\b|several batch\b|--lanes|\blanes-\d", re.I)
     faults = [(page.name, found[0]) for page in PAGES for found in old.finditer(page.read_text())]
     assert not faults
+
+
+@pytest.mark.parametrize("name", diagrams.PICTURES)
+def test_pictures_are_what_their_program_draws(name):
+    assert (ROOT / "docs" / name).read_text() == diagrams.PICTURES[name](), "run: python docs/diagrams.py"
+
+
+def test_labels_of_a_picture_fit_their_boxes():
+    for x, y, width, height, _, lines in diagrams.BOXES.values():
+        assert max(7.2 * len(lines[0]), *(6.2 * len(line) for line in lines[1:])) < width, lines
+        assert 0 <= x < x + width <= 960, lines
+        assert 18 * len(lines) < height, lines
+        assert y + height <= 676, lines
 
 
 def test_the_reference_has_a_page_for_every_unit_and_command(tmp_path):

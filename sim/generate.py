@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -198,11 +198,16 @@ class Generator:
 
 
 def generate(
-    generator: Generator, prompt: Sequence[int], tokens: int, on_token: Callable[[int], None]
+    generator: Generator,
+    prompt: Sequence[int],
+    tokens: int,
+    on_token: Callable[[int], None],
+    ends: Container[int] = (),
 ) -> dict[str, Any]:
     """Run a prompt and `tokens` more; `on_token(id)` for each generated one. The measurements as a JSON-ready dict.
 
-    Stops at the first difference (key `difference`). Cycles are those of the RTL, with an ideal memory.
+    Stops behind a token of `ends` (`finish_reason` is `stop`, else `length`), and at the first difference (key `difference`).
+    Cycles are those of the RTL, with an ideal memory.
     """
     if not prompt:
         raise TritapeError("prompt must have at least one token, not none; give some text")
@@ -213,6 +218,7 @@ def generate(
     generated: list[int] = []
     run = 0
     difference: str | None = None
+    finish_reason = "length"
     for result in _run(generator, prompt, tokens):
         run += 1
         difference = result.difference
@@ -222,6 +228,9 @@ def generate(
         if run >= len(prompt):
             generated.append(result.chosen)
             on_token(result.chosen)
+            if result.chosen in ends:
+                finish_reason = "stop"
+                break
     seconds = time.perf_counter() - started
     spent = {name: value - before[name] for name, value in generator.device.counters().items()}
     config, groups = generator.model.config, generator.device.identity.groups
@@ -229,6 +238,7 @@ def generate(
     ideal = ideal_cycles(config, groups)
     return {
         "generated_ids": generated,
+        "finish_reason": finish_reason,
         "tokens": len(generated),
         "prompt_tokens": len(prompt),
         "cycles_per_token": cycles,

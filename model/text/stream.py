@@ -6,7 +6,7 @@ before it, and only what no later id can change comes out (`Decoding`). Source: 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from enum import Enum
 from itertools import takewhile
 from typing import Protocol
@@ -61,6 +61,14 @@ class StreamCodec(Protocol):
 
     def is_byte(self, token: int) -> bool:
         """Whether this is a byte token of `Decoding.BYTE_RUN`."""
+
+
+def until_end(ids: Iterable[int], ends: Container[int]) -> Iterator[int]:
+    """Ids of a generation up to one that ends a text, which is the last."""
+    for token in ids:
+        yield token
+        if token in ends:
+            return
 
 
 def clean_up(text: str) -> str:

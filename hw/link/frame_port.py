@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import data, enum, stream, wiring
-from amaranth.lib.memory import Memory
+from amaranth.lib.memory import Memory, ReadPort, WritePort
 from amaranth.lib.wiring import In, Out
 
 from tritape.base.errors import TritapeError
@@ -84,114 +84,138 @@ class FramePort(wiring.Component):
         # no_rw_check: nothing is read in the cycle in which it is written
         memory = Memory(shape=8, depth=512, init=self._init, attrs={"no_rw_check": 1})
         m.submodules.memory = memory
-        write, read = memory.write_port(), memory.read_port()
-
-        index = Signal(8)  # place of the next byte, of the command or the reply
-        block = Signal(8)  # first place of the reply's block that has not ended
-        place = Signal(8)  # next byte to read
-        fetching = Signal()  # the block RAM puts out the byte at `place`
-        fetched, found = Signal(), Signal(8)  # this is the byte at `place`
-        storing, stored = Signal(), Signal(8)  # this byte of the reply goes into memory
-        sequence, last_sequence = Signal(8), Signal(8)
-        first_kind, too_long = Signal(), Signal()
-        begun = Signal()  # the reply has a byte
-        tail = Signal(2)
-        constant, sending = Signal(), Signal()
-        byte = Signal(8)  # what goes into the check sum, and mostly into memory
-
-        m.d.comb += [
-            constant.eq(first_kind & (place >= HEADER_BYTES) & ~sending),
-            read.addr.eq(Cat(place[:5], place[5:] | constant.replicate(3), sending)),
-            read.en.eq(1),
-            self.frame.payload.eq(found),
-            self.tx.payload.eq(found),
-            self.checksum.eq(~crc.state),
-            crc.bytes.payload.eq(byte),
-            write.data.eq(byte),
-            write.addr.eq(index),
-            decoder.encoded.payload.eq(self.rx.payload),
-        ]
-        m.d.sync += [fetching.eq(1), fetched.eq(fetching), found.eq(read.data)]
-
-        def read_at(new_place: Value | int) -> list:
-            return [place.eq(new_place), fetching.eq(0), fetched.eq(0)]
-
-        def put(value: Value | int) -> list:
-            return [stored.eq(value), storing.eq(1)]
-
-        # Stuffing: a zero is the length of the block that it ends, at that block's place.
-        m.d.sync += storing.eq(0)
-        with m.If(storing):
-            m.d.comb += [write.en.eq(1), write.addr.eq(Cat(index, 1)), write.data.eq(stored)]
-            m.d.sync += index.eq(index + 1)
-            with m.If(stored == 0):
-                m.d.comb += [write.addr.eq(Cat(block, 1)), write.data.eq(index - block)]
-                m.d.sync += block.eq(index)
-
-        decoded = decoder.decoded
+        s = _Store(memory.write_port(), memory.read_port())
+        self._build_store(m, s, crc)
+        m.d.comb += decoder.encoded.payload.eq(self.rx.payload)
         with m.FSM():
-            with m.State("RECEIVE"):
-                m.d.comb += [
-                    decoder.encoded.valid.eq(self.rx.valid),
-                    self.rx.ready.eq(decoder.encoded.ready),
-                    decoded.ready.eq(crc.bytes.ready),
-                    byte.eq(decoded.payload.byte),
-                ]
-                with m.If(decoded.valid & decoded.ready & ~decoded.payload.end):
-                    m.d.comb += [crc.bytes.valid.eq(1), write.en.eq(index != FRAME_BYTES)]
-                    m.d.sync += index.eq(index + 1)
-                    with m.If(index == 0):
-                        m.d.sync += first_kind.eq(byte == FIRST_KIND)
-                    with m.If(index == 1):
-                        m.d.sync += sequence.eq(byte)
-                    with m.If(index == FRAME_BYTES):
-                        m.d.sync += [index.eq(index), too_long.eq(1)]
-                with m.If(decoded.valid & decoded.ready & decoded.payload.end):
-                    m.d.comb += crc.restart.eq(1)
-                    m.d.sync += [index.eq(0), too_long.eq(0), begun.eq(0), *read_at(0)]
-                    whole = decoded.payload.byte[0] & ~too_long & (index >= HEADER_BYTES + 4)
-                    with m.If(whole & (crc.state == RESIDUE)):
-                        m.d.sync += last_sequence.eq(sequence)
-                        m.next = "OBEY"
-                        with m.If((sequence == last_sequence) & ~first_kind):
-                            m.next = "SEND"
-                        with m.Else():  # a place is kept for the length of the reply's first block
-                            m.d.sync += [index.eq(1), block.eq(0)]
-            with m.State("OBEY"):
-                m.d.comb += [
-                    self.pending.eq(self.rx.valid),
-                    self.frame.valid.eq(fetched),
-                    self.reply.ready.eq(crc.bytes.ready),
-                    byte.eq(self.reply.payload.byte),
-                ]
-                with m.If(self.frame.valid & self.frame.ready):
-                    m.d.sync += read_at(place + 1)
-                with m.If(self.reply.valid & self.reply.ready), m.Switch(self.reply.payload.part):
-                    with m.Case(Part.CHECKED):
-                        m.d.comb += crc.bytes.valid.eq(1)
-                    with m.Case(Part.BYTE):
-                        m.d.comb += [crc.bytes.valid.eq(1), crc.restart.eq(~begun)]
-                        m.d.sync += [begun.eq(1), *put(byte)]
-                    with m.Default():
-                        m.next = "TAIL"
-            with m.State("TAIL"):
-                m.d.comb += byte.eq(crc.state[:8])
-                with m.If(crc.bytes.ready):
-                    m.d.comb += crc.bytes.valid.eq(1)
-                    m.d.sync += [tail.eq(tail + 1), *put(~crc.state[:8])]
-                    with m.If(tail == 3):
-                        m.next = "CLOSE"
-            with m.State("CLOSE"):
-                m.d.sync += put(0)  # ends the last block, and has the place of the delimiter
-                m.next = "DELIMIT"
-            with m.State("DELIMIT"), m.If(~storing):
-                m.d.comb += [write.en.eq(1), write.addr.eq(Cat(block, 1)), write.data.eq(0)]
-                m.d.sync += [index.eq(0), *read_at(0)]
-                m.next = "SEND"
+            self._state_receive(m, s, decoder, crc)
+            self._state_obey(m, s, crc)
+            self._state_tail(m, s, crc)
             with m.State("SEND"):
-                m.d.comb += [sending.eq(1), self.tx.valid.eq(fetched), crc.restart.eq(1)]
+                m.d.comb += [s.sending.eq(1), self.tx.valid.eq(s.fetched), crc.restart.eq(1)]
                 with m.If(self.tx.valid & self.tx.ready):
-                    m.d.sync += read_at(place + 1)
-                    with m.If(found == 0):
+                    m.d.sync += s.read_at(s.place + 1)
+                    with m.If(s.found == 0):
                         m.next = "RECEIVE"
         return m
+
+    def _build_store(self, m: Module, s: _Store, crc: ByteCRC) -> None:
+        """Reading and writing the frame memory, and the stuffing of the reply."""
+        constant = Signal()
+        m.d.comb += [
+            constant.eq(s.first_kind & (s.place >= HEADER_BYTES) & ~s.sending),
+            s.read.addr.eq(Cat(s.place[:5], s.place[5:] | constant.replicate(3), s.sending)),
+            s.read.en.eq(1),
+            self.frame.payload.eq(s.found),
+            self.tx.payload.eq(s.found),
+            self.checksum.eq(~crc.state),
+            crc.bytes.payload.eq(s.byte),
+            s.write.data.eq(s.byte),
+            s.write.addr.eq(s.index),
+        ]
+        m.d.sync += [s.fetching.eq(1), s.fetched.eq(s.fetching), s.found.eq(s.read.data)]
+        # A zero is the length of the block that it ends, at that block's place.
+        m.d.sync += s.storing.eq(0)
+        with m.If(s.storing):
+            m.d.comb += [s.write.en.eq(1), s.write.addr.eq(Cat(s.index, 1)), s.write.data.eq(s.stored)]
+            m.d.sync += s.index.eq(s.index + 1)
+            with m.If(s.stored == 0):
+                m.d.comb += [s.write.addr.eq(Cat(s.block, 1)), s.write.data.eq(s.index - s.block)]
+                m.d.sync += s.block.eq(s.index)
+
+    def _state_receive(self, m: Module, s: _Store, decoder: COBSDecoder, crc: ByteCRC) -> None:
+        """Bytes of the host into memory, until a frame is whole; then it is obeyed, or its reply sent again."""
+        decoded = decoder.decoded
+        with m.State("RECEIVE"):
+            m.d.comb += [
+                decoder.encoded.valid.eq(self.rx.valid),
+                self.rx.ready.eq(decoder.encoded.ready),
+                decoded.ready.eq(crc.bytes.ready),
+                s.byte.eq(decoded.payload.byte),
+            ]
+            with m.If(decoded.valid & decoded.ready & ~decoded.payload.end):
+                m.d.comb += [crc.bytes.valid.eq(1), s.write.en.eq(s.index != FRAME_BYTES)]
+                m.d.sync += s.index.eq(s.index + 1)
+                with m.If(s.index == 0):
+                    m.d.sync += s.first_kind.eq(s.byte == FIRST_KIND)
+                with m.If(s.index == 1):
+                    m.d.sync += s.sequence.eq(s.byte)
+                with m.If(s.index == FRAME_BYTES):
+                    m.d.sync += [s.index.eq(s.index), s.too_long.eq(1)]
+            with m.If(decoded.valid & decoded.ready & decoded.payload.end):
+                m.d.comb += crc.restart.eq(1)
+                m.d.sync += [s.index.eq(0), s.too_long.eq(0), s.begun.eq(0), *s.read_at(0)]
+                whole = decoded.payload.byte[0] & ~s.too_long & (s.index >= HEADER_BYTES + 4)
+                with m.If(whole & (crc.state == RESIDUE)):
+                    m.d.sync += s.last_sequence.eq(s.sequence)
+                    m.next = "OBEY"
+                    with m.If((s.sequence == s.last_sequence) & ~s.first_kind):
+                        m.next = "SEND"
+                    with m.Else():  # a place is kept for the length of the reply's first block
+                        m.d.sync += [s.index.eq(1), s.block.eq(0)]
+
+    def _state_obey(self, m: Module, s: _Store, crc: ByteCRC) -> None:
+        """The command's bytes go out as they are wanted, and the reply's come in."""
+        reply = self.reply.payload
+        with m.State("OBEY"):
+            m.d.comb += [
+                self.pending.eq(self.rx.valid),
+                self.frame.valid.eq(s.fetched),
+                self.reply.ready.eq(crc.bytes.ready),
+                s.byte.eq(reply.byte),
+            ]
+            with m.If(self.frame.valid & self.frame.ready):
+                m.d.sync += s.read_at(s.place + 1)
+            with m.If(self.reply.valid & self.reply.ready), m.Switch(reply.part):
+                with m.Case(Part.CHECKED):
+                    m.d.comb += crc.bytes.valid.eq(1)
+                with m.Case(Part.BYTE):
+                    m.d.comb += [crc.bytes.valid.eq(1), crc.restart.eq(~s.begun)]
+                    m.d.sync += [s.begun.eq(1), *s.put(s.byte)]
+                with m.Default():
+                    m.next = "TAIL"
+
+    @staticmethod
+    def _state_tail(m: Module, s: _Store, crc: ByteCRC) -> None:
+        """The reply's CRC, then the zero that ends it."""
+        tail = Signal(2)
+        with m.State("TAIL"):
+            m.d.comb += s.byte.eq(crc.state[:8])
+            with m.If(crc.bytes.ready):
+                m.d.comb += crc.bytes.valid.eq(1)
+                m.d.sync += [tail.eq(tail + 1), *s.put(~crc.state[:8])]
+                with m.If(tail == 3):
+                    m.next = "CLOSE"
+        with m.State("CLOSE"):
+            m.d.sync += s.put(0)  # ends the last block, and has the place of the delimiter
+            m.next = "DELIMIT"
+        with m.State("DELIMIT"), m.If(~s.storing):
+            m.d.comb += [s.write.en.eq(1), s.write.addr.eq(Cat(s.block, 1)), s.write.data.eq(0)]
+            m.d.sync += [s.index.eq(0), *s.read_at(0)]
+            m.next = "SEND"
+
+
+class _Store:
+    """The frame memory's ports and the registers around it."""
+
+    def __init__(self, write: WritePort, read: ReadPort) -> None:
+        self.write, self.read = write, read
+        self.index = Signal(8, name="index")  # place of the next byte, of the command or the reply
+        self.block = Signal(8, name="block")  # first place of the reply's block that has not ended
+        self.place = Signal(8, name="place")  # next byte to read
+        self.fetching = Signal(name="fetching")  # the block RAM puts out the byte at `place`
+        self.fetched, self.found = Signal(name="fetched"), Signal(8, name="found")  # this is the byte at `place`
+        self.storing, self.stored = Signal(name="storing"), Signal(8, name="stored")  # a byte of the reply into memory
+        self.sequence, self.last_sequence = Signal(8, name="sequence"), Signal(8, name="last_sequence")
+        self.first_kind, self.too_long = Signal(name="first_kind"), Signal(name="too_long")
+        self.begun = Signal(name="begun")  # the reply has a byte
+        self.sending = Signal(name="sending")
+        self.byte = Signal(8, name="byte")  # what goes into the check sum, and mostly into memory
+
+    def read_at(self, place: Value | int) -> list:
+        """Read from another place on."""
+        return [self.place.eq(place), self.fetching.eq(0), self.fetched.eq(0)]
+
+    def put(self, value: Value | int) -> list:
+        """Store a byte of the reply in the next cycle."""
+        return [self.stored.eq(value), self.storing.eq(1)]

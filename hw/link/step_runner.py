@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
+from amaranth.lib.memory import Memory, ReadPort, WritePort
 from amaranth.lib.wiring import In, Out
 
 from tritape.hw.link.token_runner import RING, Stop
@@ -73,102 +73,130 @@ class StepRunner(wiring.Component):
         # no_rw_check: nothing that is read in the cycle of a write is used
         memory = Memory(shape=Entry, depth=RING << bits, init=[], attrs={"no_rw_check": 1})
         m.submodules.memory = memory
-        write, read = memory.write_port(), memory.read_port()
-        position, known = Signal(8), Signal(8)  # of the next step to feed; behind the last one that is loaded or run
-        limit, going = Signal(8), Signal(self.batch)
-        reader, reader_slot = Signal(8), Signal(bits)  # of the next token for the host
-        load_slot, slot = Signal(bits), Signal(bits)  # of the next entry from the host; of the entry under way
-        done = Signal(
-            8
-        )  # steps that have run since the reader's, modulo 256; it is less than half a ring ahead or behind
-        halt = Signal()
-        fetch = Signal()  # the ring is read for the loop, not for `chosen`
-        fetched = Signal()  # it puts out the token at the reader's place
-        step, entry = self.steps.payload, read.data
-
-        m.d.comb += [
-            read.en.eq(1),
-            read.addr.eq(Cat(reader_slot, reader)),
-            write.addr.eq(Cat(load_slot, known)),
-            write.data.eq(self.load.payload),
-            self.load.ready.eq(~self.running),
-            self.chosen.eq(entry.token),
-            done.eq(position - reader),
-            self.available.eq(fetched & (done != 0) & ~done[-1]),
-            self.partial.eq(reader_slot != 0),
-        ]
-        m.d.sync += fetched.eq(~(fetch | write.en))  # a cycle later, like the read data
-        with m.If(self.available & self.take):
-            m.d.sync += [fetched.eq(0), reader_slot.eq(reader_slot + 1)]
-            with m.If(reader_slot == self.batch - 1):
-                m.d.sync += [reader_slot.eq(0), reader.eq(reader + 1)]
-        with m.If(self.stop):
-            m.d.sync += halt.eq(self.running)
-
+        s = _Ring(memory.write_port(), memory.read_port(), self.batch)
+        self._build_reader(m, s)
         with m.FSM():
-            with m.State("CHECK"):
-                m.d.sync += slot.eq(0)
-                m.d.comb += write.en.eq(self.load.valid & ~self.running)
-                with m.If(write.en):
-                    m.d.sync += load_slot.eq(load_slot + 1)
-                    with m.If(load_slot == self.batch - 1):
-                        m.d.sync += [load_slot.eq(0), known.eq(known + 1)]
-                with m.If(self.running):
-                    with m.If(halt | ((position + 1)[:8] == limit)):
-                        m.d.sync += [self.running.eq(0), halt.eq(0)]
-                    with m.Elif(self.fault | ~self.configured):
-                        m.d.sync += [self.running.eq(0), self.stopped.eq(Stop.NOT_BOOTED)]
-                        with m.If(self.fault):
-                            m.d.sync += self.stopped.eq(Stop.FAULT)
-                    with m.Elif(position == known):
-                        m.d.sync += known.eq(known + 1)
-                        for index in range(self.batch):
-                            m.d.sync += [
-                                step[index].active.eq(going[index]),
-                                step[index].fresh.eq(0),
-                                step[index].chain.eq(0),
-                            ]
-                        m.next = "FEED"
-                    with m.Else():
-                        m.d.comb += [fetch.eq(1), read.addr.eq(Cat(Const(0, bits), position))]
-                        m.next = "FETCH"
-            with m.State("FETCH"):  # an entry a cycle, the one that was asked for in the cycle before
-                m.d.comb += [fetch.eq(1), read.addr.eq(Cat((slot + 1)[:bits], position))]
-                m.d.sync += slot.eq(slot + 1)
-                with m.If(~entry.again):
-                    m.d.sync += step[slot].token.eq(entry.token)
-                for name in ("active", "fresh", "chain"):
-                    m.d.sync += step[slot][name].eq(entry[name])
-                with m.If(slot == self.batch - 1):
-                    m.next = "FEED"
-            with m.State("FEED"):
-                m.d.sync += slot.eq(0)
-                m.d.comb += [self.steps.valid.eq(1), self.busy.eq(1)]
-                with m.If(self.steps.ready):
-                    m.next = "WAIT"
-            with m.State("WAIT"):
-                m.d.comb += [self.answers.ready.eq(1), self.busy.eq(1)]
-                with m.If(self.answers.valid):
-                    for index in range(self.batch):
-                        with m.If(step[index].active):
-                            m.d.sync += step[index].token.eq(self.answers.payload[index])
-                    m.next = "KEEP"
-                with m.Elif(self.fault):
-                    m.next = "CHECK"
-            with m.State("KEEP"):
-                m.d.comb += [
-                    write.en.eq(1),
-                    write.addr.eq(Cat(slot, position)),
-                    write.data.token.eq(step[slot].token),
-                ]
-                m.d.sync += slot.eq(slot + 1)
-                with m.If(slot == self.batch - 1):
-                    m.d.sync += position.eq(position + 1)
-                    m.next = "CHECK"
+            self._state_check(m, s)
+            self._state_fetch(m, s)
+            self._state_run(m, s)
+            self._state_keep(m, s)
         with m.If(self.begin):
-            m.d.sync += [position.eq(self.place), known.eq(self.place), load_slot.eq(0)]
+            m.d.sync += [s.position.eq(self.place), s.known.eq(self.place), s.load_slot.eq(0)]
         with m.If(self.go):
-            m.d.sync += [reader.eq(self.place - 1), reader_slot.eq(0), fetched.eq(0)]
-            m.d.sync += [limit.eq(self.limit), going.eq(self.going)]
+            m.d.sync += [s.reader.eq(self.place - 1), s.reader_slot.eq(0), s.fetched.eq(0)]
+            m.d.sync += [s.limit.eq(self.limit), s.going.eq(self.going)]
             m.d.sync += [self.running.eq(1), self.stopped.eq(Stop.NONE)]
         return m
+
+    def _build_reader(self, m: Module, s: _Ring) -> None:
+        """Tokens for the host, and the ring's ports while the loop does not use them."""
+        done = Signal(8)  # steps that have run since the reader's, modulo 256; less than half a ring ahead or behind
+        m.d.comb += [
+            s.read.en.eq(1),
+            s.read.addr.eq(Cat(s.reader_slot, s.reader)),
+            s.write.addr.eq(Cat(s.load_slot, s.known)),
+            s.write.data.eq(self.load.payload),
+            self.load.ready.eq(~self.running),
+            self.chosen.eq(s.read.data.token),
+            done.eq(s.position - s.reader),
+            self.available.eq(s.fetched & (done != 0) & ~done[-1]),
+            self.partial.eq(s.reader_slot != 0),
+        ]
+        m.d.sync += s.fetched.eq(~(s.fetch | s.write.en))  # a cycle later, like the read data
+        with m.If(self.available & self.take):
+            m.d.sync += [s.fetched.eq(0), s.reader_slot.eq(s.reader_slot + 1)]
+            with m.If(s.reader_slot == self.batch - 1):
+                m.d.sync += [s.reader_slot.eq(0), s.reader.eq(s.reader + 1)]
+        with m.If(self.stop):
+            m.d.sync += s.halt.eq(self.running)
+
+    def _state_check(self, m: Module, s: _Ring) -> None:
+        """Between steps: whether there is another one, and whether the host gave it."""
+        step = self.steps.payload
+        with m.State("CHECK"):
+            m.d.sync += s.slot.eq(0)
+            m.d.comb += s.write.en.eq(self.load.valid & ~self.running)
+            with m.If(s.write.en):
+                m.d.sync += s.load_slot.eq(s.load_slot + 1)
+                with m.If(s.load_slot == self.batch - 1):
+                    m.d.sync += [s.load_slot.eq(0), s.known.eq(s.known + 1)]
+            with m.If(self.running):
+                with m.If(s.halt | ((s.position + 1)[:8] == s.limit)):
+                    m.d.sync += [self.running.eq(0), s.halt.eq(0)]
+                with m.Elif(self.fault | ~self.configured):
+                    m.d.sync += [self.running.eq(0), self.stopped.eq(Stop.NOT_BOOTED)]
+                    with m.If(self.fault):
+                        m.d.sync += self.stopped.eq(Stop.FAULT)
+                with m.Elif(s.position == s.known):
+                    m.d.sync += s.known.eq(s.known + 1)
+                    for index in range(self.batch):
+                        m.d.sync += [
+                            step[index].active.eq(s.going[index]),
+                            step[index].fresh.eq(0),
+                            step[index].chain.eq(0),
+                        ]
+                    m.next = "FEED"
+                with m.Else():
+                    m.d.comb += [s.fetch.eq(1), s.read.addr.eq(Cat(Const(0, len(s.slot)), s.position))]
+                    m.next = "FETCH"
+
+    def _state_fetch(self, m: Module, s: _Ring) -> None:
+        """An entry a cycle, the one that was asked for in the cycle before."""
+        step, entry = self.steps.payload, s.read.data
+        with m.State("FETCH"):
+            m.d.comb += [s.fetch.eq(1), s.read.addr.eq(Cat((s.slot + 1)[: len(s.slot)], s.position))]
+            m.d.sync += s.slot.eq(s.slot + 1)
+            with m.If(~entry.again):
+                m.d.sync += step[s.slot].token.eq(entry.token)
+            for name in ("active", "fresh", "chain"):
+                m.d.sync += step[s.slot][name].eq(entry[name])
+            with m.If(s.slot == self.batch - 1):
+                m.next = "FEED"
+
+    def _state_run(self, m: Module, s: _Ring) -> None:
+        """A step goes to the token loop, and its answers come back."""
+        step = self.steps.payload
+        with m.State("FEED"):
+            m.d.sync += s.slot.eq(0)
+            m.d.comb += [self.steps.valid.eq(1), self.busy.eq(1)]
+            with m.If(self.steps.ready):
+                m.next = "WAIT"
+        with m.State("WAIT"):
+            m.d.comb += [self.answers.ready.eq(1), self.busy.eq(1)]
+            with m.If(self.answers.valid):
+                for index in range(self.batch):
+                    with m.If(step[index].active):
+                        m.d.sync += step[index].token.eq(self.answers.payload[index])
+                m.next = "KEEP"
+            with m.Elif(self.fault):
+                m.next = "CHECK"
+
+    def _state_keep(self, m: Module, s: _Ring) -> None:
+        """The answers go into the ring, one a cycle."""
+        with m.State("KEEP"):
+            m.d.comb += [
+                s.write.en.eq(1),
+                s.write.addr.eq(Cat(s.slot, s.position)),
+                s.write.data.token.eq(self.steps.payload[s.slot].token),
+            ]
+            m.d.sync += s.slot.eq(s.slot + 1)
+            with m.If(s.slot == self.batch - 1):
+                m.d.sync += s.position.eq(s.position + 1)
+                m.next = "CHECK"
+
+
+class _Ring:
+    """Ports of the ring and the places in it."""
+
+    def __init__(self, write: WritePort, read: ReadPort, batch: int) -> None:
+        slot_bits = (batch - 1).bit_length()
+        self.write, self.read = write, read
+        self.position = Signal(8, name="position")  # of the next step to feed
+        self.known = Signal(8, name="known")  # behind the last step that is loaded or run
+        self.limit, self.going = Signal(8, name="limit"), Signal(batch, name="going")
+        self.reader, self.reader_slot = Signal(8, name="reader"), Signal(slot_bits, name="reader_slot")  # for the host
+        self.load_slot = Signal(slot_bits, name="load_slot")  # of the next entry from the host
+        self.slot = Signal(slot_bits, name="slot")  # of the entry under way
+        self.halt = Signal(name="halt")
+        self.fetch = Signal(name="fetch")  # the ring is read for the loop, not for `chosen`
+        self.fetched = Signal(name="fetched")  # it puts out the token at the reader's place

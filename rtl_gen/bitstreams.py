@@ -20,9 +20,13 @@ from tritape.rtl_gen.build import build
 HEAD = """\
 # Bitstreams
 
-One archive a board: the bitstream and `manifest.json`, which says what it was made from. `make bitstreams` builds them with
-open tools and writes this table; `tritape program BOARD bitstreams/BOARD.zip` loads one. Clock and Fmax are after place and
-route; no figure here was measured on a board. Boards whose vendor's tool must do the rest come as a complete project.
+This folder holds a finished archive for each board. An archive is a zip file with the bitstream and `manifest.json`,
+which says what the bitstream was made from. Load one with `tritape program BOARD bitstreams/BOARD.zip`. Boards that
+need their vendor's tool have a complete project in place of a bitstream (state `generated, not routed`).
+
+`make bitstreams` builds all archives with open tools and writes this table. MHz is the clock of the board; Fmax is
+the highest clock after place and route. LUT, FF, BRAM and DSP are cells of the device, KiB is the size of the
+archive, configuration is the hash that the device reports to the host. No figure here was measured on a board.
 
 """
 

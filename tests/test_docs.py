@@ -21,6 +21,7 @@ PAGES = [
     page
     for page in [
         ROOT / "README.md",
+        ROOT / "bitstreams/README.md",
         ROOT / "SECURITY.md",
         ROOT / "CHANGELOG.md",
         *sorted((ROOT / "docs").rglob("*.md")),
@@ -195,7 +196,7 @@ def test_rows_of_the_memory_benchmark_exist():
     assert not {row for row in named if not re.search(rf"\b{re.escape(row)}\b", listed)}
 
 
-@pytest.mark.parametrize("page", PAGES[:3], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES[:4], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_of_pages_outside_docs_resolve(page):
     """Sphinx checks links within docs; these pages it does not read in their place."""
     for target in re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", page.read_text()):

@@ -19,7 +19,7 @@ from tritape.model.random_checkpoint import write_random_checkpoint
 from tritape.model.reference import FloatModel
 from tritape.model.tape import reader
 from tritape.model.tape.assembler import image, pack
-from tritape.model.tape.layout import read_tape
+from tritape.model.tape.container import read_tape
 from tritape.model.tape.reader import read_model
 
 ODD = ModelConfig(vocab_size=97, hidden_size=40, num_hidden_layers=4, intermediate_size=65)

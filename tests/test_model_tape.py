@@ -17,7 +17,8 @@ from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel
 from tritape.model.quantised import QuantisedModel
 from tritape.model.tape.assembler import encode_block, encode_vector, image, pack
-from tritape.model.tape.layout import Geometry, Opcode, Section, image_words, program, read_tape
+from tritape.model.tape.container import read_tape
+from tritape.model.tape.layout import Geometry, Opcode, Section, image_words, program
 from tritape.model.tape.reader import decode_block, decode_vector, read_model, sections
 
 

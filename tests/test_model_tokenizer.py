@@ -19,7 +19,7 @@ from tritape.model.config import ModelConfig
 from tritape.model.data import default_model_path, embedded_models
 from tritape.model.formats import quantise_model
 from tritape.model.tape.assembler import pack
-from tritape.model.tape.layout import read_tape
+from tritape.model.tape.container import read_tape
 from tritape.model.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer, tape_text, tape_tokenizer
 
 TINY = Path(__file__).parent / "data" / "mmfreelm-tiny"

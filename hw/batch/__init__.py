@@ -1,1 +1,1 @@
-"""Several tokens a pass over the tape (decision 0006)."""
+"""Several tokens a pass over the tape (decision 0006): a slot for each, behind one sequencer."""

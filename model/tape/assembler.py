@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tritape.model import arith
 from tritape.model.quantised import Projection, QuantisedModel
+from tritape.model.tape.container import write_tape
 from tritape.model.tape.layout import (
     Geometry,
     HeaderPayload,
@@ -24,7 +25,6 @@ from tritape.model.tape.layout import (
     Section,
     image_words,
     program,
-    write_tape,
 )
 
 DEFAULT_ROWS = 1024

@@ -1,4 +1,4 @@
-"""Words, sections and the container of a tape, as docs/tape.md and docs/contract.md define them.
+"""Words and sections of a tape, as docs/tape.md defines them, for whoever writes or reads one.
 
 `program` lists the sections of a shape without any weights: the assembler fills them, the estimate counts them.
 """
@@ -6,17 +6,11 @@
 from __future__ import annotations
 
 import enum
-import json
-import mmap
 import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 from tritape.base.errors import TritapeError
-from tritape.base.files import map_file, release, replacing
 from tritape.model.config import ModelConfig
 
 VERSION = 1
@@ -30,8 +24,6 @@ MAX_ROWS = 0xFFFF  # of a block: a 16-bit field
 
 _HEADER = struct.Struct("<BBBBHHIIHHI6sbx")
 _PAYLOAD = struct.Struct("<IHHHHHHIIIIIIIB19x")
-_CONTAINER = struct.Struct("<8sIIQI")
-_CONTAINER_MAGIC = b"TRITAPE1"
 
 
 class Opcode(enum.IntEnum):
@@ -326,77 +318,6 @@ class _Builder:
                     row0=row0,
                 )
             )
-
-
-@dataclass(frozen=True)
-class TapeFile:
-    """A tape as it lies on disk: metadata (JSON object), tokenizer.json bytes (may be empty), memory image.
-
-    pages: the mapped file that `image` is a view of, None for a tape in memory.
-    """
-
-    metadata: dict[str, Any]
-    tokenizer: bytes
-    image: bytes | memoryview
-    pages: mmap.mmap | None = None
-
-    @property
-    def geometry(self) -> Geometry:
-        """Groups and engines that it is packed for."""
-        return Geometry(self.metadata["groups"], self.metadata.get("engines", 1))  # absent before there were several
-
-    def release(self) -> None:
-        """Give the memory of a mapped image back until it is read again."""
-        if self.pages is not None:
-            release(self.pages)
-
-
-def write_tape(
-    path: Path, metadata: dict[str, Any], tokenizer: bytes, image: Iterator[bytes], image_bytes: int
-) -> None:
-    """Write a tape file through a temporary file beside it, so that an interrupt leaves nothing half-written."""
-    text = json.dumps(metadata, sort_keys=True).encode()
-    crc = zlib.crc32(text + tokenizer)
-    with replacing(path) as stream:
-        stream.write(_CONTAINER.pack(_CONTAINER_MAGIC, len(text), len(tokenizer), image_bytes, crc))
-        stream.write(text + tokenizer)
-        written = 0
-        for piece in image:
-            stream.write(piece)
-            written += len(piece)
-        if written != image_bytes:
-            raise AssertionError(f"image has {written} bytes, planned {image_bytes}")
-
-
-def read_tape(path: Path) -> TapeFile:
-    """Map a tape file; its image is read when touched.
-
-    Raises TritapeError for a file that is not a tape, is cut short or is damaged.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise TritapeError(f"{path}: tape must be a file, not missing; make one with `tritape pack`")
-    with path.open("rb") as stream:
-        first = stream.read(_CONTAINER.size)
-    if len(first) < _CONTAINER.size or not first.startswith(_CONTAINER_MAGIC):
-        raise TritapeError(
-            f"{path}: file must start with {_CONTAINER_MAGIC!r}, not {first[:8]!r}; "
-            "it is not a tape, or another version: pack it again"
-        )
-    data = map_file(path)
-    _, metadata_bytes, tokenizer_bytes, image_bytes, crc = _CONTAINER.unpack(first)
-    start = _CONTAINER.size + metadata_bytes + tokenizer_bytes
-    if len(data) != start + image_bytes:
-        raise TritapeError(
-            f"{path}: file must have {start + image_bytes} bytes, not {len(data)}; it is truncated or damaged: pack it again"
-        )
-    head = data[_CONTAINER.size : start]
-    if zlib.crc32(head) != crc:
-        raise TritapeError(
-            f"{path}: CRC-32 of the metadata must be {crc:#010x}, not {zlib.crc32(head):#010x}; "
-            "the file is damaged: pack it again"
-        )
-    return TapeFile(json.loads(head[:metadata_bytes]), head[metadata_bytes:], memoryview(data)[start:], data)
 
 
 def ideal_cycles(config: ModelConfig, word_bytes: int) -> float:

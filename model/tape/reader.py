@@ -25,6 +25,7 @@ from tritape.model.quantised import (
     QuantisedModel,
     StreamedLayers,
 )
+from tritape.model.tape.container import TapeFile
 from tritape.model.tape.layout import (
     HEADER_BYTES,
     HEADER_PAYLOAD_BYTES,
@@ -35,7 +36,6 @@ from tritape.model.tape.layout import (
     MatvecMode,
     Opcode,
     Section,
-    TapeFile,
     program,
     ternary_weights,
 )

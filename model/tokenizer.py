@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from tritape.base.errors import TritapeError
 from tritape.model.checkpoint import Checkpoint
 from tritape.model.config import ModelConfig
-from tritape.model.tape.layout import TapeFile
+from tritape.model.tape.container import TapeFile
 from tritape.model.text.settings import Settings, cleans_up, end_ids, make_tokenizer, read_settings, token_text
 from tritape.model.text.stream import Decoding, StreamCodec, TextStream, clean_up
 

@@ -27,6 +27,12 @@ MAX_BYTES = 1 << 20
 ROUTED = "routed"
 GENERATED = "generated, not routed"
 NOT_BUILT = "not built"
+MAX_CONTENT = 1 << 26
+"""Bytes of the largest file in an archive: no bitstream has so many, and what says so is not unpacked."""
+_BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, KeyError, EOFError, ValueError, TypeError, OSError),
+    *(NotImplementedError, RuntimeError),  # zipfile's words for a compression that it does not know, and for encryption
+)
 _DATE = (1980, 1, 1, 0, 0, 0)  # equal content gives equal bytes
 _REQUIRED = ("format", "board", "bitstream", "crc32", "configuration_hash", "state")
 
@@ -80,6 +86,9 @@ def read_archive(path: Path) -> tuple[dict[str, Any], bytes]:
     cure = "build or download it again"
     try:
         with zipfile.ZipFile(path) as archive:
+            large = [entry.filename for entry in archive.infolist() if entry.file_size > MAX_CONTENT]
+            if large:
+                raise TritapeError(f"{path}: {large[0]} must have at most {MAX_CONTENT} bytes, not more; {cure}")
             about = json.loads(archive.read("manifest.json"))
             missing = [key for key in _REQUIRED if key not in about]
             if missing or about["format"] != FORMAT:
@@ -88,7 +97,7 @@ def read_archive(path: Path) -> tuple[dict[str, Any], bytes]:
             content = archive.read(about["bitstream"])
     except FileNotFoundError:
         raise TritapeError(f"{path}: archive must exist, not be missing; run: tritape build BOARD") from None
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, ValueError, TypeError) as error:
+    except _BROKEN as error:
         if isinstance(error, TritapeError):
             raise
         raise TritapeError(

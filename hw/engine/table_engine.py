@@ -7,16 +7,40 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from tritape.hw.commands import Activation
+from tritape.hw.commands import Activation, EngineCommand
 from tritape.hw.config import Config
 from tritape.hw.engine.activation_memory import ActivationMemory, fillers
 from tritape.hw.engine.adder_tree import AdderTree
-from tritape.hw.engine.row_accumulator import ROW_BITS, RowAccumulator, latency
-from tritape.hw.engine.table_filler import ENTRY_BITS, MAGNITUDE_BITS, Command, TableFiller, tile_layout
+from tritape.hw.engine.row_accumulator import ROW_BITS, RowAccumulator, latency, row_bits
+from tritape.hw.engine.table_filler import ENTRY_BITS, MAGNITUDE_BITS, TableFiller, tile_layout
+
+
+class _Parts:
+    """What one elaboration of `TableEngine` is made of; each of its methods reads and drives some of it."""
+
+    def __init__(self, config: Config) -> None:
+        engines = range(config.engines)
+        self.filler = TableFiller(config)
+        self.memories = [ActivationMemory(config) for _ in engines]
+        self.trees = [AdderTree(config.groups, ENTRY_BITS) for _ in engines]
+        self.accumulators = [RowAccumulator(config, ENTRY_BITS + self.trees[0].levels) for _ in engines]
+        self.advance = self.accumulators[0].advance  # engines and lanes move in step: the first speaks for all
+
+        self.active = Signal()  # a tile streams
+        self.tile = Signal(tile_layout(config))
+        self.row = Signal(row_bits(config))  # its slice; counts from 1, modulo its width
+        self.take, self.ends = Signal(), Signal()  # a word is taken; it is the tile's last
+
+        # The slice whose word was taken in the last advanced cycle, age 1
+        self.word = Signal(8 * config.word_bytes)
+        self.slice_valid, self.slice_ends = Signal(), Signal()
+        self.slice_first, self.slice_last, self.slice_bank = Signal(), Signal(), Signal()
 
 
 class TableEngine(wiring.Component):
-    """`rows[r] = sat18(sum_k trit[r, k] * q[k])` for one block of rows after another; 5 E G multiply-accumulates a cycle.
+    """Multiplies ternary matrices, as they stream past, with vectors of activations: nearly all arithmetic of the model. An
+    accelerator has one (a batch one for each slot). It works on one block of rows after the other,
+    `rows[r] = sat18(sum_k trit[r, k] * q[k])`, 5 E G multiply-accumulates a cycle.
 
     A weight byte is the sign and magnitude of a balanced ternary number of five digits. Its magnitude is looked up in a
     table that holds the sum of the five activations with those digits; its sign turns an addition of the tree into a
@@ -28,17 +52,17 @@ class TableEngine(wiring.Component):
     lane e are in tables e G / E and following. All lanes move in step.
 
     Ports
-        activations: E streams of value s8 and last: vectors, element by element; two fit. `last` ends one.
-        commands: stream of tiles u16, rows u16, release u1: one matrix block, `tiles` 1..max_tiles by `rows` slices
-            1..max_rows / E, times the oldest vector held; `release` forgets that vector after this block. Other
-            numbers, or fewer elements in the vector than the last tile needs, give wrong rows without notice.
-        weights: stream of E G bytes, for tile, for slice: byte e G + g (bits 8 (e G + g)) is of row e of the slice; bytes of
-            docs/contract.md.
-        rows: stream of E times signed 18, a slice, in order, during the last tile of each block.
-        streaming, wait_output, wait_weights, wait_tables, wait_activations: 1 bit each, exactly one is high in every
+        activations: In, E streams of `Activation`: vectors, element by element; two fit. `last` ends one.
+        commands: In stream of `EngineCommand`: one matrix block, `tiles` 1..max_tiles by `rows` slices 1..max_rows / E, times
+            the oldest vector held; `release` forgets that vector after this block. Fewer elements in the vector than the
+            last tile needs give wrong rows without notice.
+        weights: In stream of E G bytes, for tile, for slice: byte e G + g (bits 8 (e G + g)) is of row e of the slice; bytes
+            of docs/contract.md.
+        rows: Out stream of E times signed 18, a slice, in order, during the last tile of each block.
+        streaming, wait_output, wait_weights, wait_tables, wait_activations: Out, 1 bit each, exactly one is high in every
             cycle: a word is taken; the rows are not; there is no word; tables are still filling; there is no command or
             not its activations, and nothing to stream.
-        saturated: how many rows saturated in this cycle, 0..E.
+        saturated: Out: how many rows saturated in this cycle, 0..E.
 
     Rate: one word a cycle, across tiles and blocks, while the slices of a tile are at least `fill_cycles(config)`; else
     one tile in `fill_cycles(config)` cycles (and a few more for blocks of 1 to 3 slices).
@@ -55,7 +79,7 @@ class TableEngine(wiring.Component):
         super().__init__(
             {
                 "activations": In(stream.Signature(Activation)).array(config.engines),
-                "commands": In(stream.Signature(Command)),
+                "commands": In(stream.Signature(EngineCommand)),
                 "weights": In(stream.Signature(unsigned(8 * config.word_bytes))),
                 "rows": Out(stream.Signature(data.ArrayLayout(signed(ROW_BITS), config.engines))),
                 "streaming": Out(1),
@@ -68,20 +92,31 @@ class TableEngine(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        config, m = self.config, Module()
-        m.submodules.filler = filler = TableFiller(config)
-        trees = [AdderTree(config.groups, ENTRY_BITS) for _ in range(config.engines)]
-        accumulators = [RowAccumulator(config, ENTRY_BITS + trees[0].levels) for _ in range(config.engines)]
-        for index, (tree, accumulator) in enumerate(zip(trees, accumulators)):
+        m, parts = Module(), _Parts(self.config)
+        filler, advance = parts.filler, parts.advance
+        m.submodules.filler = filler
+        for index, (memory, tree, accumulator) in enumerate(zip(parts.memories, parts.trees, parts.accumulators)):
+            m.submodules[f"activation_memory_{index}"] = memory
             m.submodules[f"tree_{index}"], m.submodules[f"accumulator_{index}"] = tree, accumulator
-            m.d.comb += [
-                self.rows.payload[index].eq(accumulator.rows.payload),
-                accumulator.rows.ready.eq(self.rows.ready),
-            ]
         wiring.connect(m, wiring.flipped(self.commands), filler.commands)
-        per_lane = fillers(config)
-        for index in range(config.engines):
-            m.submodules[f"activation_memory_{index}"] = memory = ActivationMemory(config)
+        self._activations(m, parts)
+        self._stream(m, parts)
+        self._slice(m, parts)
+        self._tables(m, parts)
+        self._accumulate(m, parts)
+        m.d.comb += [
+            self.streaming.eq(parts.take),
+            self.wait_output.eq(~advance),
+            self.wait_weights.eq(parts.active & advance & ~self.weights.valid),
+            self.wait_tables.eq(~parts.active & advance & ~filler.waiting),
+            self.wait_activations.eq(~parts.active & advance & filler.waiting),
+        ]
+        return m
+
+    def _activations(self, m: Module, parts: _Parts) -> None:
+        """The fillers read the activation memories of all lanes at the same place."""
+        filler, per_lane = parts.filler, fillers(self.config)
+        for index, memory in enumerate(parts.memories):
             wiring.connect(m, wiring.flipped(self.activations[index]), memory.activations)
             m.d.comb += [
                 memory.tile.eq(filler.tile),
@@ -90,48 +125,49 @@ class TableEngine(wiring.Component):
                 memory.release.eq(filler.release),
                 *(filler.values[index * per_lane + place].eq(value) for place, value in enumerate(memory.values)),
             ]
-            if index == 0:
-                m.d.comb += filler.available.eq(memory.available)
-        # Engines and lanes move in step: the first speaks for all.
-        advance = accumulators[0].advance
-        m.d.comb += self.rows.valid.eq(accumulators[0].rows.valid)
+        m.d.comb += filler.available.eq(parts.memories[0].available)
 
-        # The tile that streams. `row` counts from 1, modulo its width.
-        active, row = Signal(), Signal.like(filler.tiles.payload.rows)
-        tile = Signal(tile_layout(config))
-        take = self.weights.valid & self.weights.ready
-        ends = take & (row == tile.rows)
-        m.d.comb += self.weights.ready.eq(active & advance)
-
-        # Slice: the word taken, age 1. A short block's next tile must wait until its rows are written.
-        word, slice_valid, slice_ends = Signal.like(self.weights.payload), Signal(), Signal()
-        slice_first, slice_last, slice_bank = Signal(), Signal(), Signal()
+    def _stream(self, m: Module, parts: _Parts) -> None:
+        """The tile that streams. A short block's next tile must wait until its rows are written."""
+        filler, tiles, active, row = parts.filler, parts.filler.tiles, parts.active, parts.row
+        m.d.comb += [
+            self.weights.ready.eq(active & parts.advance),
+            parts.take.eq(self.weights.valid & self.weights.ready),
+            parts.ends.eq(parts.take & (row == parts.tile.rows)),
+        ]
         settling = Signal(RowAccumulator.HAZARD_CYCLES - 2)  # a tile ended 2, 3 cycles ago
         short = Signal()
-        with m.If(advance):
-            m.d.sync += [
-                word.eq(self.weights.payload),
-                slice_valid.eq(take),
-                slice_first.eq(tile.first),
-                slice_last.eq(tile.last),
-                slice_bank.eq(~filler.bank),
-                slice_ends.eq(ends),
-                settling.eq(Cat(slice_ends, settling)),
-            ]
-        settled = ~(slice_ends | settling.any())
-        load = filler.tiles.valid & filler.tiles.ready
-        m.d.comb += filler.tiles.ready.eq((~active & (~short | settled)) | (ends & ~short))
-        m.d.comb += filler.bank_busy.eq(slice_ends & ~advance)
-        with m.If(take):
+        with m.If(parts.advance):
+            m.d.sync += settling.eq(Cat(parts.slice_ends, settling))
+        settled = ~(parts.slice_ends | settling.any())
+        m.d.comb += [
+            tiles.ready.eq((~active & (~short | settled)) | (parts.ends & ~short)),
+            filler.bank_busy.eq(parts.slice_ends & ~parts.advance),
+        ]
+        with m.If(parts.take):
             m.d.sync += row.eq(row + 1)
-        with m.If(ends):
+        with m.If(parts.ends):
             m.d.sync += active.eq(0)
-        with m.If(load):
-            m.d.sync += [active.eq(1), row.eq(1), tile.eq(filler.tiles.payload)]
-            rows = filler.tiles.payload.rows
+        with m.If(tiles.valid & tiles.ready):
+            rows = tiles.payload.rows
+            m.d.sync += [active.eq(1), row.eq(1), parts.tile.eq(tiles.payload)]
             m.d.sync += short.eq(~rows[2:].any() & rows[:2].any())
 
-        # Tables: read at age 1, their output register at age 3.
+    def _slice(self, m: Module, parts: _Parts) -> None:
+        """The word taken, and what must be known of it, in registers: age 1."""
+        with m.If(parts.advance):
+            m.d.sync += [
+                parts.word.eq(self.weights.payload),
+                parts.slice_valid.eq(parts.take),
+                parts.slice_first.eq(parts.tile.first),
+                parts.slice_last.eq(parts.tile.last),
+                parts.slice_bank.eq(~parts.filler.bank),
+                parts.slice_ends.eq(parts.ends),
+            ]
+
+    def _tables(self, m: Module, parts: _Parts) -> None:
+        """Tables: read at age 1, their output register at age 3; their signs go to the trees one cycle before."""
+        config, filler, advance, per_lane = self.config, parts.filler, parts.advance, fillers(self.config)
         for index in range(config.word_bytes):
             engine, group = divmod(index, config.groups)
             lane, place = divmod(group, config.lane_groups)
@@ -139,49 +175,46 @@ class TableEngine(wiring.Component):
             table = Memory(shape=signed(ENTRY_BITS), depth=2 << MAGNITUDE_BITS, init=[], attrs={"no_rw_check": 1})
             m.submodules[f"table_{index}"] = table
             read, write = table.read_port(), table.write_port()
-            byte = word.word_select(index, 8)
+            byte = parts.word.word_select(index, 8)
             m.d.comb += [
-                read.addr.eq(Cat(byte[:MAGNITUDE_BITS], slice_bank)),
+                read.addr.eq(Cat(byte[:MAGNITUDE_BITS], parts.slice_bank)),
                 read.en.eq(advance),
                 write.addr.eq(filler.write_address),
                 write.data.eq(filler.entries[source]),
                 write.en.eq(filler.write_enable[place % config.tables_per_filler]),
             ]
             with m.If(advance):
-                m.d.sync += trees[engine].values[group].eq(read.data)
+                m.d.sync += parts.trees[engine].values[group].eq(read.data)
         negate = Signal(config.word_bytes)
         with m.If(advance):
-            m.d.sync += negate.eq(Cat(word.word_select(index, 8)[-1] for index in range(config.word_bytes)))
-        for index, tree in enumerate(trees):
+            m.d.sync += negate.eq(Cat(parts.word.word_select(index, 8)[-1] for index in range(config.word_bytes)))
+        for index, tree in enumerate(parts.trees):
             m.d.comb += [tree.enable.eq(advance), tree.negate.eq(negate.word_select(index, config.groups))]
 
-        # What belongs to a slice reaches the accumulator SUM_DELAY before its sum, which is ready at age 3 + levels.
-        here = Cat(slice_valid, slice_first, slice_last)
-        where = Signal.like(row)
-        with m.If(advance):
-            m.d.sync += where.eq(row)
-        for age in range(2, 2 + trees[0].levels):
-            here_next, where_next = Signal.like(here, name=f"slice_{age}"), Signal.like(row, name=f"row_{age}")
-            with m.If(advance):
+    def _accumulate(self, m: Module, parts: _Parts) -> None:
+        """What belongs to a slice reaches the accumulators SUM_DELAY before its sum, which is ready at age 3 + levels."""
+        here = Cat(parts.slice_valid, parts.slice_first, parts.slice_last)
+        where = Signal.like(parts.row)
+        with m.If(parts.advance):
+            m.d.sync += where.eq(parts.row)
+        for age in range(2, 2 + parts.trees[0].levels):
+            here_next, where_next = Signal.like(here, name=f"slice_{age}"), Signal.like(parts.row, name=f"row_{age}")
+            with m.If(parts.advance):
                 m.d.sync += [here_next.eq(here), where_next.eq(where)]
             here, where = here_next, where_next
-        for tree, accumulator in zip(trees, accumulators):
+        for index, (tree, accumulator) in enumerate(zip(parts.trees, parts.accumulators)):
             m.d.comb += [
                 Cat(accumulator.valid, accumulator.first, accumulator.last).eq(here),
                 accumulator.row.eq(where),
                 accumulator.total.eq(tree.total),
                 accumulator.negated.eq(tree.negated),
+                self.rows.payload[index].eq(accumulator.rows.payload),
+                accumulator.rows.ready.eq(self.rows.ready),
             ]
-        m.d.comb += self.saturated.eq(sum(accumulator.saturated for accumulator in accumulators))
-
         m.d.comb += [
-            self.streaming.eq(take),
-            self.wait_output.eq(~advance),
-            self.wait_weights.eq(active & advance & ~self.weights.valid),
-            self.wait_tables.eq(~active & advance & ~filler.waiting),
-            self.wait_activations.eq(~active & advance & filler.waiting),
+            self.rows.valid.eq(parts.accumulators[0].rows.valid),
+            self.saturated.eq(sum(accumulator.saturated for accumulator in parts.accumulators)),
         ]
-        return m
 
 
 def pipeline_cycles(config: Config) -> int:

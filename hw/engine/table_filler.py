@@ -10,7 +10,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from tritape.hw.commands import EngineCommand as Command
+from tritape.hw.commands import EngineCommand
 from tritape.hw.config import TRITS, Config
 from tritape.hw.engine.activation_memory import DIGIT_BITS, fillers, table_bits, tile_bits
 from tritape.hw.engine.add_sub import AddSub
@@ -86,7 +86,7 @@ class TableFiller(wiring.Component):
         count = config.engines * fillers(config)
         super().__init__(
             {
-                "commands": In(stream.Signature(Command)),
+                "commands": In(stream.Signature(EngineCommand)),
                 "available": In(1),
                 "tile": Out(unsigned(tile_bits(config)), init=1),
                 "table": Out(unsigned(table_bits(config))),

@@ -10,6 +10,7 @@ from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.base.errors import TritapeError
+from tritape.hw.commands import VECTOR_COMMANDS
 from tritape.hw.config import Config
 from tritape.hw.engine.table_engine import TableEngine
 from tritape.hw.memory.signature import Request
@@ -60,17 +61,10 @@ class Loop(wiring.Component):
         m.submodules.engine = engine = TableEngine(config)
         m.submodules.vector = vector = SerialVector(config)
 
-        def pipe(source: stream.Interface, target: stream.Interface) -> None:
-            m.d.comb += [
-                Cat(target.payload).eq(source.payload),
-                target.valid.eq(source.valid),
-                source.ready.eq(target.ready),
-            ]
-
-        pipe(self.boot, reader.boot)
-        pipe(self.feed, reader.tokens)
-        pipe(reader.requests, self.requests)
-        pipe(self.words, sequencer.words)
+        wiring.connect(m, wiring.flipped(self.boot), reader.boot)
+        wiring.connect(m, wiring.flipped(self.feed), reader.tokens)
+        wiring.connect(m, reader.requests, wiring.flipped(self.requests))
+        wiring.connect(m, wiring.flipped(self.words), sequencer.words)
         for name in REGISTERS:
             if name != "vocabulary":
                 m.d.comb += getattr(reader, name).eq(getattr(sequencer, name))
@@ -81,16 +75,14 @@ class Loop(wiring.Component):
             sequencer.norm_done.eq(vector.norm_done),
             vector.logits_enable.eq(self.logits_enable),
         ]
-        pipe(sequencer.engine_commands, engine.commands)
-        pipe(sequencer.weights, engine.weights)
-        for name in ("residual", "norm", "dequantiser", "mlgru", "mixer", "head", "embedding"):
-            pipe(getattr(sequencer, f"{name}_commands"), getattr(vector, f"{name}_commands"))
-        pipe(sequencer.embedding_words, vector.embedding_words)
-        pipe(sequencer.parameters, vector.parameters)
-        pipe(vector.activations[0], engine.activations[0])
-        pipe(engine.rows, vector.rows)
-        pipe(vector.tokens, self.tokens)
-        pipe(vector.logits, self.host_logits)
+        wiring.connect(m, sequencer.engine_commands, engine.commands)
+        wiring.connect(m, sequencer.weights, engine.weights)
+        for name in (*VECTOR_COMMANDS, "embedding_words", "parameters"):
+            wiring.connect(m, getattr(sequencer, name), getattr(vector, name))
+        wiring.connect(m, vector.activations[0], engine.activations[0])
+        wiring.connect(m, engine.rows, vector.rows)
+        wiring.connect(m, vector.tokens, wiring.flipped(self.tokens))
+        wiring.connect(m, vector.logits, wiring.flipped(self.host_logits))
 
         taps = {name: (getattr(vector, f"{name}_valid"), getattr(vector, name)) for name in TAPS}
         for name, port in (("activation", vector.activations[0]), ("row", engine.rows)):

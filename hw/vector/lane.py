@@ -9,7 +9,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.hw import commands
-from tritape.hw.commands import Activation
+from tritape.hw.commands import Activation, Destination
 from tritape.hw.config import Config
 from tritape.hw.mixer.channel_mixer import ChannelMixer
 from tritape.hw.mixer.mlgru import MLGRU
@@ -17,9 +17,11 @@ from tritape.hw.mixer.residual import Residual
 from tritape.hw.norm.dequantiser import Dequantiser
 from tritape.hw.norm.rmsnorm import RMSNorm
 from tritape.hw.norm.scalar import Reciprocal, ScalarOperands, Scale
+from tritape.hw.stream.forward import forward
 from tritape.hw.stream.skid import Skid
 from tritape.hw.tape.embedding import Embedding
-from tritape.hw.vector.ports import SATURATED, SLOT_INPUTS, chain_ports
+from tritape.hw.vector.ports import SATURATED, SLOT_INPUTS, STATE_PORTS, chain_ports, state_ports
+from tritape.model.tape.layout import Target
 
 
 class Lane(wiring.Component):
@@ -68,11 +70,7 @@ class Lane(wiring.Component):
                 "activations": Out(stream.Signature(Activation)),
                 "logits": Out(stream.Signature(signed(18))),
                 "norm_done": Out(1),
-                "state_access": In(1),
-                "state_address": In(20),
-                "state_write": In(1),
-                "state_data": In(signed(18)),
-                "state_value": Out(signed(18)),
+                **state_ports(),
                 **{f"saturated_{name}": Out(1) for name in SATURATED},
                 "value_valid": Out(1),
                 "value": Out(signed(18)),
@@ -103,25 +101,16 @@ class Lane(wiring.Component):
 
         # residual -> norm -> engine -> dequantiser -> units -> residual
         wiring.connect(m, residual.vector, norm.vector)
-        wiring.connect(m, norm.activations, wiring.flipped(self.activations))
-        wiring.connect(m, norm.operands, wiring.flipped(self.operands))
-        wiring.connect(m, wiring.flipped(self.reciprocal), norm.reciprocal)
-        wiring.connect(m, wiring.flipped(self.scales), dequantiser.scales)
-        wiring.connect(m, wiring.flipped(self.rows), dequantiser.rows)
+        forward(m, self, norm, ("activations", "operands", "reciprocal"))
+        forward(m, self, dequantiser, ("scales", "rows"))
         wiring.connect(m, wiring.flipped(self.embedding_words), embedding.words)
+        forward(m, self, mlgru, STATE_PORTS)
         if config.batch > 1:
-            m.d.comb += [getattr(mlgru, name).eq(getattr(self, name)) for name in SLOT_INPUTS]
-            wiring.connect(m, wiring.flipped(self.before), mlgru.before)
-            wiring.connect(m, mlgru.after, wiring.flipped(self.after))
+            forward(m, self, mlgru, (*SLOT_INPUTS, "before", "after"))
         self._parameters(m, norm, mlgru)
         self._values(m, dequantiser.values, mlgru, mixer, embedding, residual)
         m.d.comb += [
             self.norm_done.eq(norm.done),
-            mlgru.state_access.eq(self.state_access),
-            mlgru.state_address.eq(self.state_address),
-            mlgru.state_write.eq(self.state_write),
-            mlgru.state_data.eq(self.state_data),
-            self.state_value.eq(mlgru.state_value),
             self.value_valid.eq(dequantiser.values.valid & dequantiser.values.ready),
             self.value.eq(dequantiser.values.payload.value),
             self.vector_valid.eq(residual.written_valid),
@@ -130,17 +119,14 @@ class Lane(wiring.Component):
         return m
 
     def _parameters(self, m: Module, norm: RMSNorm, mlgru: MLGRU) -> None:
-        """Words of targets 0 and 1 go to the norm's gain memories, of target 2 to the lower bound."""
+        """Words of norm gains go to the norm's gain memories, those of the lower bound to the MLGRU."""
         source, word = self.parameters, self.parameters.payload
         m.d.comb += [
-            norm.parameters.payload.word.eq(word.word),
-            norm.parameters.payload.target.eq(word.target),
-            norm.parameters.payload.bank.eq(word.bank),
-            norm.parameters.payload.first.eq(word.first),
+            norm.parameters.payload.eq(word),
             mlgru.parameters.payload.word.eq(word.word),
             mlgru.parameters.payload.first.eq(word.first),
         ]
-        with m.If(word.target == 2):
+        with m.If(word.target == Target.LOWER_BOUND):
             m.d.comb += [mlgru.parameters.valid.eq(source.valid), source.ready.eq(mlgru.parameters.ready)]
         with m.Else():
             m.d.comb += [norm.parameters.valid.eq(source.valid), source.ready.eq(norm.parameters.ready)]
@@ -159,32 +145,26 @@ class Lane(wiring.Component):
         At most one of those four has elements at a time, because each waits for the vector before it to be complete; so
         a fixed priority suffices.
         """
-        value = values.payload
-        targets = {0: mlgru.values, 1: mixer.values, 3: self.logits}
-        with m.Switch(value.destination):
+        destination = values.payload.destination
+        m.submodules.entry = entry = Skid(signed(18))  # else `ready` is one path from the residual through every unit
+        wiring.connect(m, entry.sink, residual.elements)
+        targets = {Destination.MLGRU: mlgru.values, Destination.MIXER: mixer.values, Destination.HEAD: self.logits}
+        for target in targets.values():
+            m.d.comb += target.payload.eq(values.payload.value)
+        with m.Switch(destination):
             for number, target in targets.items():
                 with m.Case(number):
                     m.d.comb += [target.valid.eq(values.valid), values.ready.eq(target.ready)]
-        m.d.comb += [target.payload.eq(value.value) for target in targets.values()]
-        m.submodules.entry = entry = Skid(signed(18))  # else `ready` is one path from the residual through every unit
-        wiring.connect(m, entry.sink, residual.elements)
-
-        def feed(elements: stream.Interface) -> None:
-            m.d.comb += [
-                entry.source.valid.eq(1),
-                entry.source.payload.eq(elements.payload),
-                elements.ready.eq(entry.source.ready),
-            ]
 
         with m.If(embedding.elements.valid):
-            feed(embedding.elements)
+            wiring.connect(m, embedding.elements, entry.source)
         with m.Elif(mlgru.elements.valid):
-            feed(mlgru.elements)
+            wiring.connect(m, mlgru.elements, entry.source)
         with m.Elif(mixer.elements.valid):
-            feed(mixer.elements)
-        with m.Elif(value.destination == 2):
+            wiring.connect(m, mixer.elements, entry.source)
+        with m.Elif(destination == Destination.RESIDUAL):
             m.d.comb += [
                 entry.source.valid.eq(values.valid),
-                entry.source.payload.eq(value.value),
+                entry.source.payload.eq(values.payload.value),
                 values.ready.eq(entry.source.ready),
             ]

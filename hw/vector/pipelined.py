@@ -9,6 +9,7 @@ from tritape.hw.config import Config
 from tritape.hw.head.head import Head
 from tritape.hw.head.row_serialiser import RowSerialiser
 from tritape.hw.norm.vector_scalar import VectorScalar
+from tritape.hw.stream.forward import forward
 from tritape.hw.stream.logit_tap import LogitTap
 from tritape.hw.stream.queue import CommandQueue
 from tritape.hw.vector.lane import Lane
@@ -16,10 +17,14 @@ from tritape.hw.vector.ports import SATURATED, SLOT_INPUTS, VectorSignature
 
 
 class PipelinedVector(wiring.Component):
-    """E lanes of vector units, the scalar unit that joins their statistics, and the head: `VectorSignature`.
+    """Turns the engine's rows into the next activations and, at the end, into a token: the fast vector path, a unit for
+    each step. An `Accelerator` has one; `SerialVector` takes its place where cells are few.
 
-    Commands wait in queues, so that the tape runs ahead. All lanes move in step: the first speaks for all.
-    Stream rules, latencies and costs: those of the units. Tested inside `Accelerator`.
+    It has E lanes of vector units, the scalar unit that joins their statistics, and the head. Commands wait in queues, so
+    that the tape runs ahead. All lanes move in step: the first speaks for all.
+
+    Ports: `VectorSignature`. Rates, latencies and costs: those of the units.
+    Tested: whole tokens (tests/test_hw_accelerator.py, tests/test_sim_generate.py).
     """
 
     def __init__(self, config: Config) -> None:
@@ -48,25 +53,21 @@ class PipelinedVector(wiring.Component):
             wiring.connect(m, lane.activations, wiring.flipped(self.activations[index]))
             m.d.comb += [lane.rows.payload.eq(self.rows.payload[index]), lane.rows.valid.eq(self.rows.valid)]
             if config.batch > 1:
-                m.d.comb += [getattr(lane, name).eq(getattr(self, name)) for name in SLOT_INPUTS]
+                forward(m, self, lane, SLOT_INPUTS)
                 wiring.connect(m, wiring.flipped(self.before[index]), lane.before)
                 wiring.connect(m, lane.after, wiring.flipped(self.after[index]))
         m.d.comb += self.rows.ready.eq(lanes[0].rows.ready)
         self._broadcast(m, scalar.scales, [lane.scales for lane in lanes])
+        forward(m, self, head, ("tokens", "inv_temperature", "seed", "reseed", "logit_valid", "logit"))
         self._head(m, lanes, tap, head)
         self._state(m, lanes)
         m.d.comb += [
             tap.enable.eq(self.logits_enable),
-            head.inv_temperature.eq(self.inv_temperature),
-            head.seed.eq(self.seed),
-            head.reseed.eq(self.reseed),
             self.norm_done.eq(lanes[0].norm_done),
             self.value_valid.eq(lanes[0].value_valid),
             self.value.eq(Cat(lane.value for lane in lanes)),
             self.vector_valid.eq(lanes[0].vector_valid),
             self.vector.eq(Cat(lane.vector for lane in lanes)),
-            self.logit_valid.eq(head.logit_valid),
-            self.logit.eq(head.logit),
             *(
                 getattr(self, f"saturated_{name}").eq(sum(getattr(lane, f"saturated_{name}") for lane in lanes))
                 for name in SATURATED
@@ -76,9 +77,10 @@ class PipelinedVector(wiring.Component):
 
     @staticmethod
     def _broadcast(m: Module, source: stream.Interface, targets: list[stream.Interface]) -> None:
-        """Every target takes what the first takes; payloads have the same bits but perhaps differently named types."""
+        """Every target takes what the first takes. This is for lanes that move in step and costs nothing; receivers that are
+        not in step need `tritape.hw.stream.broadcast.Broadcast`."""
         for target in targets:
-            m.d.comb += [Cat(target.payload).eq(source.payload), target.valid.eq(source.valid)]
+            m.d.comb += [target.payload.eq(source.payload), target.valid.eq(source.valid)]
         m.d.comb += source.ready.eq(targets[0].ready)
 
     def _words(self, m: Module, lanes: list[Lane]) -> None:
@@ -106,11 +108,6 @@ class PipelinedVector(wiring.Component):
         wiring.connect(m, wiring.flipped(self.head_commands), queue.sender)
         wiring.connect(m, tap.sink, head.values)
         wiring.connect(m, tap.logits, wiring.flipped(self.logits))
-        m.d.comb += [
-            self.tokens.payload.eq(head.tokens.payload),
-            self.tokens.valid.eq(head.tokens.valid),
-            head.tokens.ready.eq(self.tokens.ready),
-        ]
         if len(lanes) == 1:
             wiring.connect(m, queue.receiver, head.commands)
             wiring.connect(m, lanes[0].logits, tap.source)
@@ -134,11 +131,10 @@ class PipelinedVector(wiring.Component):
         bits = (len(lanes) - 1).bit_length()
         for index, lane in enumerate(lanes):
             mine = self.state_address[:bits] == index if bits else 1
+            forward(m, self, lane, ("state_access", "state_data"))
             m.d.comb += [
-                lane.state_access.eq(self.state_access),
                 lane.state_address.eq(self.state_address >> bits),
                 lane.state_write.eq(self.state_write & mine),
-                lane.state_data.eq(self.state_data),
             ]
             with m.If(mine):
                 m.d.comb += self.state_value.eq(lane.state_value)

@@ -14,6 +14,13 @@ TAPS = ("value", "vector", "logit")
 SATURATED = ("dequantiser", "mlgru", "mixer", "residual")
 
 SLOT_INPUTS = ("active", "fresh", "chain", "give")
+STATE_PORTS = ("state_access", "state_address", "state_write", "state_data", "state_value")
+
+
+def state_ports() -> dict[str, wiring.Member]:
+    """Ports for the host's access to a recurrent state: see `VectorSignature`."""
+    shapes = {"state_access": 1, "state_address": 20, "state_write": 1, "state_data": signed(18)}
+    return {**{name: In(shape) for name, shape in shapes.items()}, "state_value": Out(signed(18))}
 
 
 def chain_ports() -> dict[str, wiring.Member]:
@@ -28,20 +35,34 @@ def _chains(engines: int) -> dict[str, wiring.Member]:
 
 
 class VectorSignature(wiring.Signature):
-    """Everything between the sequencer, the engine and the host's token (docs/contract.md, "Streams between units").
+    """What stands between the sequencer, the engine and the host's token, whichever vector path does the work.
 
-    Streams in: NAME_commands of the sequencer for residual, norm, dequantiser, mlgru, mixer, head and embedding;
-    embedding_words (8 E G bits); parameters; rows (E times s18) of the engine. Streams out: E of activations, tokens (u16).
-    Streams for the host: logits, Out, s18: while logits_enable, every logit, and the head waits until it is taken.
-    The recurrent state for the host, while no token runs: while state_access is high state_value is what stands at
-    state_address
-    (layer * hidden + j; with E lanes, of a lane, and the lane in the low bits), 5 cycles later at most;
-    state_write with it stores state_data.
-    Plain: inv_temperature, seed, reseed (`Sampler`); norm_done, a pulse for each PREP that is finished; for simulation the
-    `TAPS`, each with
-    _valid, E elements but for the logit: dequantised (or raw) rows, elements of x and v as they are written, logits;
-    saturated_NAME: how many elements a saturation changed in this cycle.
-    With several slots, for one of them: active, fresh, chain, give as in `MLGRU`, and for each lane before and after.
+    An accelerator has one `PipelinedVector` or `SerialVector` with these ports, a batch of several slots one for each slot
+    (docs/contract.md, "Streams between units").
+
+    Streams from the sequencer (In)
+        NAME_commands for residual, norm, dequantiser, mlgru, mixer, head, embedding: layouts of `tritape.hw.commands`.
+        embedding_words: 8 E G bits. parameters: `parameter_word`.
+    Streams from and to the engine
+        rows: In, E times s18. activations: Out, E streams of `Activation`.
+    Streams to the host (Out)
+        tokens: u16.
+        logits: s18: every logit while `logits_enable`, In, u1, is high; the head waits until it is taken.
+
+    The recurrent state for the host, only while no token runs
+        state_access: In, u1: while it is high, `state_value` shows what stands at `state_address`, 5 cycles later at most.
+        state_address: In, u20: layer * hidden + j; with E lanes, that of a lane, and the lane in the low bits.
+        state_value: Out, s18.
+        state_write: In, u1; state_data: In, s18: store it there.
+
+    Plain
+        inv_temperature: In, u17; seed: In, u32; reseed: In, u1: as in `Sampler`.
+        norm_done: Out, u1: a pulse for each PREP that is finished.
+        saturated_NAME: Out, for each of `SATURATED`: how many elements a saturation changed in this cycle.
+        active, fresh, chain, give: In, before, after for each lane: only with several slots, for one of them, as in `MLGRU`.
+
+    Taps for simulation (Out), each NAME with NAME_valid
+        value: E elements: dequantised (or raw) rows. vector: E elements of x and v as they are written. logit: one logit.
     """
 
     def __init__(self, config: Config) -> None:
@@ -65,11 +86,7 @@ class VectorSignature(wiring.Signature):
                 "tokens": Out(stream.Signature(16)),
                 "logits_enable": In(1),
                 "logits": Out(stream.Signature(signed(18))),
-                "state_access": In(1),
-                "state_address": In(20),
-                "state_write": In(1),
-                "state_data": In(signed(18)),
-                "state_value": Out(signed(18)),
+                **state_ports(),
                 "inv_temperature": In(17),
                 "seed": In(32),
                 "reseed": In(1),

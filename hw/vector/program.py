@@ -6,6 +6,8 @@ from enum import IntEnum
 
 from amaranth.lib import data
 
+from tritape.model.tape.layout import Target
+
 
 class A(IntEnum):
     """First operand of the multiplication."""
@@ -68,14 +70,6 @@ class Region(IntEnum):
     PREPARED = 3  # x or v, as the PREP says
 
 
-class Gain(IntEnum):
-    """Which vector of the gain memory."""
-
-    FIRST = 0
-    PRODUCT = 1
-    BOUND = 2
-
-
 class Held(IntEnum):
     """What happens to the register `HELD`."""
 
@@ -97,7 +91,7 @@ Operation = data.StructLayout(
         "age": 2,  # of the element that it is for: 0 the current one, 1 the one before, 2 the one before that
         "region": 2,
         "read": 1,  # the value memory
-        "gain": 2,
+        "gain": 2,  # `Target`: which vector of the gain memory
         "read_gain": 1,
         "held": 3,
         "row": 1,  # wait for a row, and take it if it is not needed again
@@ -115,7 +109,7 @@ def _read(region: Region) -> dict[str, int]:
     return {"region": region, "read": 1}
 
 
-def _gain(vector: Gain) -> dict[str, int]:
+def _gain(vector: Target) -> dict[str, int]:
     return {"gain": vector, "read_gain": 1}
 
 
@@ -134,7 +128,7 @@ PROGRAMS: dict[str, list[dict[str, int]]] = {
     ],
     # f' = lb + round_shift((1 - lb) * sigma(y), 15); h = c + round_shift(f' * (h - c), 15): exact, c being whole
     "forget": [
-        _DEQUANTISE | _gain(Gain.BOUND) | {"held": Held.ONE},
+        _DEQUANTISE | _gain(Target.LOWER_BOUND) | {"held": Held.ONE},
         {"held": Held.LESS_GAIN}, _PAUSE, _PAUSE, _PAUSE,
         _op(A.HELD, B.SIGMA, Use.RESULT, shift=Shift.FRACTION, addend=Addend.GAIN, held=Held.ZERO, **_read(Region.V)),
         {"held": Held.LESS_MEMORY, **_read(Region.STATE)},
@@ -158,19 +152,19 @@ PROGRAMS: dict[str, list[dict[str, int]]] = {
     "logits": [_op(A.ROW, B.FACTOR, Use.LOGIT, **_SCALED)],
     # A = sum of v^2, M = max |u|
     "measure": [
-        _op(A.RESULT, B.RESULT, Use.SQUARE, age=1, **_read(Region.PREPARED), **_gain(Gain.FIRST)),
-        _FIRST | _gain(Gain.PRODUCT),
+        _op(A.RESULT, B.RESULT, Use.SQUARE, age=1, **_read(Region.PREPARED), **_gain(Target.GAIN_FIRST)),
+        _FIRST | _gain(Target.GAIN_PRODUCT),
         _FIRST | {"use": Use.MAXIMUM},
         {"drain": 1},
     ],
     "measure_keep": [
-        _read(Region.PREPARED) | _gain(Gain.PRODUCT),
+        _read(Region.PREPARED) | _gain(Target.GAIN_PRODUCT),
         _FIRST | {"use": Use.MAXIMUM, "drain": 1},
     ],
     # q = sign(u) * round_shift(|u| * r, 9 + e)
     "quantise": [
         _op(A.MAGNITUDE, B.FACTOR, Use.ACTIVATION, shift=Shift.QUANTISE, age=2,
-            **_read(Region.PREPARED), **_gain(Gain.PRODUCT)),
+            **_read(Region.PREPARED), **_gain(Target.GAIN_PRODUCT)),
         _FIRST | {"drain": 1},
     ],
     "embed": [

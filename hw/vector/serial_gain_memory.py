@@ -9,14 +9,14 @@ from amaranth.lib.wiring import In, Out
 
 from tritape.hw import commands
 from tritape.hw.config import Config
-from tritape.hw.vector.program import Gain
+from tritape.model.tape.layout import Target
 
 
 class SerialGainMemory(wiring.Component):
     """Keeps two banks of each of the two norm gains and one lower bound for `SerialVector`, an element an address.
 
     Ports
-        vector: In, `Gain`; bank: In, u1 (no meaning for the lower bound); index: In: the element to read.
+        vector: In, `Target`; bank: In, u1 (no meaning for the lower bound); index: In: the element to read.
         read: In, u1: read it; value: Out, u16: what was read last, from the next cycle on.
         load: In, u1: store element `place` of `word` (`parameter_word`) behind the element stored before, or as element 0
             where `word.first` and `place` is 0.
@@ -72,9 +72,9 @@ class SerialGainMemory(wiring.Component):
     def _start(self, m: Module, vector: Signal, bank: Signal, start: Signal) -> None:
         """Address of element 0 of a vector."""
         with m.Switch(vector):
-            with m.Case(Gain.FIRST):
+            with m.Case(Target.GAIN_FIRST):
                 m.d.comb += start.eq(Mux(bank, self._bank, 0))
-            with m.Case(Gain.PRODUCT):
+            with m.Case(Target.GAIN_PRODUCT):
                 m.d.comb += start.eq(Mux(bank, 3 * self._bank, 2 * self._bank))
             with m.Default():
                 m.d.comb += start.eq(4 * self._bank)

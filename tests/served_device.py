@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import uvicorn
@@ -19,7 +20,9 @@ from tritape.model.arith import Ints
 from tritape.model.checkpoint import load_checkpoint
 from tritape.model.data import default_model_path
 from tritape.model.formats import quantise_model
-from tritape.model.tokenizer import TextCodec, load_tokenizer
+from tritape.model.quantised import QuantisedModel
+from tritape.model.text.settings import Settings
+from tritape.model.tokenizer import Tokenizer
 
 GONE = "port X must answer, not be gone; connect it again"
 
@@ -28,10 +31,11 @@ class CPUDevice:
     """The embedded model as a device. `fail_at` tokens from now it breaks, as a cable that is pulled; `pause_s` a token makes it
     slow; `ran` counts tokens; `crc_errors` is what its counter says."""
 
-    def __init__(self) -> None:
-        checkpoint = load_checkpoint(default_model_path())
-        self.codec: TextCodec = load_tokenizer(checkpoint)
-        quantised = quantise_model(checkpoint)
+    def __init__(self, eos_ids: Sequence[int] = (), settings: Settings | None = None) -> None:
+        self.codec = Tokenizer.from_bytes(
+            (default_model_path() / "tokenizer.json").read_bytes(), "small", None, settings, eos_ids
+        )
+        quantised = _quantised()
         self.model = CPUModel(quantised)
         self.served = Served("austen", self.codec, quantised.config.vocab_size, quantised.logit_fraction, "ab" * 32)
         self.ejected: list[int] = []
@@ -103,6 +107,11 @@ class CPUDevice:
         self.model.reset()
         stream = self.codec.stream(ids)
         return "".join(map(stream.push, self.model.generate_tokens(ids, count))) + stream.finish()
+
+
+@cache
+def _quantised() -> QuantisedModel:
+    return quantise_model(load_checkpoint(default_model_path()))
 
 
 @contextmanager

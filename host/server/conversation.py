@@ -32,13 +32,14 @@ class Turns:
     def work(self, device: ServedDevice, asked: ConversationRequest, seed: int) -> Generator[dict[str, Any]]:
         """Events of a turn: text as it comes, with the number of tokens so far; at the end the conversation as a file."""
         stopped = self._running[asked.id] = threading.Event()
-        talk = Conversation(device, self._codec)
+        talk, counted = Conversation(device, self._codec), (0, 0)
         try:
             if asked.conversation is not None:
                 self._restore(device, talk, asked.conversation)
             device.settings(asked.temperature, seed)
             pieces = talk.say(asked.text, asked.max_tokens)
             for piece in pieces:
+                counted = self._count(talk, counted)
                 yield {"text": piece, "tokens": talk.generated_tokens}
                 if stopped.is_set():
                     pieces.close()
@@ -49,10 +50,14 @@ class Turns:
                 "finish_reason": "stop" if ended else "length",
             }
         finally:
-            self._metrics.prompt.inc(talk.prompt_tokens)
-            self._metrics.completion.inc(talk.generated_tokens)
+            self._count(talk, counted)
             if self._running.get(asked.id) is stopped:
                 del self._running[asked.id]
+
+    def _count(self, talk: Conversation, before: tuple[int, int]) -> tuple[int, int]:
+        self._metrics.prompt.inc(talk.prompt_tokens - before[0])
+        self._metrics.completion.inc(talk.generated_tokens - before[1])
+        return talk.prompt_tokens, talk.generated_tokens
 
     def _restore(self, device: ServedDevice, talk: Conversation, content: dict[str, Any]) -> None:
         try:

@@ -61,7 +61,7 @@ class Writer:
     """The text of a choice behind a prompt; `push` its tokens until `finish` says why it ends, else `end` it.
 
     `offset` is the length of the text that stands before it in the choice. With `scores`, tokens come with names, each with
-    the text that it begins; those of a stop string do not come.
+    the text that it begins: an end token too, at the end, but none of a stop string.
     """
 
     def __init__(
@@ -85,7 +85,10 @@ class Writer:
         """What this token makes certain."""
         if token.id in self._ends:
             self.finish = "stop"
-            return self._piece(self._cut(self._held + self._stream.finish()), tokens=1)
+            text = self._held + self._stream.finish()
+            if self._names is not None:
+                self._scored.append(self._names.scored(token, self._out + len(text)))
+            return self._piece(self._cut(text), tokens=1)
         offset = self._out + len(self._held)
         self._held += self._stream.push(token.id)
         if self._names is not None:

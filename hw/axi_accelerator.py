@@ -40,7 +40,7 @@ class AXIAccelerator(wiring.Component):
     def __init__(self, config: Config, memory_words: int, *, ports: int, port_bits: int) -> None:
         size = port_bytes(memory_words * config.word_bytes, ports, port_bits)
         self._accelerator = Accelerator(config, memory_words=memory_words)
-        self._memory = AXIMemory(config.word_bytes, ports, port_bits)
+        self._memory = AXIMemory(config.word_bytes, ports, port_bits, words=memory_words)
         self._link = AXILiteLink(ports, port_bits // 8, size)
         super().__init__({"control": In(AXILiteSignature()), "axi": Out(AXISignature(port_bits)).array(ports)})
 

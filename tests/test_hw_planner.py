@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.sim import Simulator
 
 from tritape.base.errors import TritapeError
 from tritape.hw.memory.gearbox import grain
@@ -66,9 +68,53 @@ def test_bytes_of_words(groups: int) -> None:
     result = check_streams(
         unit, inputs=inputs, expected={"bytes": expected}, input_stall=0, output_stall=0, simulator="icarus"
     )
-    assert result.latency["bytes"] == WordBytes.LATENCY
-    starts = result.transfers["write"]
-    assert starts[1] - starts[0] == groups + 1
+    words, given = result.transfers["write"], result.transfers["bytes"]
+    assert [at - last for at, last in zip(words, given[groups - 1 :: groups], strict=True)] == [1] * len(words)
+    assert words[1] - words[0] == groups + 2
+
+
+def test_a_word_outside_or_given_up() -> None:
+    """Outside: no byte, and failed. Given up in a restart: all its bytes, but no transfer. A failed byte: the word failed."""
+    unit = WordBytes(4, words=8)
+    simulator = Simulator(unit)
+
+    async def script(context: Any) -> None:
+        async def cycles(address: int, count: int, ready: int = 1) -> tuple[list[int], list[int]]:
+            """Addresses of the bytes that were transferred, and `write_failed` where the word was."""
+            context.set(unit.write.payload.address, address)
+            context.set(unit.bytes.ready, ready)
+            given, taken = [], []
+            for _ in range(count):
+                if context.get(unit.bytes.valid & unit.bytes.ready):
+                    given.append(context.get(unit.bytes.payload.address))
+                context.set(unit.byte_failed, bool(given) and given[-1] == 9)
+                if context.get(unit.write.valid & unit.write.ready):
+                    taken.append(context.get(unit.write_failed))
+                await context.tick()
+                context.set(unit.restart, 0)
+                if taken:
+                    context.set(unit.write.valid, 0)
+            return given, taken
+
+        for address, given, taken in [
+            (7, [28, 29, 30, 31], [0]),
+            (8, [], [1]),
+            (2, [8, 9, 10, 11], [1]),
+            (3, [12, 13, 14, 15], [0]),
+        ]:
+            context.set(unit.write.valid, 1)
+            assert await cycles(address, 12) == (given, taken)
+        context.set(unit.write.valid, 1)
+        assert await cycles(1, 5, ready=0) == ([], [])
+        context.set(unit.restart, 1)
+        context.set(unit.write.valid, 0)
+        assert await cycles(1, 2, ready=0) == ([], [])
+        context.set(unit.write.valid, 1)
+        assert await cycles(5, 20) == ([4, 5, 6, 7, 20, 21, 22, 23], [0])
+
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(script)
+    simulator.run()
 
 
 class Times(wiring.Component):

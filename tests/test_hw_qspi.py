@@ -146,5 +146,11 @@ def test_errors() -> None:
         QSPIMemory(3)
     with pytest.raises(TritapeError, match=r"^base must be a multiple of 4096 below 16777216, not 5000$"):
         QSPIMemory(8, base=5000)
+    with pytest.raises(
+        TritapeError, match=r"^size must be a power of two in 4096\.\.16777216, not 5000; 24 bits address a byte$"
+    ):
+        QSPIMemory(8, size=5000)
+    with pytest.raises(TritapeError, match=r"^base must be a multiple of 4096 below 8192, not 8192$"):
+        QSPIMemory(8, base=8192, size=8192)
     with pytest.raises(TritapeError, match=r"^pad_cycles must be in 0\.\.3, not 4$"):
         QSPIMemory(8, pad_cycles=4)

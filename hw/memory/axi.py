@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, ResetInserter, Signal
+from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
 from amaranth.lib import fifo, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,6 +10,7 @@ from tritape.base.errors import TritapeError
 from tritape.hw.memory.axi_bus import ADDRESS_BITS, AXISignature
 from tritape.hw.memory.axi_reader import AXIReader
 from tritape.hw.memory.axi_writer import AXIWriter
+from tritape.hw.memory.faults import Cause
 from tritape.hw.memory.gearbox import Gearbox
 from tritape.hw.memory.planner import Planner
 from tritape.hw.memory.signature import MemorySignature
@@ -18,39 +19,51 @@ from tritape.hw.stream.forward import forward
 
 
 class AXIMemory(wiring.Component):
-    """Words of G bytes from `ports` AXI4 ports of W = port_bits / 8 bytes each, read ahead across requests and tokens.
+    """The tape in memory behind AXI: words of G bytes from `ports` AXI4 ports of W = port_bits / 8 bytes each, read ahead.
 
     Striping: byte a of the image is byte a mod W of line floor(a / (W ports)) of port floor(a / W) mod ports; line i of
     port p is at base[p] + i W. So one line of every port is W * ports consecutive bytes of the image, and all ports read
     the same line numbers. With one port the image lies unchanged at base[0].
 
     Ports
-        requests, words, write: `MemorySignature`. Requests wait while words are being written.
-        restart: In u1: forget all requests; what is under way is dropped as it comes. Writes go on.
+        requests, words, read_failed, write, write_failed: `MemorySignature`. Requests wait while words are being written.
+        restart: In u1: forget all requests; what is under way is dropped as it comes, a word being written is written.
         base: `ports` times In u40, multiples of 4096; constant while in use.
-        errors: Out u16: lines read or written with an error response, stopping at 65535; the data are passed on (a tape
-        has a CRC).
+        errors: Out u16: beats with an error response, bursts of the wrong length, beats and responses that nothing asked for,
+        requests and words outside the memory, all since reset, stopping at 65535.
+        cause: Out u4: `Cause` of the latest of them.
         axi: `ports` times `AXISignature`, from the manager.
+    `words`: those of the memory. What lies behind them is refused and never asked of a port.
 
+    Faults: `AXIReader` and `AXIWriter` say what follows from each. While a port owes data or a response, nothing is read and
+    nothing written, however often the accelerator restarts; what comes at last is dropped, and all goes on.
     Streams: `words` and `write.ready` are registers.
     Rate: min(G, W ports) bytes a cycle on long requests (measured: `python -m tritape.sim.memory.measure axi`).
     Latency: `latency` cycles and the memory's, from a request to its first word.
-    Cost: about 700 LUT4, 1,300 flip-flops and 4 block RAMs of an ECP5 for G = 16 and one port of 128 bits.
+    Cost: about 750 LUT4, 1,350 flip-flops and 4 block RAMs of an ECP5 for G = 16 and one port of 128 bits.
     Tested: 1 to 4 ports of 16 to 512 bits, G = 5 to 64, with random latency, back-pressure, error responses and restarts
-    (tests/test_hw_axi.py), whole tokens (tests/test_hw_axi_tokens.py).
-    Errors: `TritapeError` for ports that is no power of two, and those of the parts.
+    (tests/test_hw_axi.py), each fault by itself (tests/test_hw_axi_faults.py), whole tokens (tests/test_hw_axi_tokens.py).
+    Errors: `TritapeError` for ports that is no power of two, words out of range, and those of the parts.
     """
 
     def __init__(
-        self, groups: int, ports: int = 1, port_bits: int = 128, burst: int | None = None, fifo_lines: int = 512
+        self,
+        groups: int,
+        ports: int = 1,
+        port_bits: int = 128,
+        burst: int | None = None,
+        fifo_lines: int = 512,
+        words: int = 1 << 32,
     ) -> None:
         if ports < 1 or ports & (ports - 1):
             raise TritapeError(f"ports must be a power of two, not {ports!r}")
+        if not 1 <= words <= 1 << 32:
+            raise TritapeError(f"words must be 1..{1 << 32}, not {words!r}; a tape's addresses have 32 bits")
         self.groups, self.port_bits = groups, port_bits
         self._readers = [AXIReader(port_bits, burst, fifo_lines) for _ in range(ports)]
         line_bytes = port_bits // 8 * ports
-        self._planner, self._gearbox = Planner(line_bytes, groups, ports), Gearbox(line_bytes, groups)
-        self._writer = AXIWriter(port_bits, ports)
+        self._planner, self._gearbox = Planner(line_bytes, groups, ports, words), Gearbox(line_bytes, groups)
+        self._writer, self._bytes = AXIWriter(port_bits, ports), WordBytes(groups, words)
         self.latency = (
             Planner.LATENCY + AXIReader.LATENCY + AXIReader.BUFFER_LATENCY + Gearbox.latency(line_bytes, groups)
         )
@@ -60,6 +73,7 @@ class AXIMemory(wiring.Component):
                 "restart": In(1),
                 "base": In(ADDRESS_BITS).array(ports),
                 "errors": Out(16),
+                "cause": Out(Cause),
                 "axi": Out(AXISignature(port_bits)).array(ports),
             }
         )
@@ -70,10 +84,10 @@ class AXIMemory(wiring.Component):
         planner, gearbox, readers, writer = self._planner, self._gearbox, self._readers, self._writer
         runs = fifo.SyncFIFO(width=len(Cat(planner.runs.payload)), depth=4)  # of requests that the readers are ahead
         m.submodules.planner, m.submodules.gearbox, m.submodules.runs = reset(planner), reset(gearbox), reset(runs)
-        m.submodules.bytes = words_in = WordBytes(self.groups)
-        m.submodules.writer = writer
-        wiring.connect(m, words_in.bytes, writer.bytes)
-        wiring.connect(m, wiring.flipped(self.write), words_in.write)
+        m.submodules.bytes, m.submodules.writer = bytes_, writer = self._bytes, writer
+        forward(m, self, bytes_, ("write", "write_failed", "restart"))
+        wiring.connect(m, bytes_.bytes, writer.bytes)
+        m.d.comb += bytes_.byte_failed.eq(writer.failed)
 
         with m.If(writer.idle & ~self.write.valid):
             wiring.connect(m, wiring.flipped(self.requests), planner.requests)
@@ -102,12 +116,21 @@ class AXIMemory(wiring.Component):
             ]
             for part in (reader.axi, writer.axi[number]):
                 forward(m, axi, part, part.signature.members)
-
-        failed = Signal(range(len(readers) + 2))
-        m.d.sync += failed.eq(sum(reader.error for reader in readers) + writer.error)
-        total = self.errors + failed
-        with m.If(total[16:].any()):
-            m.d.sync += self.errors.eq(0xFFFF)
-        with m.Else():
-            m.d.sync += self.errors.eq(total)
+        self._count_errors(m)
         return m
+
+    def _count_errors(self, m: Module) -> None:
+        """Tell the accelerator of errors in the cycle after them, and the host of their number and kind."""
+        readers, writer, planner = self._readers, self._writer, self._planner
+        sources = [*((reader.error, reader.cause) for reader in readers), (writer.error, writer.cause)]
+        sources += [(planner.refused, Cause.OUTSIDE), (self._bytes.refused, Cause.OUTSIDE)]
+        failed = Signal(range(len(sources) + 1))
+        total = self.errors + failed
+        m.d.sync += [
+            failed.eq(sum(error for error, _ in sources)),
+            self.read_failed.eq(Cat(*(reader.error for reader in readers), planner.refused).any() & ~self.restart),
+            self.errors.eq(Mux(total[16:].any(), 0xFFFF, total)),
+        ]
+        for error, cause in sources:
+            with m.If(error):
+                m.d.sync += self.cause.eq(cause)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from amaranth.hdl import Cat, ClockSignal, Const, Instance, IOPort, Module, Signal
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, IOPort, Module, Mux, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.hw.memory.attach import add_memory
 from tritape.hw.memory.axi import AXIMemory
+from tritape.hw.memory.faults import Cause
 from tritape.hw.memory.register_window import RegisterWindow
 from tritape.hw.memory.signature import MemorySignature
 from tritape.hw.memory.wishbone_script import WishboneScript
@@ -74,10 +75,12 @@ class LiteDRAMMemory(wiring.Component):
         hurry: int = 1,
         by_host: bool | None = None,
     ) -> None:
+        self._groups = groups
         self.core, self.verilog, self._pads = core, core.verilog, dict(pads or {})
         self._by_host = core.levelled and (not core.has_model if by_host is None else by_host)
         self._window = RegisterWindow(groups) if core.levelled else None
-        self._memory = AXIMemory(groups, 1, core.port_bits)
+        words = min((1 << core.address_bits) // groups, 1 << 32)
+        self._memory = AXIMemory(groups, 1, core.port_bits, words=words)
         script = [(address, value, wait // hurry) for address, value, wait in core.script]
         self._start = None if self._by_host else WishboneScript(script)
         super().__init__(
@@ -85,6 +88,7 @@ class LiteDRAMMemory(wiring.Component):
                 **MemorySignature(groups).members,
                 "restart": In(1),
                 "errors": Out(16),
+                "cause": Out(Cause),
                 "ready": Out(1),
                 "clk_in": In(1),
                 "rst_in": In(1),
@@ -97,10 +101,12 @@ class LiteDRAMMemory(wiring.Component):
         m = Module()
         memory, window = self._memory, self._window
         port = wiring.flipped(self)
+        closed = Signal()  # the host starts the memory, and has not done so
+        m.d.comb += closed.eq(~self.ready & self._by_host)
         if window is not None:
-            m.submodules.window = window
-            m.d.comb += window.started.eq(self.ready)
-            forward(m, self, window, ("requests", "words", "write"))
+            m.submodules.window = ResetInserter(self.restart)(window)
+            m.d.comb += [window.started.eq(self.ready), window.closed.eq(closed)]
+            forward(m, self, window, MemorySignature(self._groups).members)
             port = window.memory
         add_memory(m, memory, port, self.restart)
         start: WishboneScript | RegisterWindow
@@ -113,6 +119,7 @@ class LiteDRAMMemory(wiring.Component):
             m.submodules.start = start = self._start
             ready = start.done
         m.d.comb += [self.errors.eq(memory.errors), self.ready.eq(ready)]
+        m.d.comb += self.cause.eq(Mux(closed, Cause.NOT_STARTED, memory.cause))
         m.submodules.core = Instance(
             "litedram_core",
             **self._axi_pins(memory.axi[0]),

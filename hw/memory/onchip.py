@@ -7,18 +7,20 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 
 from tritape.base.errors import TritapeError
+from tritape.hw.assertion import check
 from tritape.hw.memory.signature import MemorySignature, Request
 
 
 class OnChipMemory(wiring.Component):
-    """`words` words of G bytes in block RAM, read in runs at one word a cycle.
+    """The tape of a small model in block RAM: `words` words of G bytes, read in runs at one word a cycle.
 
     Ports (`MemorySignature`)
-        requests: In, {address u32, length u32}; every address read must be below `words`.
+        requests: In, {address u32, length u32}; what is read from `words` on has no meaning.
         words: Out, 8 G bits. One word a cycle, without a gap inside a request and from one request of at least two words
         to the next if that is there when the first one's last word is read. Length 0 gives nothing.
-        write: In, {address u32, word 8 G bits}; always ready. Writing while a read is under way spoils
-        that read: one port of the block RAM serves both.
+        write: In, {address u32, word 8 G bits}; always ready. Writing while a read is under way spoils that read, because one
+        port of the block RAM serves both.
+        write_failed: Out u1: the address is not below `words`; nothing is stored. read_failed: 0.
 
     Streams: `requests.ready` and `write.ready` are registers or constants; `words.valid` and its payload are registers.
     All stages stop while a word waits for `words.ready`.
@@ -49,7 +51,8 @@ class OnChipMemory(wiring.Component):
         write = memory.write_port()
         m.d.comb += [
             self.write.ready.eq(1),
-            write.en.eq(self.write.valid),
+            self.write_failed.eq(self.write.payload.address >= self.depth),
+            write.en.eq(self.write.valid & ~self.write_failed),
             write.data.eq(self.write.payload.word),
         ]
 
@@ -65,6 +68,7 @@ class OnChipMemory(wiring.Component):
         advance = Signal()
         m.d.comb += [advance.eq(~self.words.valid | self.words.ready), read.en.eq(advance | self.write.valid)]
         with m.If(self.write.valid):  # one port for both: no logic for reading and writing the same word at once
+            check(m, platform, ~(active | queue), "writing while a read is under way spoils that read")
             m.d.comb += [read.addr.eq(self.write.payload.address), write.addr.eq(read.addr)]
         with m.Else():
             m.d.comb += [read.addr.eq(address), write.addr.eq(read.addr)]

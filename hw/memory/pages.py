@@ -11,17 +11,18 @@ from tritape.hw.memory.signature import MemorySignature, Request
 
 
 class PagedMemory(wiring.Component):
-    """`words` words of G bytes in pages of block RAM, read in runs at one word a cycle.
+    """The tape of a model that fills most of a device: `words` words of G bytes in pages of block RAM, read at one word a cycle.
 
     `OnChipMemory` is smaller, but its block RAMs stop with the reader, and a multiplexer of all rows of them stands in one
     cycle. Here they run freely: a read starts when the output queue has room for its word, each page has a register behind
     it, the multiplexer reads those and has a register of its own. No path leads from `words.ready` to a block RAM.
 
     Ports (`MemorySignature`)
-        requests: In, {address u32, length u32}; every address read must be below `words`.
+        requests: In, {address u32, length u32}; what is read from `words` on has no meaning.
         words: Out, 8 G bits. One word a cycle, without a gap inside a request and from one request of at least two words
         to the next if that waits by then. Length 0 gives nothing.
         write: In, {address u32, word 8 G bits}; always ready, stored a cycle later. Not while a read is under way.
+        write_failed: Out u1: the address is not below `words`; nothing is stored. read_failed: 0.
 
     Streams: `requests.ready` is a register; `words.valid` and its payload are registers.
     Latency: `LATENCY` = 8 cycles from a request's transfer to its first word.
@@ -51,7 +52,7 @@ class PagedMemory(wiring.Component):
         self.init = [int.from_bytes(init[at : at + groups], "little") for at in range(0, len(init), groups)]
         super().__init__(MemorySignature(groups))
 
-    def elaborate(self, _platform: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         pages = -(-self.depth // self.page)
         address, issue = self._requests(m, pages * self.page)
@@ -108,7 +109,8 @@ class PagedMemory(wiring.Component):
         """The block RAMs: what each page held at `inside` two cycles ago. Writes come a cycle late, from registers."""
         where, word = Signal(range(self.page)), Signal(8 * self.groups)
         target = self.write.payload.address[where.shape().width :]
-        m.d.comb += self.write.ready.eq(1)
+        held = self.write.payload.address < self.depth
+        m.d.comb += [self.write.ready.eq(1), self.write_failed.eq(~held)]
         m.d.sync += [where.eq(self.write.payload.address), word.eq(self.write.payload.word)]
         outputs = []
         for number in range(pages):
@@ -124,5 +126,5 @@ class PagedMemory(wiring.Component):
             output = Signal(8 * self.groups, name=f"output_{number}")
             outputs.append(output)
             m.d.comb += [reader.addr.eq(inside), writer.addr.eq(where), writer.data.eq(word)]
-            m.d.sync += [writer.en.eq(self.write.valid & (target == number)), output.eq(reader.data)]
+            m.d.sync += [writer.en.eq(self.write.valid & held & (target == number)), output.eq(reader.data)]
         return outputs

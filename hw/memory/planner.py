@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,7 +16,9 @@ Fetch = data.StructLayout({"line": 32, "count": 32})
 
 
 class Planner(wiring.Component):
-    """For words [address, address + length): the lines that hold them, for every port, and their run for `Gearbox`.
+    """Tells the readers of a striped memory which lines hold the words that were asked for, and the `Gearbox` where they lie.
+
+    For words [address, address + length), the same lines of every port:
 
         line = floor(address G / W), count = ceil((address G mod W + length G) / W), skip = (address G mod W) / unit
 
@@ -24,6 +26,7 @@ class Planner(wiring.Component):
         requests: In stream, {address u32, length u32} in words of G bytes; length 0 gives nothing.
         fetches: `ports` Out streams, {line u32, count u32} in lines of W bytes, the same to each.
         runs: Out stream, {skip u16, words u32}.
+        refused: Out u1, high for one cycle for a request that ends behind word `words`: it is forgotten.
 
     Streams: outputs are registers. A request is taken when all outputs of the one before are.
     Latency: `LATENCY` = 2 cycles. Cost: two constant multiplications in adders, about 200 flip-flops.
@@ -32,15 +35,16 @@ class Planner(wiring.Component):
 
     LATENCY = 2
 
-    def __init__(self, line_bytes: int, groups: int, ports: int = 1) -> None:
+    def __init__(self, line_bytes: int, groups: int, ports: int = 1, words: int = 1 << 32) -> None:
         if ports < 1:
             raise TritapeError(f"ports must be at least 1, not {ports!r}")
-        self._grain = grain(line_bytes, groups)
+        self._grain, self._words = grain(line_bytes, groups), words
         super().__init__(
             {
                 "requests": In(stream.Signature(Request)),
                 "fetches": Out(stream.Signature(Fetch)).array(ports),
                 "runs": Out(stream.Signature(run_layout())),
+                "refused": Out(1),
             }
         )
 
@@ -50,11 +54,12 @@ class Planner(wiring.Component):
         bits = line.bit_length() - 1  # units of a line: a power of two
         request, outputs = self.requests.payload, [*self.fetches, self.runs]
         start, size, length = Signal(32 + word.bit_length()), Signal(32 + word.bit_length()), Signal(32)
-        skip = start[:bits]
+        skip, outside = start[:bits], Signal()
         first, count = Signal(32), Signal(32)
         stage = Signal(2)  # 0: idle, 1: products are there, 2: waiting for the outputs
 
         m.d.comb += self.requests.ready.eq(stage == 0)
+        m.d.sync += self.refused.eq(0)
         for fetch in self.fetches:
             m.d.comb += [fetch.payload.line.eq(first), fetch.payload.count.eq(count)]
         for output in outputs:
@@ -66,6 +71,7 @@ class Planner(wiring.Component):
                     start.eq(times(request.address, word)),
                     size.eq(times(request.length, word)),
                     length.eq(request.length),
+                    outside.eq(request.address + request.length > self._words),
                 ]
                 with m.If(self.requests.valid & (request.length != 0)):
                     m.d.sync += stage.eq(1)
@@ -75,8 +81,9 @@ class Planner(wiring.Component):
                     count.eq((size + skip + (line - 1)) >> bits),
                     self.runs.payload.skip.eq(skip),
                     self.runs.payload.words.eq(length),
-                    *(output.valid.eq(1) for output in outputs),
-                    stage.eq(2),
+                    *(output.valid.eq(~outside) for output in outputs),
+                    self.refused.eq(outside),
+                    stage.eq(Mux(outside, 0, 2)),
                 ]
             with m.Default(), m.If(~Cat(output.valid & ~output.ready for output in outputs).any()):
                 m.d.sync += stage.eq(0)

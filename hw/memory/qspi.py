@@ -13,6 +13,7 @@ from tritape.base.errors import TritapeError
 from tritape.hw.memory.signature import MemorySignature
 from tritape.hw.memory.times import times
 from tritape.hw.memory.word_bytes import WordBytes
+from tritape.hw.stream.forward import forward
 
 SECTOR, PAGE, CAPACITY = 4096, 256, 1 << 24  # bytes erased at a time, programmed at a time, in reach of 24 address bits
 DESELECT = 4  # cycles between commands, in which captured bits also arrive
@@ -43,11 +44,13 @@ class _Step(IntEnum):
 
 
 class QSPIMemory(wiring.Component):
-    """Words of G bytes from byte `base` of a flash, four bits a clock, and a path to erase and program it.
+    """The tape in the configuration flash of a small board: words of G bytes from byte `base` on, read four bits a clock, and a
+    path to erase and program them.
 
     Ports
-        requests, words, write: `MemorySignature`.
-        restart: In u1: stop reading and forget the request.
+        requests, words, read_failed, write, write_failed: `MemorySignature`. Both fail outside the flash; what the flash
+        itself does wrong is not seen here.
+        restart: In u1: stop reading and forget the request; a word being written is written.
         clock: Out u1: one clock pulse in this cycle, rising in its middle (a double data rate output: low, then `clock`).
         select: Out u1: the chip is selected (its pin is active low).
         io_o, io_oe: Out u4 and io_i: In u4: the data lines; 0 is DI, 1 is DO, 2 and 3 are high while unused.
@@ -62,19 +65,26 @@ class QSPIMemory(wiring.Component):
     Rate: G bytes in 2 G cycles. Latency: `LATENCY` + pad_cycles + 2 G cycles from a request to its first word.
     Cost: about 16 G + 200 flip-flops, 550 LUT4 of an iCE40 at G = 8.
     Tested: G = 4, 8, 13 and 0 to 3 pad cycles against `tritape.sim.memory.flash`.
-    Source: data sheet of Winbond's W25Q128JV. Errors: `TritapeError` for groups, base and pad_cycles out of range.
+    `size`: bytes of the flash, a power of two; addresses outside would wrap and erase its first sector.
+    Source: data sheet of Winbond's W25Q128JV. Errors: `TritapeError` for groups, base, pad_cycles and size out of range.
     """
 
     LATENCY = 25
 
-    def __init__(self, groups: int, base: int = 0, pad_cycles: int = 0) -> None:
+    def __init__(self, groups: int, base: int = 0, pad_cycles: int = 0, size: int = CAPACITY) -> None:
         if groups < 4:
             raise TritapeError(f"groups must be at least 4, not {groups!r}")
-        if base % SECTOR or not 0 <= base < CAPACITY:
-            raise TritapeError(f"base must be a multiple of {SECTOR} below {CAPACITY}, not {base!r}")
+        if not SECTOR <= size <= CAPACITY or size & (size - 1):
+            raise TritapeError(
+                f"size must be a power of two in {SECTOR}..{CAPACITY}, not {size!r}; 24 bits address a byte"
+            )
+        if base % SECTOR or not 0 <= base < size:
+            raise TritapeError(f"base must be a multiple of {SECTOR} below {size}, not {base!r}")
         if not 0 <= pad_cycles < DESELECT:
             raise TritapeError(f"pad_cycles must be in 0..{DESELECT - 1}, not {pad_cycles!r}")
         self.groups, self.base, self.pad_cycles = groups, base, pad_cycles
+        self.depth = (size - base) // groups
+        """Words that it holds."""
         super().__init__(
             {
                 **MemorySignature(groups).members,
@@ -99,14 +109,16 @@ class QSPIMemory(wiring.Component):
         self._quiet = Signal(QUIET_BITS, name="quiet")
         self._reading, self._left, self._final = Signal(name="reading"), Signal(32, name="left"), Signal(name="final")
         self._nibble = Signal(range(2 * self.groups), name="nibble")
+        self._outside = Signal(name="outside")  # the request that was just taken ends behind the flash
         self._take, self._take_last = Signal(name="take"), Signal(name="take_last")
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.bytes = source = WordBytes(self.groups)
-        wiring.connect(m, wiring.flipped(self.write), source.write)
+        m.submodules.bytes = source = WordBytes(self.groups, self.depth)
+        forward(m, self, source, ("write", "write_failed", "restart"))
         address = (source.bytes.payload.address + self.base)[:24]
-        m.d.sync += self.clock.eq(0)
+        m.d.sync += [self.clock.eq(0), self._outside.eq(0)]
+        m.d.comb += self.read_failed.eq(self._outside)
         with m.FSM():
             with m.State("IDLE"):
                 self._choose(m, source.bytes, address)
@@ -164,6 +176,7 @@ class QSPIMemory(wiring.Component):
                 self._final.eq(request.length == 1),
                 self._nibble.eq(0),
                 self._reading.eq(1),
+                self._outside.eq(request.address + request.length > self.depth),
             ]
             with m.If(request.length != 0):
                 self._send(m, Command.READ, _Step.READ, address, 8)
@@ -245,7 +258,7 @@ class QSPIMemory(wiring.Component):
                 m.d.sync += [self.words.payload.eq(whole), self.words.valid.eq(1)]
         with m.If(self._step != _Step.READ):
             m.d.sync += half.eq(0)
-        with m.If(self.restart | self.write.valid):
+        with m.If(self.restart | self.write.valid | self._outside):
             m.d.sync += self._reading.eq(0)
         with m.If(self.restart):
             m.d.sync += [self.words.valid.eq(0), taken.eq(0), taken_last.eq(0)]

@@ -21,6 +21,7 @@ class RegisterWindow(wiring.Component):
         `started`, else 0, and must wait until the words of earlier requests are taken.
         memory: `MemorySignature`, to the memory.
         started: In u1.
+        closed: In u1: the memory cannot be used yet: what is asked of it or written to it is refused.
         adr: Out u16; dat_w: Out u32; cyc, stb, we: the same Out u1; ack: In u1: Wishbone, one write at a time.
 
     Streams: everything for the memory passes in the same cycle, so `memory` has the stream rules of what is behind it.
@@ -41,6 +42,7 @@ class RegisterWindow(wiring.Component):
                 **MemorySignature(groups).members,
                 "memory": Out(MemorySignature(groups).flip()),
                 "started": In(1),
+                "closed": In(1),
                 "adr": Out(16),
                 "dat_w": Out(32),
                 "cyc": Out(1),
@@ -56,13 +58,17 @@ class RegisterWindow(wiring.Component):
         bit = WINDOW.bit_length() - 1
         ours, asked = write.payload.address[bit], requests.payload.address[bit]
         done, answering = Signal(), Signal()  # a register was written; a word of ours waits
+        refused = Signal()  # a request came too early
+        m.d.sync += refused.eq(requests.valid & ~asked & self.closed)
         m.d.comb += [
             memory.write.payload.eq(write.payload),
-            memory.write.valid.eq(write.valid & ~ours),
-            write.ready.eq(Mux(ours, done, memory.write.ready)),
+            memory.write.valid.eq(write.valid & ~ours & ~self.closed),
+            write.ready.eq(Mux(ours, done, memory.write.ready | self.closed)),
+            self.write_failed.eq(~ours & (memory.write_failed | self.closed)),
             memory.requests.payload.eq(requests.payload),
-            memory.requests.valid.eq(requests.valid & ~asked),
-            requests.ready.eq(Mux(asked, ~answering, memory.requests.ready)),
+            memory.requests.valid.eq(requests.valid & ~asked & ~self.closed),
+            requests.ready.eq(Mux(asked, ~answering, memory.requests.ready | self.closed)),
+            self.read_failed.eq(memory.read_failed | refused),
             words.payload.eq(Mux(answering, self.started, memory.words.payload)),
             words.valid.eq(answering | memory.words.valid),
             memory.words.ready.eq(words.ready & ~answering),

@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 
 from tritape.base.errors import TritapeError
+from tritape.hw.assertion import check
 from tritape.hw.memory.signature import MemorySignature
 
 _DEPTH = 1 << 14  # of one SB_SPRAM256KA, 16 bits wide
@@ -14,12 +15,15 @@ _RAMS = 4
 
 
 class SPRAMMemory(wiring.Component):
-    """128 KiB in SB_SPRAM256KA, as words of 4 or 8 bytes, read in runs at one word a cycle. Nothing is in it at power-up.
+    """The tape of an iCE40UP5K: 128 KiB in SB_SPRAM256KA, as words of 4 or 8 bytes, read in runs at one word a cycle.
+
+    Nothing is in it at power-up.
 
     Ports (`MemorySignature`)
-        requests: In, {address u32, length u32}; addresses below `words`. Length 0 gives nothing.
+        requests: In, {address u32, length u32}; what is read from `depth` on has no meaning. Length 0 gives nothing.
         words: Out, 8 G bits. One word a cycle, without a gap inside a request, and one cycle between two.
         write: In, {address u32, word 8 G bits}; always ready. Writing while a read is under way spoils that read.
+        write_failed: Out u1: the address is not below `depth`; nothing is stored. read_failed: 0.
 
     Streams: `requests.ready` and `words.valid` are registers; the payload is the RAMs' own output (for G = 4 one
     multiplexer behind it). Reading stops while a word waits for `words.ready`.
@@ -64,7 +68,13 @@ class SPRAMMemory(wiring.Component):
         # One address for all: RAMs side by side make a word, rows of them the depth.
         at = Signal.like(address)
         m.d.comb += at.eq(address)
+        write = Signal()
+        m.d.comb += [
+            self.write_failed.eq(self.write.payload.address >= self.depth),
+            write.eq(self.write.valid & ~self.write_failed),
+        ]
         with m.If(self.write.valid):
+            check(m, platform, ~active, "writing while a read is under way spoils that read")
             m.d.comb += at.eq(self.write.payload.address)
         wide = self.groups // 2
         rows = []
@@ -75,11 +85,11 @@ class SPRAMMemory(wiring.Component):
                 output = Signal(16, name=f"output_{row}_{column}")
                 outputs.append(output)
                 select = Signal(name=f"select_{row}_{column}")
-                m.d.comb += select.eq((read | self.write.valid) & chosen)
+                m.d.comb += select.eq((read | write) & chosen)
                 m.submodules[f"ram_{row}_{column}"] = self._ram(
                     at[:14],
                     self.write.payload.word.word_select(column, 16),
-                    self.write.valid,
+                    write,
                     select,
                     output,
                     primitive,

@@ -129,7 +129,7 @@ class QSPIMemoryOnFlash(wiring.Component):
     """A `QSPIMemory` at a `Flash`, with its pad registers; ports as `QSPIMemory` has, and the flash's `violations`."""
 
     def __init__(self, groups: int, size: int, init: bytes = b"", base: int = 0, pad_cycles: int = 0) -> None:
-        self._memory, self._flash = QSPIMemory(groups, base, pad_cycles), Flash(size, init)
+        self._memory, self._flash = QSPIMemory(groups, base, pad_cycles, size), Flash(size, init)
         super().__init__({**MemorySignature(groups).members, "restart": In(1), "violations": Out(16)})
 
     def elaborate(self, platform: object) -> Module:

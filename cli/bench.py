@@ -75,7 +75,7 @@ def bench(
         from tritape.host.cpu import CPUModel
 
         own_plot = plot if power is None else None
-        measured = _measure("cpu", CPUModel(source.quantised()), ids, settings, cpu_power, own_plot)
+        measured = _measure("cpu", CPUModel(source.quantised), ids, settings, cpu_power, own_plot)
         result["cpu"] = measured[0]
         outputs.append(measured[1])
     if len(outputs) == 2:

@@ -1,4 +1,4 @@
-"""What the command groups share: progress bars, JSON output, and finding a model."""
+"""What the command groups share: progress bars, JSON output, and options that name files and models."""
 
 from __future__ import annotations
 
@@ -7,25 +7,22 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from tritape.base.errors import TritapeError
 from tritape.base.files import replacing
-from tritape.model.checkpoint import Checkpoint, load_checkpoint
-from tritape.model.data import default_model_path, embedded_models
+from tritape.model.open import OpenModel, find_model, open_model
+
+IgnoreEOS = Annotated[bool, typer.Option("--ignore-eos", help="Go on behind a token that ends a text.")]
 
 console = Console(stderr=True)
 """Progress and remarks go to stderr; results go to stdout."""
 out = Console(soft_wrap=True)
-
-
-def load_model(path: Path | None) -> Checkpoint:
-    """The checkpoint at `path`, or the embedded default model."""
-    return load_checkpoint(default_model_path() if path is None else path)
 
 
 @contextmanager
@@ -69,22 +66,18 @@ def report(result: dict[str, Any], json_file: Path | None, title: str) -> None:
     out.print(table)
 
 
-def find_model_path(path: Path) -> Path | None:
-    """`path`, or the folder of the embedded model of that name if there is nothing at `path`; None if neither is there."""
-    return path if path.exists() else embedded_models().get(str(path))
-
-
 def model_path(path: Path | None) -> Path | None:
-    """As `find_model_path`, for a callback of options. Raises TritapeError for neither."""
-    if path is None:
-        return None
-    found = find_model_path(path)
-    if found is None:
-        names = ", ".join(embedded_models())
-        raise TritapeError(
-            f"{path}: model must be a checkpoint folder, a tape or a name, not missing; names are {names}"
-        )
-    return found
+    """Callback of options that name a model: where `tritape.model.open.find_model` finds it; None stays."""
+    return None if path is None else find_model(path)
+
+
+def opened(path: Path | None) -> OpenModel:
+    """The model at a path, or the default one; a checkpoint is calibrated, with a progress bar."""
+    with progress("calibrating") as update:
+        model = open_model(path, update)
+        if model.tape is None:
+            _ = model.quantised
+    return model
 
 
 def output_file(path: Path | None) -> Path | None:

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tritape.base.errors import TritapeError
-from tritape.cli.common import load_model, model_path, progress
-from tritape.cli.model import quantise
+from tritape.cli.common import model_path, opened, progress
 from tritape.host import dram
 from tritape.host.device import Device
-from tritape.host.limits import check_geometry, check_limits
-from tritape.model.config import ModelConfig
-from tritape.model.data import default_model_path, embedded_models
-from tritape.model.quantised import QuantisedModel
-from tritape.model.tape.assembler import image
-from tritape.model.tape.layout import read_tape
-from tritape.model.tape.reader import read_header, read_model
-from tritape.model.tokenizer import BYTE_VOCABULARY, ByteTokenizer, TextCodec, Tokenizer, load_tokenizer
+from tritape.model.data import embedded_models
+from tritape.model.open import OpenModel
 from tritape.rtl_gen.archive import FOLDER, read_archive
 from tritape.rtl_gen.boards import AnyBoard, boards
 from tritape.rtl_gen.boards import board as find_board
@@ -50,46 +42,13 @@ Temperature = Annotated[float, typer.Option("--temperature", "-t", help="0 is gr
 Seed = Annotated[int, typer.Option(help="Seed of the sampler, 0 to 2^32 - 1.")]
 
 
-@dataclass(frozen=True)
-class Source:
-    """A model as a command got it: its tape for engines of any G (a file has its own), tokenizer and integers.
-
-    `quantised` is made when called: a large tape need not be decoded to be sent.
-    """
-
-    name: str
-    codec: TextCodec
-    config: ModelConfig
-    sha256: str
-    quantised: Callable[[], QuantisedModel]
-    path: Path | None
-    """The tape file, or None for a checkpoint that is still to be packed."""
-
-
-def find_model(path: Path | None, board: str | None = None) -> Source:
-    """The model at a path: a tape file or a checkpoint folder; None is the embedded one that is meant for `board`, or the
-    default model. Raises TritapeError."""
+def find_model(path: Path | None, board: str | None = None) -> OpenModel:
+    """The model at a path; None is the embedded one that is meant for `board`, or the default model. Raises TritapeError."""
     if path is None and board is not None:
         path = embedded_models()[find_board(board).model]
-    if path is not None and path.is_file():
-        tape, name = read_tape(path), str(path)
-        config = ModelConfig.from_dict(tape.metadata["config"], name)
-        codec: TextCodec
-        if tape.tokenizer:
-            codec = Tokenizer.from_bytes(tape.tokenizer, name, config.vocab_size)
-        elif config.vocab_size == BYTE_VOCABULARY:
-            codec = ByteTokenizer()
-        else:
-            raise TritapeError(
-                f"{path}: tape must hold a tokenizer, not none; pack it from a folder with tokenizer.json"
-            )
-        return Source(
-            path.stem, codec, config, tape.metadata["checkpoint_sha256"], lambda: read_model(tape, name), path
-        )
-    checkpoint = load_model(path)
-    made = quantise(checkpoint)
-    name = (default_model_path() if path is None else path).resolve().name
-    return Source(name, load_tokenizer(checkpoint), checkpoint.config, made.sha256, lambda: made, None)
+    model = opened(path)
+    _ = model.codec  # a model without text is refused before a device is opened
+    return model
 
 
 @contextmanager
@@ -140,17 +99,8 @@ def set_sampler(device: Device, temperature: float, seed: int) -> None:
     device.settings(temperature, seed)
 
 
-def load(device: Device, source: Source) -> None:
+def load(device: Device, model: OpenModel) -> None:
     """Put a model's tape on the device, unless it is there already. Raises TritapeError, with nothing written, when it does
     not fit."""
-    identity = device.identity
-    data: bytes | memoryview
-    if source.path is None:
-        data = image(source.quantised(), identity.groups, identity.max_rows, identity.engines)
-    else:
-        tape = read_tape(source.path)
-        check_geometry(identity, tape.geometry, str(source.path))
-        data = tape.image
-    check_limits(identity, read_header(data, identity.geometry, source.name), len(data), source.name)
     with progress("loading") as update:
-        device.load_tape(bytes(data), update)
+        device.load_model(model, update)

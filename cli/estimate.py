@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tritape.base.errors import TritapeError
 from tritape.cli import app
-from tritape.cli.common import find_model_path, out, progress, report, write_json
+from tritape.cli.common import out, progress, report, write_json
 from tritape.cli.model import Groups, JsonFile
 from tritape.cli.rtl import DEFAULT, Engines, Fillers, Serial
 from tritape.hw.config import Config
@@ -40,10 +40,10 @@ def model_shape(model: str) -> ModelConfig:
     """
     if model in PUBLISHED:
         return PUBLISHED[model]
-    path = find_model_path(Path(model))
-    if path is not None and path.is_dir():
+    path = Path(model) if Path(model).exists() else embedded_models().get(model, Path(model))
+    if path.is_dir():
         path /= "config.json"
-    if path is None or not path.is_file():
+    if not path.is_file():
         known = ", ".join(NAMES)
         raise TritapeError(f"model must be a checkpoint folder or a name, not {model!r}; names are {known}")
     return ModelConfig.from_file(path)

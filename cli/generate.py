@@ -11,14 +11,10 @@ import typer
 from tritape.base.errors import TritapeError
 from tritape.base.simulators import require_compiler
 from tritape.cli import app
-from tritape.cli.common import build_progress, load_model, model_path, out, output_file, report, write_json
-from tritape.cli.model import Groups, JsonFile, quantise
+from tritape.cli.common import IgnoreEOS, build_progress, model_path, opened, out, output_file, report, write_json
+from tritape.cli.model import Groups, JsonFile
 from tritape.host.protocol import inverse_temperature
 from tritape.hw.config import Config
-from tritape.model.quantised import QuantisedModel
-from tritape.model.tape.layout import read_tape
-from tritape.model.tape.reader import read_model
-from tritape.model.tokenizer import TextCodec, Tokenizer, load_tokenizer
 
 CLOCK_HZ = 80_000_000
 """Clock that tokens per second are projected with unless --clock says otherwise: what `tritape area accelerator --route`
@@ -35,6 +31,7 @@ def generate(
     tokens: Annotated[int, typer.Option(help="Tokens to generate.")] = 32,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the sampler, 0 to 2^32 - 1.")] = 0,
+    ignore_eos: IgnoreEOS = False,
     groups: Groups = 16,
     clock: Annotated[int, typer.Option(help="Clock in Hz for the projected tokens per second.")] = CLOCK_HZ,
     trace: Annotated[Path | None, typer.Option(help="Write waveforms to this FST file.", callback=output_file)] = None,
@@ -56,13 +53,17 @@ def generate(
     if trace is not None and trace.suffix != ".fst":
         raise TritapeError(f"{trace}: name of a trace must end in .fst, not {trace.suffix!r}; rename it")
     require_compiler()
-    quantised, tokenizer, groups = load_quantised(model, groups)
+    source = opened(model)
+    tokenizer, quantised = source.codec, source.quantised
+    if source.tape is not None:
+        groups = source.tape.geometry.groups
     inverse_temperature(temperature, quantised.logit_fraction)
     ids = tokenizer.encode(prompt)
     if not ids:
         raise TritapeError("prompt must have at least one token, not none; give some text")
     config = Config.for_model(quantised.config, groups)
-    stream = tokenizer.stream()
+    ends = frozenset() if ignore_eos else tokenizer.eos_ids
+    stream = tokenizer.stream(ids)
     with build_progress("building simulator") as tell:
         simulation = simulated.Simulation(config, trace, tell)
     with simulation:
@@ -72,13 +73,13 @@ def generate(
         pieces: list[str] = []
 
         def show(token: int) -> None:
-            pieces.append(stream.push(token))
+            pieces.append("" if token in ends else stream.push(token))
             sys.stdout.write(pieces[-1])
             sys.stdout.flush()
 
         sys.stdout.write(prompt)
         sys.stdout.flush()
-        result = simulated.generate(generator, ids, tokens, show)
+        result = simulated.generate(generator, ids, tokens, show, ends)
     pieces.append(stream.finish())
     sys.stdout.write(pieces[-1] + "\n")
     sys.stdout.flush()
@@ -96,21 +97,3 @@ def generate(
     if result["difference"] is not None:
         out.print(f"[red]first difference:[/red] {result['difference']}")
         raise typer.Exit(1)
-
-
-def load_quantised(path: Path | None, groups: int) -> tuple[QuantisedModel, TextCodec, int]:
-    """Integers, tokenizer and G of a checkpoint folder or a tape (whose own G counts); None is the embedded model."""
-    if path is not None and path.is_file():
-        tape = read_tape(path)
-        if not tape.tokenizer:
-            raise TritapeError(
-                f"{path}: tape must hold a tokenizer, not none; pack it from a folder with tokenizer.json"
-            )
-        model = read_model(tape, str(path))
-        return (
-            model,
-            Tokenizer.from_bytes(tape.tokenizer, str(path), model.config.vocab_size),
-            int(tape.metadata["groups"]),
-        )
-    checkpoint = load_model(path)
-    return quantise(checkpoint), load_tokenizer(checkpoint), groups

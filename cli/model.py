@@ -18,9 +18,9 @@ import typer
 from tritape.base.errors import TritapeError
 from tritape.base.simulators import require_compiler
 from tritape.cli import app
-from tritape.cli.common import load_model, model_path, out, output_file, progress, report
+from tritape.cli.common import model_path, out, output_file, progress, report
 from tritape.hw.config import Config
-from tritape.model.checkpoint import Checkpoint
+from tritape.model.checkpoint import Checkpoint, load_checkpoint
 from tritape.model.config import ModelConfig
 from tritape.model.formats import CALIBRATION_TOKENS, quantise_model
 from tritape.model.golden import IntegerModel
@@ -30,7 +30,8 @@ from tritape.model.reference import FloatModel
 from tritape.model.reference import perplexity as measure_perplexity
 from tritape.model.tape.assembler import DEFAULT_ROWS
 from tritape.model.tape.assembler import pack as pack_tape
-from tritape.model.tape.layout import Geometry, ideal_cycles, read_tape, ternary_weights
+from tritape.model.tape.container import read_tape
+from tritape.model.tape.layout import Geometry, ideal_cycles, ternary_weights
 from tritape.model.tape.reader import read_header, read_model, sections
 from tritape.model.tokenizer import load_tokenizer
 from tritape.rtl_gen.estimate import PUBLISHED
@@ -91,7 +92,7 @@ def pack(
     started = time.perf_counter()
     Geometry(groups, engines)
     characters = None if text is None else _read_text(text)
-    model = load_model(checkpoint)
+    model = load_checkpoint(checkpoint)
     tokenizer = b"" if model.tokenizer_path is None else model.tokenizer_path.read_bytes()
     ids = None
     if characters is not None:
@@ -200,7 +201,7 @@ def check(
     if rtl:
         Config(groups=groups)
         require_compiler()
-    model = load_model(checkpoint)
+    model = load_checkpoint(checkpoint)
     ids, wanted = _recorded(against, model.config.vocab_size, tokens)
     float_model, integer = FloatModel(model), IntegerModel(quantise(model))
     results: list[list[np.ndarray]] = [[], []]
@@ -239,7 +240,7 @@ def perplexity(
     """Perplexity of a text under the float model and under the integer model."""
     _at_least("tokens", tokens, 1)
     characters = _read_text(text)
-    model = load_model(checkpoint)
+    model = load_checkpoint(checkpoint)
     ids = load_tokenizer(model).encode(characters)
     if tokens is not None:
         ids = ids[: tokens + 1]

@@ -14,14 +14,13 @@ import typer
 
 from tritape.base.errors import TritapeError
 from tritape.cli import app
-from tritape.cli.common import console, write_json
+from tritape.cli.common import IgnoreEOS, console, write_json
 from tritape.cli.device import (
     Baud,
     BoardName,
     ModelPath,
     Port,
     Seed,
-    Source,
     Temperature,
     find_model,
     load,
@@ -30,6 +29,8 @@ from tritape.cli.device import (
 )
 from tritape.cli.model import JsonFile
 from tritape.host.chat import Conversation
+from tritape.model.open import OpenModel
+from tritape.model.text.stream import until_end
 
 Tokens = Annotated[int, typer.Option("--tokens", "-n", help="Tokens to generate.")]
 HELP = "/save FILE, /load FILE, /reset, /quit; an empty line goes on"
@@ -43,6 +44,7 @@ def run(
     tokens: Tokens = 64,
     temperature: Temperature = 0.0,
     seed: Seed = 0,
+    ignore_eos: IgnoreEOS = False,
     board: BoardName = None,
     baud: Baud = None,
     json_file: JsonFile = None,
@@ -54,14 +56,15 @@ def run(
         load(device, source)
         set_sampler(device, temperature, seed)
         sys.stdout.write(prompt)
-        stream = source.codec.stream()
+        ends = frozenset() if ignore_eos else source.codec.eos_ids
+        stream = source.codec.stream(ids)
         pieces: list[str] = []
         generated: list[int] = []
         device.reset()
         started = time.monotonic()
-        for token in device.generate_tokens(ids, tokens):
+        for token in until_end(device.generate_tokens(ids, tokens), ends):
             generated.append(token)
-            pieces.append(stream.push(token))
+            pieces.append("" if token in ends else stream.push(token))
             _write(pieces[-1])
         seconds = time.monotonic() - started
         pieces.append(stream.finish())
@@ -70,7 +73,8 @@ def run(
     result: dict[str, Any] = {
         "text": "".join(pieces),
         "token_ids": generated,
-        "tokens": tokens,
+        "finish_reason": "stop" if generated[-1] in ends else "length",
+        "tokens": len(generated),
         "prompt_tokens": len(ids),
         "seconds": seconds,
         "resent_commands": device.link.resent,
@@ -96,6 +100,7 @@ def chat(
     tokens: Tokens = 64,
     temperature: Temperature = 0.7,
     seed: Seed = 0,
+    ignore_eos: IgnoreEOS = False,
     board: BoardName = None,
     baud: Baud = None,
 ) -> None:
@@ -104,14 +109,14 @@ def chat(
     with open_device(port, board, baud) as device:
         load(device, source)
         set_sampler(device, temperature, seed)
-        talk = Conversation(device, source.codec)
+        talk = Conversation(device, source.codec, ignore_eos=ignore_eos)
         if conversation is not None and conversation.exists():
             talk.load(conversation, source.sha256)
             _write(talk.text)
         console.print(f"[dim]{HELP}[/dim]")
         while (line := _read_line()) is not None and line.strip() != "/quit":
             if line.startswith("/"):
-                talk = _command(line, talk, source, device)
+                talk = _command(line, talk, source, device, ignore_eos)
             elif line or talk.text:
                 _answer(talk, line, tokens)
         if conversation is not None:
@@ -130,11 +135,11 @@ def _answer(talk: Conversation, line: str, tokens: int) -> None:
     _write("\n")
 
 
-def _command(line: str, talk: Conversation, source: Source, device: Any) -> Conversation:
+def _command(line: str, talk: Conversation, source: OpenModel, device: Any, ignore_eos: bool) -> Conversation:
     """Obey a line that begins with a slash; what is wrong with it is said, and the conversation goes on."""
     name, _, argument = line.strip().partition(" ")
     if name == "/reset":
-        return Conversation(device, source.codec)
+        return Conversation(device, source.codec, ignore_eos=ignore_eos)
     try:
         if name == "/save" and argument:
             talk.save(Path(argument), source.sha256)
@@ -172,7 +177,7 @@ def _interruptible() -> Iterator[Any]:
         signal.signal(signal.SIGINT, before)
 
 
-def _check(source: Source, prompt: str, tokens: int) -> list[int]:
+def _check(source: OpenModel, prompt: str, tokens: int) -> list[int]:
     if tokens < 1:
         raise TritapeError(f"tokens must be at least 1, not {tokens}; ask for more")
     ids = source.codec.encode(prompt)

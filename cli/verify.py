@@ -9,7 +9,7 @@ import typer
 
 from tritape.base.errors import TritapeError
 from tritape.cli import app
-from tritape.cli.common import console, model_path, output_file, report
+from tritape.cli.common import console, model_path, opened, output_file, report
 from tritape.model.data import embedded_models
 
 
@@ -26,8 +26,6 @@ def verify(
     ] = None,
 ) -> None:
     """Run a board's netlist in simulation, over its UART pins at its baud rate, against the golden model."""
-    from tritape.model.checkpoint import load_checkpoint
-    from tritape.model.formats import quantise_model
     from tritape.rtl_gen.boards import Board
     from tritape.rtl_gen.boards import board as find
     from tritape.sim.netlist.verify import verify as run
@@ -35,10 +33,9 @@ def verify(
     board = find(name)
     if not isinstance(board, Board):
         raise TritapeError(f"board must be one with a UART and open tools, not {name!r}; choose another")
-    folder = model or embedded_models()["nano"]
-    quantised = quantise_model(load_checkpoint(folder))
+    source = opened(model or embedded_models()["nano"])
     with console.status(f"{name}: starting") as status:
         result = run(
-            board, quantised, folder.name, level=level, tokens=tokens, progress=lambda line: status.update(f"{name}: {line}")
+            board, source.quantised, source.name, level=level, tokens=tokens, progress=lambda line: status.update(f"{name}: {line}")
         )  # fmt: skip
     report(result.as_dict(), json_file, f"{board.title}: the {level} design writes the golden model's tokens")

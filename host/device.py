@@ -9,10 +9,14 @@ from types import TracebackType
 
 from tritape.base.errors import TritapeError
 from tritape.host.jobs import Job, run_jobs
+from tritape.host.limits import check_geometry, check_limits
 from tritape.host.link import RETRY_S
 from tritape.host.sequence_device import SequenceDevice
 from tritape.host.tape_device import Progress
-from tritape.model.tokenizer import load_tokenizer
+from tritape.model.open import OpenModel, open_model
+from tritape.model.tape.reader import read_header
+from tritape.model.text.stream import until_end
+from tritape.model.tokenizer import TextCodec
 
 
 class Device(SequenceDevice):
@@ -33,21 +37,28 @@ class Device(SequenceDevice):
     `SequenceDevice`, with the attributes of both.
     """
 
+    tokenizer: TextCodec | None = None
+    """Of the model that `load_model` put there, if that has one."""
+
     @classmethod
     def open(
-        cls, port: str, *, baud: int | None = None, model: str | Path | None = None, retry_s: float | None = None
+        cls,
+        port: str,
+        *,
+        baud: int | None = None,
+        model: str | Path | OpenModel | None = None,
+        retry_s: float | None = None,
     ) -> Device:
-        """A device on a serial port, or beside this processor (`uio:NAME`). With `model`, a tape file or a checkpoint folder,
-        its tape is loaded, unless it is there already, and its tokenizer attached."""
+        """A device on a serial port, or beside this processor (`uio:NAME`). With `model`, that is loaded, as by
+        `load_model`, unless it is there already."""
         from tritape.host.transport.port import open_port
         from tritape.host.transport.serial import DEFAULT_BAUD
 
         baud = baud or DEFAULT_BAUD
         transport = open_port(port, baud)
         try:
-            device = cls(
-                transport, retry_s=retry_s or RETRY_S + 5000 / baud
-            )  # a command and its answer take 5,000 bits
+            # A command and its answer take 5,000 bits.
+            device = cls(transport, retry_s=retry_s or RETRY_S + 5000 / baud)
             if model is not None:
                 device.load_model(model)
         except BaseException:
@@ -61,25 +72,23 @@ class Device(SequenceDevice):
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def load_model(self, model: str | Path, progress: Progress | None = None) -> None:
-        """`load_tape` of a tape file, or of a checkpoint folder packed for this device; attaches the tokenizer."""
-        path = Path(model)
-        if path.is_dir():
-            from tritape.model.checkpoint import load_checkpoint
-            from tritape.model.formats import quantise_model
-            from tritape.model.tape.assembler import image
+    def load_model(self, model: str | Path | OpenModel, progress: Progress | None = None) -> None:
+        """`load_tape` of a tape file, or of a checkpoint packed for this device (a folder, or a name); attaches its tokenizer.
 
-            checkpoint = load_checkpoint(path)
-            identity = self.identity
-            self.load_tape(
-                image(quantise_model(checkpoint), identity.groups, identity.max_rows, identity.engines), progress
-            )
-            self.tokenizer = load_tokenizer(checkpoint)
-        else:
-            self.load_tape(path, progress)
+        Raises TritapeError, with nothing written, when the model does not fit the device.
+        """
+        opened = model if isinstance(model, OpenModel) else open_model(model)
+        identity, name = self.identity, opened.name
+        if opened.tape is not None:
+            check_geometry(identity, opened.tape.geometry, str(opened.path))
+        data = opened.image(identity.geometry, identity.max_rows)
+        check_limits(identity, read_header(data, identity.geometry, name), len(data), name)
+        self.load_tape(data, progress, source=name)
+        self.tokenizer = opened.codec if opened.has_text else None
 
     def generate(self, text: str, count: int, temperature: float = 0.0, seed: int | None = None) -> Iterator[str]:
-        """Start a sequence with `text` and yield the pieces of the text that follows, of `count` tokens. Needs a tokenizer."""
+        """Start a sequence with `text` and yield the pieces of the text that follows, up to an end token, of `count` tokens at
+        most. Needs a tokenizer."""
         if self.tokenizer is None:
             raise TritapeError("device must have a tokenizer to take text, not none; open it with model=...")
         prompt = self.tokenizer.encode(text)
@@ -87,9 +96,10 @@ class Device(SequenceDevice):
             raise TritapeError("prompt must have at least one token, not none; give some text")
         self.settings(temperature, random.getrandbits(32) if seed is None else seed)
         self.reset()
-        pieces = self.tokenizer.stream()
-        for token in self.generate_tokens(prompt, count):
-            if piece := pieces.push(token):
+        ends = self.tokenizer.eos_ids
+        pieces = self.tokenizer.stream(prompt)
+        for token in until_end(self.generate_tokens(prompt, count), ends):
+            if token not in ends and (piece := pieces.push(token)):
                 yield piece
         if piece := pieces.finish():
             yield piece
@@ -97,7 +107,8 @@ class Device(SequenceDevice):
     def generate_many(
         self, texts: Sequence[str], count: int, temperature: float = 0.0, seed: int | None = None
     ) -> list[str]:
-        """The texts that follow each of `texts`, of `count` tokens; text number i is sampled with `seed` + i (None: any).
+        """The texts that follow each of `texts`, up to an end token, of `count` tokens at most; text number i is sampled with
+        `seed` + i (None: any).
 
         As many go on together as there are slots. Ends the sequence and the settings of before. Needs a tokenizer.
         """
@@ -110,7 +121,15 @@ class Device(SequenceDevice):
         ]
         for _ in self.run_jobs(jobs):
             pass
-        return [self.tokenizer.decode(job.tokens) for job in jobs]
+        return [self._text(job) for job in jobs]
+
+    def _text(self, job: Job) -> str:
+        """What a job wrote, up to an end token."""
+        assert self.tokenizer is not None
+        ends = self.tokenizer.eos_ids
+        stream = self.tokenizer.stream(job.prompt)
+        pieces = [stream.push(token) for token in until_end(job.tokens, ends) if token not in ends]
+        return "".join(pieces) + stream.finish()
 
     def run_jobs(self, jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
         """Run sequences of tokens, as many together as there are slots: (number of the job, token) as they come, which

@@ -6,19 +6,16 @@ import random
 import struct
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from tritape.base.errors import TritapeError
 from tritape.host import protocol
-from tritape.host.limits import check_geometry
 from tritape.host.link import RETRY_S, Link
 from tritape.host.protocol import DATA_BYTES, Command
 from tritape.host.transport import Transport
 from tritape.hw.counters import COUNTERS, MEMORY_ERRORS
-from tritape.model.tape.layout import HeaderPayload, read_tape
+from tritape.model.tape.layout import HeaderPayload
 from tritape.model.tape.reader import read_header
-from tritape.model.tokenizer import TextCodec, Tokenizer
 
 Progress = Callable[[int, int], None]
 
@@ -32,13 +29,12 @@ class TapeDevice:
     memory ends the booted tape: boot it again afterwards.
 
     Attributes: `identity` (`protocol.Identity`); `header`: shape of the tape that this object loaded, else None; `booted`:
-    whether a tape runs; `tokenizer`: that the tape brought, else None; `link`: counts the repetitions it took.
+    whether a tape runs; `link`: counts the repetitions it took.
     """
 
     def __init__(self, transport: Transport, *, retry_s: float = RETRY_S) -> None:
         self.link = Link(transport, retry_s)
         self.header: HeaderPayload | None = None
-        self.tokenizer: TextCodec | None = None
         self._tape_crc = 0
         self._piece = DATA_BYTES  # bytes of memory that one command carries
         reply = self.link.open()
@@ -49,21 +45,14 @@ class TapeDevice:
         """Close the transport. The device keeps its tape and state."""
         self.link.close()
 
-    def load_tape(self, tape: bytes | Path, progress: Progress | None = None, *, verify: bool = True) -> None:
-        """Write a tape and boot it; `progress(bytes done, bytes)`.
+    def load_tape(
+        self, data: bytes, progress: Progress | None = None, *, verify: bool = True, source: str = "tape"
+    ) -> None:
+        """Write a tape's memory image, packed for the device, and boot it; `progress(bytes done, bytes)`.
 
-        `tape` is a tape file, or a memory image with the device's G. With `verify`, what is in memory already is left there,
-        and what was written is checked.
+        With `verify`, what is in memory already is left there, and what was written is checked. `source` is what errors name.
         """
         groups = self.identity.geometry.word_bytes
-        if isinstance(tape, Path):
-            file = read_tape(tape)
-            check_geometry(self.identity, file.geometry, str(tape))
-            data, source = bytes(file.image), str(tape)
-            if file.tokenizer:
-                self.tokenizer = Tokenizer.from_bytes(file.tokenizer, source)
-        else:
-            data, source = tape, "tape"
         room = self.identity.memory_words * groups
         if len(data) > room:
             raise TritapeError(

@@ -249,7 +249,7 @@ def test_device_refuses_before_loading(here):
     with pytest.raises(
         TritapeError, match=r"model.tape: groups of the tape must be 13, not 16; pack it with --groups 13$"
     ):
-        Device(FaultyTransport(0, groups=13)).load_tape(tape)
+        Device(FaultyTransport(0, groups=13)).load_model(tape)
     with pytest.raises(TritapeError, match=r"^tape: image must have at most 16000 bytes, not 16016; choose a smaller"):
         device.load_tape(bytes(16016))
     with pytest.raises(TritapeError, match=r"^a tape must be loaded before the temperature is set, not none; load one"):

@@ -40,9 +40,11 @@ def model_shape(model: str) -> ModelConfig:
     """
     if model in PUBLISHED:
         return PUBLISHED[model]
-    path = Path(model) if Path(model).exists() else embedded_models().get(model, Path(model))
-    if path.is_dir():
+    path = Path(model)
+    if not path.is_file():
         path /= "config.json"
+    if not path.is_file() and model in embedded_models():
+        path = embedded_models()[model] / "config.json"
     if not path.is_file():
         known = ", ".join(NAMES)
         raise TritapeError(f"model must be a checkpoint folder or a name, not {model!r}; names are {known}")

@@ -77,16 +77,20 @@ class OpenModel:
 
 
 def find_model(model: str | Path) -> Path:
-    """Where a model is: what lies at the path, or else the embedded model of that name. Raises TritapeError for neither."""
-    path = Path(model)
-    if path.exists():
+    """Where a model is: the file or checkpoint folder at the path, or else the embedded model of that name.
+
+    Raises TritapeError for neither.
+    """
+    path, names = Path(model), embedded_models()
+    if path.is_file() or (path / "config.json").is_file():
         return path
-    names = embedded_models()
-    if str(model) not in names:
-        raise TritapeError(
-            f"{model}: model must be a checkpoint folder, a tape or a name, not missing; names are {', '.join(names)}"
-        )
-    return names[str(model)]
+    if str(model) in names:  # any other folder of that name does not hide it
+        return names[str(model)]
+    if path.exists():
+        return path  # `load_checkpoint` says what it lacks
+    raise TritapeError(
+        f"{model}: model must be a checkpoint folder, a tape or a name, not missing; names are {', '.join(names)}"
+    )
 
 
 def open_model(model: str | Path | None = None, progress: Callable[[int, int], None] | None = None) -> OpenModel:

@@ -304,7 +304,6 @@ def test_token_outside_the_vocabulary(refused, here):
         (["A", "--trace", "no/out.fst"], "no/out.fst: folder must exist, not be missing; create no"),
         (["A", "--json", "no/out.json"], "no/out.json: folder must exist, not be missing; create no"),
         (["\udcff", "--model", "model"], "text must be UTF-8, not contain '\\udcff' at 0; remove it"),
-        (["A", "--model", "model.tape"], "model.tape: tape must hold a tokenizer, not none; "),
     ],
 )
 def test_generate(refused, arguments, message):

@@ -56,6 +56,12 @@ def test_a_path_comes_before_a_name(folder: Path, monkeypatch: pytest.MonkeyPatc
     assert open_model("nano").config == SHAPE
 
 
+def test_a_folder_that_is_no_model_does_not_hide_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "base").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert find_model("base") == embedded_models()["base"]
+
+
 def test_no_model_is_said_with_the_names() -> None:
     with pytest.raises(
         TritapeError,

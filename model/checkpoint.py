@@ -1,4 +1,4 @@
-"""Checkpoints of the `hgrn_bit` architecture, read lazily from safetensors and validated as a whole.
+"""Checkpoints of the `hgrn_bit` architecture, read lazily from safetensors or pickled tensors and validated as a whole.
 
 The tensors stay memory-mapped; each is converted when it is asked for, a million elements at a time, and its pages are given
 back afterwards: the memory that a checkpoint takes is that of what its user keeps.
@@ -21,7 +21,8 @@ import numpy as np
 
 from tritape.base.errors import TritapeError
 from tritape.model.config import ModelConfig, read_json
-from tritape.model.stored import STORED, Stored, as_float, bit_blocks, read_safetensors, row_blocks, serialise
+from tritape.model.stored import STORED, Stored, as_float, bit_blocks, row_blocks, serialise
+from tritape.model.weights import EMBEDDINGS, HEAD, check_folder, read_weights
 
 _INFINITY = {"BF16": 0x7F80, "F16": 0x7C00}  # codes of 16 bits are ordered by magnitude up to it
 _DTYPE_NAMES = {"float16": "F16", "float32": "F32", "float64": "F64"}
@@ -40,6 +41,33 @@ class TernaryLinear:
     weights: np.ndarray
     scale: float
     gain: np.ndarray
+
+
+class _Ternary:
+    """Whether the magnitudes of a matrix are zero or one `value`, with some of both; its `value` is None when not."""
+
+    def __init__(self) -> None:
+        self._seen: float | None = None
+        self._zeros = False
+        self._other = False
+
+    def add(self, magnitudes: np.ndarray) -> None:
+        """Take note of a part of the matrix."""
+        if self._other:
+            return
+        first = np.unique(magnitudes.reshape(-1)[:64])  # enough to tell latent weights
+        found = np.unique(magnitudes) if len(first) <= 2 else first
+        values = {float(value) for value in found if value}
+        self._zeros |= len(values) < len(found)
+        if self._seen is not None:
+            values.add(self._seen)
+        self._other = len(values) > 1
+        self._seen = next(iter(values), None)
+
+    @property
+    def value(self) -> float | None:
+        """The one magnitude, or None."""
+        return self._seen if self._zeros and not self._other else None
 
 
 class Checkpoint:
@@ -61,6 +89,7 @@ class Checkpoint:
         self._tensors = tensors
         self._files = files
         self._scales: dict[str, float] = {}
+        self._ternary: set[str] = set()
         self._validate()
 
     @classmethod
@@ -90,15 +119,10 @@ class Checkpoint:
 
     @cached_property
     def sha256(self) -> str:
-        """Hex SHA-256 of the safetensors bytes, shards in name order (in memory: of what `save_checkpoint` writes)."""
+        """Hex SHA-256 of what `save_checkpoint` writes: the same for a model whatever kind of files it came in."""
         digest = hashlib.sha256()
-        if not self._files:
-            for piece in serialise(self._tensors):
-                digest.update(piece)
-        for path in self._files:
-            with path.open("rb") as stream:
-                while piece := stream.read(1 << 20):
-                    digest.update(piece)
+        for piece in serialise(self._tensors):
+            digest.update(piece)
         return digest.hexdigest()
 
     def tensor(self, name: str) -> np.ndarray:
@@ -122,13 +146,29 @@ class Checkpoint:
         return TernaryLinear(self.ternary(prefix), self.scale(prefix), self.gain(prefix))
 
     def scale(self, prefix: str) -> float:
-        """The scale of the BitLinear called `prefix`; worked out once."""
+        """The scale of the BitLinear called `prefix`; worked out once.
+
+        Weights that were made ternary before, all of them -s, 0 or s, have s: their mean would shrink them again.
+        """
         if prefix not in self._scales:
             stored = self._stored(f"{prefix}.weight")
-            total = sum(float(np.abs(part, dtype=np.float64).sum()) for _, part in row_blocks(stored))
+            total, ternary = 0.0, _Ternary()
+            for _, part in row_blocks(stored):
+                magnitudes = np.abs(part, dtype=np.float64)
+                total += float(magnitudes.sum())
+                ternary.add(magnitudes)
             stored.release()
-            self._scales[prefix] = max(total / stored.bits.size, MIN_WEIGHT_SCALE)
+            if ternary.value is None:
+                self._scales[prefix] = max(total / stored.bits.size, MIN_WEIGHT_SCALE)
+            else:
+                self._scales[prefix] = ternary.value
+                self._ternary.add(prefix)
         return self._scales[prefix]
+
+    @property
+    def already_ternary(self) -> frozenset[str]:
+        """The BitLinears, of those whose scale was asked for, that were made ternary before."""
+        return frozenset(self._ternary)
 
     def gain(self, prefix: str) -> np.ndarray:
         """The gain of the BitLinear's own norm, float64 [in]."""
@@ -203,26 +243,20 @@ class Checkpoint:
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a Hugging Face `hgrn_bit` folder: config.json with model.safetensors or model.safetensors.index.json.
+    """Read a Hugging Face `hgrn_bit` folder: config.json with model.safetensors or pytorch_model.bin, whole or in parts.
 
-    Every tensor is checked here, so that nothing fails later. Raises TritapeError naming the file, the tensor and the
-    cure.
+    Every tensor is checked here, so that nothing fails later. With `tie_word_embeddings` a head that is not stored has the
+    embedding's weights, and the other way round. Raises TritapeError naming the file, the tensor and the cure.
     """
     folder = Path(path)
-    if not folder.is_dir():
-        kind = "a file" if folder.exists() else "missing"
-        raise TritapeError(f"{folder}: checkpoint must be a folder, not {kind}; give the folder that holds config.json")
+    check_folder(folder)
     raw = read_json(folder / "config.json")
     config = ModelConfig.from_dict(raw, str(folder / "config.json"))
-    files = _safetensors_files(folder)
-    tensors: dict[str, Stored] = {}
-    for file in files:
-        tensors.update(read_safetensors(file))
-    if raw.get("tie_word_embeddings") and "lm_head.weight" not in tensors:
-        raise TritapeError(
-            f"{folder / 'config.json'}: tie_word_embeddings must be false, not {raw['tie_word_embeddings']!r}; "
-            "tied embeddings are not supported, store lm_head.weight"
-        )
+    tensors, files = read_weights(folder)
+    if raw.get("tie_word_embeddings"):
+        for missing, other in ((HEAD, EMBEDDINGS), (EMBEDDINGS, HEAD)):
+            if missing not in tensors and other in tensors:
+                tensors[missing] = tensors[other]
     return Checkpoint(config, tensors, folder, files)
 
 
@@ -255,30 +289,6 @@ def random_checkpoint(config: ModelConfig, seed: int) -> Checkpoint:
             values = 1 + np.float32(0.1) * values
         tensors[name] = values
     return Checkpoint.from_arrays(config, tensors)
-
-
-def _safetensors_files(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files of a folder in name order: the single file, or the shards that the index names."""
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.is_file():
-        return (single,)
-    if not index.is_file():
-        raise TritapeError(
-            f"{folder}: folder must hold model.safetensors or model.safetensors.index.json, not neither; "
-            "save the checkpoint with safe_serialization=True"
-        )
-    weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
-        raise TritapeError(
-            f"{index}: weight_map must map tensors to file names, not {type(weight_map).__name__}; download it again"
-        )
-    shards = sorted(set(weight_map.values()))
-    for shard in shards:
-        if Path(shard).name != shard:
-            raise TritapeError(f"{index}: shard must be a plain file name, not {shard!r}; correct the index")
-        if not (folder / shard).is_file():
-            raise TritapeError(f"{index}: shard {shard} must be in the folder, not missing; download it")
-    return tuple(folder / shard for shard in shards)
 
 
 def _write(path: Path, pieces: Iterator[bytes]) -> None:

@@ -21,6 +21,7 @@ from tritape.base.errors import TritapeError
 from tritape.model.checkpoint import Checkpoint, load_checkpoint, random_checkpoint, save_checkpoint
 from tritape.model.config import ModelConfig
 from tritape.model.data import default_model_path
+from tritape.model.weights import EMBEDDINGS
 
 TINY = Path(__file__).parent / "data" / "mmfreelm-tiny"
 SMALL = ModelConfig(vocab_size=6, hidden_size=4, num_hidden_layers=2, intermediate_size=3)
@@ -75,11 +76,12 @@ def store(folder: Path, tensors: dict[str, tuple[str, np.ndarray]], name: str = 
     write(folder / name, header, body)
 
 
-def test_reads_the_reference_checkpoint() -> None:
+def test_reads_the_reference_checkpoint(tmp_path: Path) -> None:
     checkpoint = load_checkpoint(TINY)
     assert checkpoint.config == ModelConfig(256, 64, 2, 256, 1e-6, True, 1, 2)
     assert checkpoint.tokenizer_path is None
-    assert checkpoint.sha256 == hashlib.sha256((TINY / "model.safetensors").read_bytes()).hexdigest()
+    save_checkpoint(checkpoint, tmp_path)
+    assert checkpoint.sha256 == hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()
     header, body = read(TINY / "model.safetensors")
     begin, end = header["lm_head.weight"]["data_offsets"]
     np.testing.assert_array_equal(checkpoint.tensor("lm_head.weight").ravel(), np.frombuffer(body[begin:end], "<f4"))
@@ -139,10 +141,16 @@ def test_accepts_silu_many_heads_and_null_ratios(folder: Path) -> None:
     assert load_checkpoint(folder).config == SMALL  # tied, but lm_head.weight is stored
 
 
-def test_refuses_tied_embeddings_without_head(folder: Path) -> None:
+@pytest.mark.parametrize(("missing", "other"), [("lm_head.weight", EMBEDDINGS), (EMBEDDINGS, "lm_head.weight")])
+def test_tied_embeddings(folder: Path, missing: str, other: str) -> None:
+    """As `transformers`: of head and embedding either may be missing; where both are there, both count."""
+    both = arrays(load_checkpoint(folder))
     edit_config(folder, tie_word_embeddings=True)
-    edit_header(folder, lambda header: header.pop("lm_head.weight"))
-    refused(folder, "config.json: tie_word_embeddings must be false, not True; tied embeddings are not supported")
+    np.testing.assert_array_equal(load_checkpoint(folder).tensor(missing), both[missing])
+    edit_header(folder, lambda header: header.pop(missing))
+    np.testing.assert_array_equal(load_checkpoint(folder).tensor(missing), both[other])
+    edit_config(folder, tie_word_embeddings=False)
+    refused(folder, f"tensor {missing} must be in the checkpoint, not missing; check config.json")
 
 
 @pytest.mark.parametrize(
@@ -165,9 +173,7 @@ def test_refuses_wrong_folders(folder: Path) -> None:
     )
     refused(folder / "config.json", "config.json: checkpoint must be a folder, not a file")
     (folder / "model.safetensors").unlink()
-    refused(
-        folder, "folder must hold model.safetensors or model.safetensors.index.json, not neither; save the checkpoint"
-    )
+    refused(folder, "folder must hold model.safetensors or pytorch_model.bin, or one in parts, not neither; download")
     (folder / "config.json").unlink()
     refused(folder, "config.json: file must exist, not be missing; take it from the checkpoint's repository")
 
@@ -294,11 +300,11 @@ def test_reads_shards(folder: Path) -> None:
     checkpoint = load_checkpoint(folder)
     for name, array in tensors.items():
         np.testing.assert_array_equal(checkpoint.tensor(name), array)
-    joined = (folder / "a.safetensors").read_bytes() + (folder / "b.safetensors").read_bytes()
-    assert checkpoint.sha256 == hashlib.sha256(joined).hexdigest()
+    save_checkpoint(checkpoint, folder / "whole")
+    assert load_checkpoint(folder / "whole").sha256 == checkpoint.sha256
 
     (folder / "b.safetensors").unlink()
-    refused(folder, "index.json: shard b.safetensors must be in the folder, not missing; download it")
+    refused(folder, "index.json: shard b.safetensors must be in the folder, not missing (1 of 2 are); download it")
     index.write_text(json.dumps({"weight_map": {"x": "../a.safetensors"}}))
     refused(folder, "index.json: shard must be a plain file name, not '../a.safetensors'; correct the index")
     index.write_text("{}")
@@ -346,14 +352,33 @@ def test_an_all_zero_matrix_quantises_to_zero() -> None:
 
 @settings(deadline=None)
 @given(hnp.arrays(np.float64, (4, 4), elements=st.floats(-8, 8).filter(lambda v: v == 0 or abs(v) > 1e-3)))
-def test_quantised_weights_are_fixed_points(weight: np.ndarray) -> None:
+def test_quantised_weights_are_taken_as_they_are(weight: np.ndarray) -> None:
+    """Weights that were made ternary before keep their scale, and are named."""
     prefix = WEIGHT.removesuffix(".weight")
     first = with_weight(weight).bitlinear(prefix)
-    kept = np.abs(first.weights).mean()
-    if kept:
-        again = with_weight(first.weights * first.scale / kept).bitlinear(prefix)
+    if first.weights.any():
+        checkpoint = with_weight(first.weights * first.scale)
+        again = checkpoint.bitlinear(prefix)
         np.testing.assert_array_equal(again.weights, first.weights)
         assert again.scale == pytest.approx(first.scale)
+        assert checkpoint.already_ternary == ({prefix} if (first.weights == 0).any() else set())
+
+
+def test_only_ternary_matrices_count_as_such() -> None:
+    """A whole matrix decides, also where its beginning looks ternary."""
+    prefix = WEIGHT.removesuffix(".weight")
+    weight = np.tile([0.5, 0, -0.5, 0], (4, 1))
+    for last in (0.5, 0.25):
+        weight[3, 3] = last
+        checkpoint = with_weight(weight)
+        assert checkpoint.scale(prefix) == (0.5 if last == 0.5 else np.abs(weight).mean())
+        assert checkpoint.already_ternary == ({prefix} if last == 0.5 else set())
+    large = replace(SMALL, hidden_size=1100, num_hidden_layers=1, vocab_size=2)
+    weight = np.zeros((1100, 1100), np.float32)
+    weight[0, 0], weight[-1, -1] = 0.5, 0.25
+    prefix = "model.layers.0.attn.i_proj"
+    tensors = arrays(random_checkpoint(large, 1)) | {f"{prefix}.weight": weight}
+    assert Checkpoint.from_arrays(large, tensors).scale(prefix) == 1e-5
 
 
 def test_big_matrices_are_quantised_in_blocks() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator
+from contextlib import closing
 from typing import Any
 
 from tritape.base.errors import TritapeError
@@ -37,17 +38,19 @@ class Turns:
             if asked.conversation is not None:
                 self._restore(device, talk, asked.conversation)
             device.settings(asked.temperature, seed)
-            pieces = talk.say(asked.text, asked.max_tokens)
-            for piece in pieces:
-                counted = self._count(talk, counted)
-                yield {"text": piece, "tokens": talk.generated_tokens}
-                if stopped.is_set():
-                    pieces.close()
-            ended = stopped.is_set() or talk.generated_tokens < asked.max_tokens
+            shown = -1
+            with closing(talk.say(asked.text, asked.max_tokens)) as pieces:
+                for piece in pieces:
+                    counted = self._count(talk, counted)
+                    shown = (len(talk.text) - len(piece) if shown < 0 else shown) + len(piece)
+                    yield {"text": piece, "tokens": talk.generated_tokens}
+                    if stopped.is_set():
+                        break  # closing ends the chunk under way
             yield {
-                "conversation": talk.content(self._sha256),
+                "text": talk.text[shown:],
                 "tokens": talk.generated_tokens,
-                "finish_reason": "stop" if ended else "length",
+                "finish_reason": "stop" if stopped.is_set() else talk.finish_reason,
+                "conversation": talk.content(self._sha256),
             }
         finally:
             self._count(talk, counted)

@@ -6,9 +6,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tritape.base.errors import TritapeError
+from tritape.base.extras import missing_tool
 
 TAIL = 12
 """Lines of a failed tool's log that people see."""
@@ -33,10 +35,7 @@ def run_tool(board: str, step: str, tool: str, arguments: Sequence[str], folder:
 
     Raises `StepError` if it fails and `TritapeError` if it is not there.
     """
-    path = Path(sys.executable).parent / tool
-    if not path.exists():
-        package = "apycula" if tool == "gowin_pack" else tool
-        raise TritapeError(f"{tool} must be installed beside Python, not missing; run: pip install {package}")
+    path = tool_path(tool)
     log = folder / log_file
     with log.open("wb") as stream:  # to a file, so that a long run can be watched
         done = subprocess.run([path, *arguments], cwd=folder, stdout=stream, stderr=subprocess.STDOUT, check=False)
@@ -44,6 +43,22 @@ def run_tool(board: str, step: str, tool: str, arguments: Sequence[str], folder:
     if done.returncode:
         raise StepError(board, step, tool, text)
     return text
+
+
+def tool_path(tool: str) -> Path:
+    """Where a tool of a build is: beside this Python. Raises `TritapeError` that says what to install."""
+    path = Path(sys.executable).parent / tool
+    if not path.exists():
+        raise missing_tool(tool)
+    return path
+
+
+def tool_version(package: str) -> str:
+    """Version of a package of tools. Raises `TritapeError` that says what to install."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        raise missing_tool(package) from None
 
 
 def error_line(log: str) -> str:

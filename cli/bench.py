@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tritape.base.errors import TritapeError
+from tritape.base.extras import require
 from tritape.cli import app
 from tritape.cli.common import output_file, progress, report
 from tritape.cli.device import Baud, BoardName, ModelPath, find_model, load, open_device
@@ -50,8 +51,10 @@ def bench(
     """Measure throughput and, with a power source, energy: on a board, on this machine's processor, or both."""
     if port is None and not cpu:
         raise TritapeError("something must be measured, not nothing; give --port, --cpu or both")
-    if plot is not None and power is None and cpu_power is None:
-        raise TritapeError("a plot must have a power source, not none; add --power")
+    if plot is not None:
+        if power is None and cpu_power is None:
+            raise TritapeError("a plot must have a power source, not none; add --power")
+        require("plots", "matplotlib")
     if not 0 <= idle <= 3600:
         raise TritapeError(f"idle must be from 0 to 3600 seconds, not {idle}; choose another")
     source = find_model(model, board)

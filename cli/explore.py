@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tritape.base.errors import TritapeError
+from tritape.base.extras import require
 from tritape.cli import app
 from tritape.cli.common import console, out, output_file, write_json
 from tritape.cli.estimate import model_shape
@@ -22,6 +23,8 @@ SHOWN = 16
 
 
 def _picture(path: Path | None) -> Path | None:
+    if path is not None:
+        require("plots", "matplotlib")
     if path is not None and path.suffix not in SUFFIXES:
         raise TritapeError(f"{path}: plot must be a .png or .svg file, not {path.suffix!r}; name it so")
     return output_file(path)

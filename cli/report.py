@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tritape.base.errors import TritapeError
+from tritape.base.extras import require
 from tritape.base.files import replacing
 from tritape.cli import app
 from tritape.cli.common import out, output_file, write_json
@@ -33,6 +34,7 @@ def report(
     from tritape.rtl_gen.report.measurements import read_measurements
     from tritape.rtl_gen.report.page import write_page
 
+    require("plots", "matplotlib")
     found = read_measurements(measurements)
     page, absent = write_page(found, measurements.as_posix())
     with replacing(output) as stream:

@@ -35,7 +35,9 @@ def verify(
         raise TritapeError(f"board must be one with a UART and open tools, not {name!r}; choose another")
     source = opened(model or embedded_models()["nano"])
     with console.status(f"{name}: starting") as status:
-        result = run(
-            board, source.quantised, source.name, level=level, tokens=tokens, progress=lambda line: status.update(f"{name}: {line}")
-        )  # fmt: skip
+
+        def tell(line: str) -> None:
+            status.update(f"{name}: {line}")
+
+        result = run(board, source.quantised, source.name, level=level, tokens=tokens, progress=tell)
     report(result.as_dict(), json_file, f"{board.title}: the {level} design writes the golden model's tokens")

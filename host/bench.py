@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tritape.base.errors import TritapeError
+from tritape.base.extras import extra
 from tritape.base.files import replacing
 from tritape.host.energy import Recorder
 from tritape.host.power.trace import Trace
@@ -149,8 +150,9 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 
 def draw(path: Path, run: Run, trace: Trace, title: str) -> None:
     """PNG of power over time: idle and generations shaded, every token a tick. Raises TritapeError without a folder."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with extra("plots", "matplotlib"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
 
     zero = trace.times[0]
     figure = Figure(figsize=(10, 4), layout="constrained")

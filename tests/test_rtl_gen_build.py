@@ -286,7 +286,7 @@ def test_a_controller_needs_its_generator(monkeypatch: pytest.MonkeyPatch) -> No
         raise litedram.importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(litedram.importlib.metadata, "version", version)
-    cure = r"^package litedram must be installed, not missing; run: pip install 'tritape\[litedram\]'$"
+    cure = r"^litedram must be installed, not missing; run: pip install 'tritape\[litedram\]'$"
     with pytest.raises(TritapeError, match=cure):
         elaborate(board("icepi-zero-sdram"))
 

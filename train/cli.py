@@ -11,6 +11,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tritape.base.errors import TritapeError
+from tritape.base.extras import missing
 from tritape.cli.common import output_file, report, write_json
 
 app = typer.Typer(
@@ -220,6 +221,11 @@ def main() -> None:
         app()
     except TritapeError as error:
         sys.stderr.write(f"tritape-train: {error}\n")
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "triton"):
+            raise
+        sys.stderr.write(f"tritape-train: {missing(error.name, 'train')}\n")
         sys.exit(2)
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tritape.base.extras import extra
 from tritape.base.files import replacing
 
 
 def figure(width: float = 6.4, height: float = 4.0) -> Any:
     """An empty figure with one axis, drawn without a display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with extra("plots", "matplotlib"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
 
     picture = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(picture)

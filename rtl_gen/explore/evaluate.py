@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from tritape.base.cache import digest
 from tritape.base.errors import TritapeError
+from tritape.base.package import source_digest
 from tritape.rtl_gen.area import accelerator_area, xilinx_area
 from tritape.rtl_gen.choose import memory_defaults
 from tritape.rtl_gen.choose import point as design_point
@@ -16,10 +15,7 @@ from tritape.rtl_gen.parts import part
 STAGES = ("estimate", "synthesise", "route")
 SEEDS = (1, 2, 3)
 
-_ROOT = Path(__file__).parents[2]
-SOURCES = digest(
-    *(path.read_bytes() for where in ("hw", "model/tape", "rtl_gen") for path in sorted((_ROOT / where).rglob("*.py")))
-)
+SOURCES = source_digest("hw", "model/tape", "rtl_gen")
 """Of the sources that results depend on: with others a point is computed again."""
 
 

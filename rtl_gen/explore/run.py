@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tritape.base.errors import TritapeError
+from tritape.base.extras import extra
 from tritape.rtl_gen.explore.evaluate import SOURCES, evaluate
 from tritape.rtl_gen.explore.results import ResultFile, key
 from tritape.rtl_gen.explore.space import Point, Space
@@ -134,11 +135,9 @@ def cluster(scheduler: str | None = None, workers: int | None = None) -> Iterato
 
     Raises `TritapeError` without Dask, or when the scheduler does not answer.
     """
-    try:
+    with extra("explore", "dask"):
         import dask
         from distributed import Client, LocalCluster
-    except ImportError:
-        raise TritapeError("dask must be installed, not missing; run: pip install 'tritape[explore]'") from None
     if scheduler is not None:
         try:
             client = Client(scheduler, timeout="10s", set_as_default=False)

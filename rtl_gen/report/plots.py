@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tritape.base.extras import extra
 from tritape.base.files import replacing
 
 if TYPE_CHECKING:
@@ -159,7 +160,8 @@ def _space(rows: Sequence[Mapping[str, Any]], front: Sequence[Mapping[str, Any]]
 
 def _figure(height: float, rows: int = 1) -> tuple[Figure, Any]:
     """A figure with its axes, or an array of them from top to bottom."""
-    from matplotlib.figure import Figure
+    with extra("plots", "matplotlib"):
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots(rows)

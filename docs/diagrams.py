@@ -1,7 +1,13 @@
-"""Pictures of the documentation as SVG. `python docs/diagrams.py` writes them anew; a test compares them with this file."""
+"""Pictures of the documentation as SVG. `python docs/diagrams.py` writes them anew; tests compare them with this file.
+
+`python docs/diagrams.py --record` first runs `make demo`'s command again and keeps what it prints in `docs/demo.txt`.
+"""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 from html import escape
 from pathlib import Path
 
@@ -89,8 +95,54 @@ def accelerator() -> str:
     return "\n".join([*out, "</svg>", ""])
 
 
-PICTURES = {"accelerator.svg": accelerator}
+DEMO = [
+    "generate",
+    "It is a truth universally acknowledged, that",
+    "--tokens",
+    "48",
+    "--temperature",
+    "0.7",
+    "--seed",
+    "1",
+]
+SHOWN = 9
+"""Lines of the recording on the picture; the rest counts stalls and saturations."""
+WIDTH, LINE = 92, 21
+
+
+def record() -> None:
+    """Run the demo and keep its output."""
+    run = subprocess.run(
+        [sys.executable, "-c", "import tritape.cli; tritape.cli.main()", *DEMO], stdout=subprocess.PIPE, check=True
+    )
+    lines = [line.rstrip() for line in run.stdout.decode().splitlines()]
+    (DOCS / "demo.txt").write_text("\n".join(lines) + "\n")
+
+
+def demo() -> str:
+    """A terminal with the demo's command and the first lines of what it printed."""
+    command = " ".join(["tritape", *(f'"{word}"' if " " in word else word for word in DEMO)])
+    recorded = (DOCS / "demo.txt").read_text().splitlines()[:SHOWN]
+    lines = [("command", line) for line in textwrap.wrap(f"$ {command}", WIDTH)]
+    lines += [("text", line) for line in textwrap.wrap(recorded[0], WIDTH)]
+    lines += [("figures", line) for line in recorded[1:]]
+    height = LINE * len(lines) + 36
+    out = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 820 {height}" role="img">',
+        "<title>The embedded model writes text in simulated hardware, every logit checked</title>",
+        "<style>rect{fill:#0d1117}text{font:14px monospace;fill:#c9d1d9;white-space:pre}.command{fill:#7ee787}"
+        ".text{fill:#ffffff;font-weight:bold}</style>",
+        f'<rect width="820" height="{height}" rx="8"/>',
+    ]
+    for i, (kind, line) in enumerate(lines):
+        out.append(f'<text class="{kind}" xml:space="preserve" x="20" y="{34 + LINE * i}">{escape(line)}</text>')
+    return "\n".join([*out, "</svg>", ""])
+
+
+PICTURES = {"accelerator.svg": accelerator, "demo.svg": demo}
 
 if __name__ == "__main__":
+    if "--record" in sys.argv[1:]:
+        record()
     for name, draw in PICTURES.items():
         (DOCS / name).write_text(draw())

@@ -215,6 +215,35 @@ def test_pictures_are_what_their_program_draws(name):
     assert (ROOT / "docs" / name).read_text() == diagrams.PICTURES[name](), "run: python docs/diagrams.py"
 
 
+def test_the_recorded_text_is_what_the_golden_model_writes():
+    """`make demo`'s text in docs/demo.txt, token by token; the recording also says that the hardware wrote the same."""
+    from tritape.host.protocol import inverse_temperature
+    from tritape.model import arith
+    from tritape.model.checkpoint import load_checkpoint
+    from tritape.model.data import default_model_path
+    from tritape.model.formats import quantise_model
+    from tritape.model.golden import IntegerModel
+    from tritape.model.tokenizer import load_tokenizer
+
+    options = dict(zip(diagrams.DEMO[2::2], diagrams.DEMO[3::2]))
+    checkpoint = load_checkpoint(default_model_path())
+    model, tokenizer = quantise_model(checkpoint), load_tokenizer(checkpoint)
+    golden = IntegerModel(model)
+    hot = inverse_temperature(float(options["--temperature"]), model.logit_fraction)
+    state, ids = int(options["--seed"]), list(tokenizer.encode(diagrams.DEMO[1]))
+    prompt = len(ids)
+    for place in range(prompt + int(options["--tokens"]) - 1):
+        chosen, state = arith.choose(golden.step(ids[place]), hot, state)
+        if place >= prompt - 1:
+            ids.append(chosen)
+    recorded = (ROOT / "docs/demo.txt").read_text().splitlines()
+    assert recorded[0] == tokenizer.decode(ids)
+    figures = dict(re.findall(r"^  (\w+) +(\S+)$", "\n".join(recorded), re.M))
+    assert figures["bit_exact"] == "True"
+    assert figures["tokens"] == options["--tokens"]
+    assert " ".join(diagrams.DEMO[2:]) in (ROOT / "Makefile").read_text(), "the command of `make demo`"
+
+
 def test_labels_of_a_picture_fit_their_boxes():
     for x, y, width, height, _, lines in diagrams.BOXES.values():
         assert max(7.2 * len(lines[0]), *(6.2 * len(line) for line in lines[1:])) < width, lines

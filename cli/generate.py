@@ -35,6 +35,9 @@ def generate(
     groups: Groups = 16,
     clock: Annotated[int, typer.Option(help="Clock in Hz for the projected tokens per second.")] = CLOCK_HZ,
     trace: Annotated[Path | None, typer.Option(help="Write waveforms to this FST file.", callback=output_file)] = None,
+    poison: Annotated[
+        bool, typer.Option("--poison", help="Block RAM gives garbage where a read meets a write of the same word.")
+    ] = False,
     json_file: JsonFile = None,
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="Compare every logit with the golden model.")
@@ -65,7 +68,7 @@ def generate(
     ends = frozenset() if ignore_eos else tokenizer.eos_ids
     stream = tokenizer.stream(ids)
     with build_progress("building simulator") as tell:
-        simulation = simulated.Simulation(config, trace, tell)
+        simulation = simulated.Simulation(config, trace, tell, poison=poison)
     with simulation:
         generator = simulated.Generator(
             simulation, quantised, groups, max_rows=config.max_rows, temperature=temperature, seed=seed, check=check

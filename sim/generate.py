@@ -25,6 +25,7 @@ from tritape.model.tape.assembler import image
 from tritape.model.tape.layout import ideal_cycles
 from tritape.sim.fast.build import build_model
 from tritape.sim.fast.memory import CODES, IDEAL, Memory
+from tritape.sim.fast.poison import poisoned
 from tritape.sim.fast.runner import Process
 from tritape.sim.fast.top import verilog
 
@@ -38,7 +39,7 @@ class Simulation:
 
     Built once per content and cached; `progress(line)` follows the build. `trace` names an FST file to write. Time is
     simulated: a second of a time-out is `CYCLES_A_SECOND` cycles in which nothing moves on the link. `image_bytes`: what a DRAM
-    must hold.
+    must hold. `poison`: block RAM gives garbage where a read meets a write (`tritape.sim.fast.poison`).
 
     Attributes: `config`, `memory`.
     """
@@ -52,13 +53,15 @@ class Simulation:
         progress: Callable[[str], None] | None = None,
         memory: Memory = IDEAL,
         image_bytes: int = 0,
+        poison: bool = False,
     ) -> None:
         self.config, self.memory = config, memory
         defines = {"ENGINES": config.engines, "BATCH": config.batch, "MEMORY": CODES[memory.kind]}
         if memory.kind == "axi":
             defines |= {"PORTS": memory.ports, "PORT_BITS": memory.port_bits}
+        text = verilog(config, memory, image_bytes)
         program = build_model(
-            verilog(config, memory, image_bytes),
+            poisoned(text) if poison else text,
             "top",
             MAIN,
             trace=trace is not None,

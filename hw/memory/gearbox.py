@@ -5,11 +5,12 @@ from __future__ import annotations
 from math import gcd
 from typing import NamedTuple
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.base.errors import TritapeError
+from tritape.hw.assertion import check
 
 _LEVELS = 2  # bits of the shift that one register stage decodes: a 4:1 multiplexer
 
@@ -41,7 +42,8 @@ def grain(line_bytes: int, groups: int) -> Grain:
 
 
 class Gearbox(wiring.Component):
-    """Cuts a stream of lines (W bytes) into words (G bytes): word i of a run is bytes skip * unit + i G .. + G of its lines.
+    """Gives the engine words of G bytes from a memory whose lines have W: word i of a run is bytes skip * unit + i G .. + G of
+    its lines.
 
     All positions are multiples of `unit` = gcd(W, G) bytes, so a power of two that divides both needs no shifter at all.
 
@@ -92,6 +94,9 @@ class Gearbox(wiring.Component):
             after.eq(Mux(emit, position + word, position)),
             self.lines.ready.eq(active & ~(emit & final) & (after > units - word)),
         ]
+        with m.If(self.runs.valid):
+            check(m, platform, self.runs.payload.skip < line, "skip must be below W / unit")
+            check(m, platform, self.runs.payload.words != 0, "words must be at least 1")
         with m.If(emit):
             m.d.sync += [left.eq(left - 1), final.eq(left == 2), active.eq(~final)]
         with m.If(self.lines.valid & self.lines.ready):
@@ -110,7 +115,14 @@ class Gearbox(wiring.Component):
                 active.eq(self.runs.valid),
             ]
 
-        # Shift the window down by `position`: the high bits of it first, so that the width shrinks stage by stage.
+        value, valid = self._cut(m, window, position, emit, advance)
+        m.d.comb += [self.words.payload.eq(value), self.words.valid.eq(valid)]
+        return m
+
+    def _cut(self, m: Module, window: Value, position: Value, emit: Value, advance: Value) -> tuple[Value, Value]:
+        """Shift the window down by `position`, the high bits of it first, so that the width shrinks stage by stage."""
+        unit, _, word, units = self.grain
+        size = 8 * unit
         bits = (units - word).bit_length()
         value, shift, valid = window, position[:bits], emit
         while True:
@@ -126,5 +138,4 @@ class Gearbox(wiring.Component):
             value, shift, valid, bits = next_value, next_shift, next_valid, low
             if not bits:
                 break
-        m.d.comb += [self.words.payload.eq(value), self.words.valid.eq(valid)]
-        return m
+        return value, valid

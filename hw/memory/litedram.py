@@ -47,14 +47,16 @@ class Controller(Protocol):
 
 
 class LiteDRAMMemory(wiring.Component):
-    """Words of G bytes from the memory of a `Controller`, through an AXI4 port as wide as the memory's own.
+    """The tape in SDRAM or DDR3: words of G bytes through a `Controller`, by an AXI4 port as wide as the memory's own.
 
     The core's text, `core.verilog`, must be given to the tools beside the Verilog of the design. A controller is started by
     `WishboneScript`, without a processor: enough for SDR SDRAM and for the model of any memory. The pins of DDR3 need read
     levelling too: the host does both, through `RegisterWindow` (`tritape.host.dram`), which every DDR3 has.
 
     Ports
-        requests, words, write, restart, errors: those of `AXIMemory`. Requests wait until the memory is started.
+        requests, words, read_failed, write, write_failed, restart, errors: those of `AXIMemory`, as many words as the memory
+        holds. Before the start everything waits; with `by_host`, which may never come, everything is refused.
+        cause: Out u4: `Cause` of the latest error; NOT_STARTED before the start by the host.
         ready: Out u1: it is started; with `by_host`, register `ddrctrl_init_done` was written, the last one of the script.
         clk_in, rst_in: In u1: for DDR3 the board's oscillator, from which the core's PLL makes its clocks; for SDR, which has no
         PLL, the controller's clock itself (the chips' own clock pin is the board's to drive); unused by a core with a model.

@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.base.errors import TritapeError
+from tritape.hw.assertion import check
 from tritape.hw.memory.signature import MemorySignature
 
 WINDOW = 1 << 31
@@ -14,11 +15,12 @@ WINDOW = 1 << 31
 
 
 class RegisterWindow(wiring.Component):
-    """Writes of words at `WINDOW` + n become writes of their low 32 bits to Wishbone address n; all else goes to the memory.
+    """Lets the host start a DDR3 over the link: a word written at `WINDOW` + n goes to Wishbone address n, all else to the memory.
 
     Ports
-        requests, words, write: `MemorySignature`, from the accelerator. A request at `WINDOW` or above is for one word: 1 when
-        `started`, else 0, and must wait until the words of earlier requests are taken.
+        requests, words, read_failed, write, write_failed: `MemorySignature`, from the accelerator. Of a word written to a
+        register the low 32 bits count. A request at `WINDOW` or above is for one word, 1 when `started`, else 0, and must
+        wait until the words of earlier requests are taken.
         memory: `MemorySignature`, to the memory.
         started: In u1.
         closed: In u1: the memory cannot be used yet: what is asked of it or written to it is refused.
@@ -52,7 +54,7 @@ class RegisterWindow(wiring.Component):
             }
         )
 
-    def elaborate(self, _platform: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         memory, write, requests, words = self.memory, self.write, self.requests, self.words
         bit = WINDOW.bit_length() - 1
@@ -75,6 +77,8 @@ class RegisterWindow(wiring.Component):
             self.stb.eq(self.cyc),
             self.we.eq(self.cyc),
         ]
+        with m.If(answering):
+            check(m, platform, ~memory.words.valid, "it must wait until the words of earlier requests are taken")
         m.d.sync += done.eq(0)
         with m.If(self.cyc), m.If(self.ack):
             m.d.sync += [self.cyc.eq(0), done.eq(1)]

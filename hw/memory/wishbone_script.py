@@ -15,7 +15,9 @@ Write = tuple[int, int, int]  # word address, value, cycles to wait behind it
 
 
 class WishboneScript(wiring.Component):
-    """Performs the writes of `script`, (word address u16, value u16, cycles to wait u16) each, then raises `done`.
+    """Starts a memory's controller where there is no processor: performs the writes of `script`, then raises `done`.
+
+    A write is (word address u16, value u16, cycles to wait behind it u16).
 
     Ports: adr: Out u16; dat_w: Out u16; cyc, stb, we: the same Out u1; ack: In u1; done: Out u1, high for good.
     Rate: 4 cycles a write, its acknowledgement and its wait. Cost: a block RAM or LUTs for the list, 50 flip-flops.

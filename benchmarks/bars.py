@@ -28,7 +28,8 @@ REFERENCE = "tests/data/mmfreelm-tiny"
 DEFAULT = "model/data/small"
 SHAPES = [(40, 65, 1, 97), (64, 256, 2, 256), (128, 512, 4, 512), (320, 800, 1, 1000), (1024, 2816, 1, 2048)]
 
-Measure = Callable[[dict[str, Any]], Any]
+Bar = tuple[str, str, Callable[[dict[str, Any]], Any], Callable[[Any], bool]]
+"""Name, what it must be, value of a command's result, and whether a value is good."""
 
 
 def run(*arguments: str, cache: str | None = None) -> dict[str, Any]:
@@ -41,24 +42,21 @@ def run(*arguments: str, cache: str | None = None) -> dict[str, Any]:
         return json.loads(out.read_text())
 
 
-def main() -> None:
-    """Run all measurements, print the table, write the file; exit status 1 if a bar is missed."""
-    route = "--no-route" not in sys.argv
-    path = HERE / "bars.json"
-    rows: list[dict[str, Any]] = []
-    previous = json.loads(path.read_text()) if path.exists() else []
+class Bars:
+    """Rows of the table, one a bar. `route` False keeps the rows of `previous` that place and route made."""
 
-    def bars(
-        kind: str,
-        arguments: list[str],
-        wanted: list[tuple[str, str, Measure, Callable[[Any], bool]]],
-        cache: tuple[str, str] | None = None,
+    def __init__(self, previous: list[dict[str, Any]], route: bool) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._previous, self._route = previous, route
+
+    def __call__(
+        self, kind: str, arguments: list[str], wanted: list[Bar], cache: tuple[str, str] | None = None
     ) -> None:
-        """`cache`: folder of the cache, if not the usual one, and its name in the command."""
+        """Run a command and judge what it measured. `cache`: its folder, if not the usual one, and its name in the command."""
         command = (f"TRITAPE_CACHE={cache[1]} " if cache else "") + "tritape " + " ".join(arguments)
-        kept = [row for row in previous if row["command"] == command]
-        if kept and not route and (arguments[0] == "build" or "--route" in arguments):
-            rows.extend(kept)
+        kept = [row for row in self._previous if row["command"] == command]
+        if kept and not self._route and (arguments[0] == "build" or "--route" in arguments):
+            self.rows.extend(kept)
             return
         result = run(*arguments, cache=cache[0] if cache else None)
         if arguments[0] in ("perf", "area"):  # perf-1024.json, area-engine.json
@@ -66,11 +64,30 @@ def main() -> None:
             (HERE / f"{arguments[0]}-{what}.json").write_text(json.dumps(result, indent=1) + "\n")
         for name, bar, measure, good in wanted:
             value = measure(result)
-            rows.append(
+            self.rows.append(
                 {"bar": name, "must_be": bar, "value": value, "met": good(value), "kind": kind, "command": command}
             )
             Console(stderr=True).print(f"{name}: {value} ({bar})")
 
+
+def main() -> None:
+    """Run all measurements, print the table, write the file; exit status 1 if a bar is missed."""
+    path = HERE / "bars.json"
+    bars = Bars(json.loads(path.read_text()) if path.exists() else [], route="--no-route" not in sys.argv)
+    models(bars)
+    shapes(bars)
+    routed(bars)
+    path.write_text(json.dumps(bars.rows, indent=1) + "\n")
+    table = Table("", "must be", "value", "", "kind")
+    for row in bars.rows:
+        value = f"{row['value']:.4g}" if isinstance(row["value"], float) else str(row["value"])
+        table.add_row(row["bar"], row["must_be"], value, "met" if row["met"] else "[red]missed[/red]", row["kind"])
+    Console(width=130).print(table)
+    sys.exit(0 if all(row["met"] for row in bars.rows) else 1)
+
+
+def models(bars: Bars) -> None:
+    """Reference and default model: exactness, perplexity, cycles and the speed of simulation."""
     expected = f"{REFERENCE}/expected.npz"
     bars("simulated", ["check", REFERENCE, "--against", expected, "--rtl", "--tokens", "16"], [
         ("hardware against integer model, reference, 64 tokens", "bit-exact", lambda r: r["rtl_bit_exact"], bool),
@@ -92,10 +109,14 @@ def main() -> None:
         ("hardware against integer model, G = 26, 41 tokens", "bit-exact", lambda r: r["bit_exact"], bool),
         ("default model, G = 26, cycles a token", "-", lambda r: r["cycles_per_token"], lambda v: True),
     ])  # fmt: skip
+
+
+def shapes(bars: Bars) -> None:
+    """Random models of several shapes: exactness, the estimate, and the roofline."""
     for hidden, intermediate, layers, vocab in SHAPES:
         arguments = ["perf", "--hidden", str(hidden), "--layers", str(layers), "--vocab", str(vocab)]
         arguments += ["--intermediate", str(intermediate), "--groups", "16"]
-        wanted: list[tuple[str, str, Measure, Callable[[Any], bool]]] = [
+        wanted: list[Bar] = [
             (
                 f"estimate against RTL, hidden {hidden}",
                 "within 1 %",
@@ -109,6 +130,10 @@ def main() -> None:
                 ("roofline fraction, hidden 1024", ">= 0.95", lambda r: r["roofline_fraction"], lambda v: v >= 0.95)
             )
         bars("simulated", arguments, wanted)
+
+
+def routed(bars: Bars) -> None:
+    """Area and clocks after place and route, and the time of a build."""
     bars("routed", ["area", "engine", "--groups", "16", "--route"], [
         ("engine, LUT4 equivalents a ternary MAC", "<= 10", lambda r: r["luts_per_mac"], lambda v: v <= 10),
         ("engine, Fmax, MHz", ">= 125", lambda r: r["fmax_mhz"], lambda v: v >= 125),
@@ -130,14 +155,6 @@ def main() -> None:
         bars("measured", ["build", "ulx3s-85f"], [
             ("and again, seconds", "< 5", lambda r: r["seconds"], lambda v: v < 5),
         ], cache=(folder, "THAT_FOLDER"))  # fmt: skip
-
-    path.write_text(json.dumps(rows, indent=1) + "\n")
-    table = Table("", "must be", "value", "", "kind")
-    for row in rows:
-        value = f"{row['value']:.4g}" if isinstance(row["value"], float) else str(row["value"])
-        table.add_row(row["bar"], row["must_be"], value, "met" if row["met"] else "[red]missed[/red]", row["kind"])
-    Console(width=130).print(table)
-    sys.exit(0 if all(row["met"] for row in rows) else 1)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def perf(
         float | None, typer.Option(help="AXI: bytes a second of all ports (default: all they carry).")
     ] = None,
     clock: Annotated[float | None, typer.Option(help="Clock, Hz, that rates are projected at.")] = None,
-    tokens: Annotated[int, typer.Option(help="Tokens of each lane to run; the last one is measured.")] = 2,
+    tokens: Annotated[int, typer.Option(help="Tokens of each slot to run; the last one is measured.")] = 2,
     json_file: JsonFile = None,
 ) -> None:
     """Run a random model of a shape through the RTL with a memory; compare with golden and cycle model."""

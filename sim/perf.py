@@ -21,7 +21,7 @@ def measure(
     ids: Sequence[Sequence[int]],
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Run `ids`, a step a row with a token for each lane, and measure the last step; JSON-ready. `progress(steps done, steps)`.
+    """Run `ids`, a step a row with a token for each slot, and measure the last step; JSON-ready. `progress(steps done, steps)`.
 
     The first row only fills the pipeline, and between steps the host reads counters, while the memory sends the next prologue.
     Several slots run the rows as so many sequences, to which most keys belong, and then once more as one prompt: `prompt_*`.

@@ -6,6 +6,7 @@ back afterwards: the memory that a checkpoint takes is that of what its user kee
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -73,7 +74,7 @@ class _Ternary:
 class Checkpoint:
     """A validated model: every tensor of `config.tensor_shapes()` is there, well shaped and finite.
 
-    config: ModelConfig; path: the folder, or None for a model made in memory.
+    config: ModelConfig; path: the folder, or None for a model made in memory; own_scale: see `scale`.
     Made by `load_checkpoint`, `Checkpoint.from_arrays` or `random_checkpoint`.
     """
 
@@ -83,6 +84,7 @@ class Checkpoint:
         tensors: Mapping[str, Stored],
         path: Path | None = None,
         files: tuple[Path, ...] = (),
+        own_scale: bool = False,
     ) -> None:
         self.config = config
         self.path = path
@@ -90,6 +92,7 @@ class Checkpoint:
         self._files = files
         self._scales: dict[str, float] = {}
         self._ternary: set[str] = set()
+        self.own_scale = own_scale
         self._validate()
 
     @classmethod
@@ -148,7 +151,8 @@ class Checkpoint:
     def scale(self, prefix: str) -> float:
         """The scale of the BitLinear called `prefix`; worked out once.
 
-        Weights that were made ternary before, all of them -s, 0 or s, have s: their mean would shrink them again.
+        Weights that were made ternary before, all of them -s, 0 or s, have their mean magnitude too, as in the released code:
+        small releases are made for that. Where s is meant, `own_scale` says so, and their mean would shrink them again.
         """
         if prefix not in self._scales:
             stored = self._stored(f"{prefix}.weight")
@@ -158,17 +162,23 @@ class Checkpoint:
                 total += float(magnitudes.sum())
                 ternary.add(magnitudes)
             stored.release()
-            if ternary.value is None:
-                self._scales[prefix] = max(total / stored.bits.size, MIN_WEIGHT_SCALE)
-            else:
-                self._scales[prefix] = ternary.value
+            self._scales[prefix] = max(total / stored.bits.size, MIN_WEIGHT_SCALE)
+            if ternary.value is not None:
                 self._ternary.add(prefix)
+                if self.own_scale:
+                    self._scales[prefix] = ternary.value
         return self._scales[prefix]
 
     @property
     def already_ternary(self) -> frozenset[str]:
         """The BitLinears, of those whose scale was asked for, that were made ternary before."""
         return frozenset(self._ternary)
+
+    def with_own_scale(self, own_scale: bool) -> Checkpoint:
+        """The same tensors, weights that were made ternary before read the other way."""
+        other = copy.copy(self)
+        other.own_scale, other._scales, other._ternary = own_scale, {}, set()
+        return other
 
     def gain(self, prefix: str) -> np.ndarray:
         """The gain of the BitLinear's own norm, float64 [in]."""
@@ -246,7 +256,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a Hugging Face `hgrn_bit` folder: config.json with model.safetensors or pytorch_model.bin, whole or in parts.
 
     Every tensor is checked here, so that nothing fails later. With `tie_word_embeddings` a head that is not stored has the
-    embedding's weights, and the other way round. Raises TritapeError naming the file, the tensor and the cure.
+    embedding's weights, and the other way round. `ternary_scale` of config.json, `mean` (default) or `own`, says how to read
+    weights that were made ternary before. Raises TritapeError naming the file, the tensor and the cure.
     """
     folder = Path(path)
     check_folder(folder)
@@ -257,14 +268,20 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         for missing, other in ((HEAD, EMBEDDINGS), (EMBEDDINGS, HEAD)):
             if missing not in tensors and other in tensors:
                 tensors[missing] = tensors[other]
-    return Checkpoint(config, tensors, folder, files)
+    reading = raw.get("ternary_scale", "mean")
+    if reading not in ("mean", "own"):
+        raise TritapeError(
+            f"{folder / 'config.json'}: ternary_scale must be 'mean' or 'own', not {reading!r}; correct it"
+        )
+    return Checkpoint(config, tensors, folder, files, reading == "own")
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: str | Path) -> None:
     """Write config.json, model.safetensors and, if there is one, tokenizer.json, each under a temporary name first."""
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    config = json.dumps(checkpoint.config.to_dict(), indent=1) + "\n"
+    entries = checkpoint.config.to_dict() | ({"ternary_scale": "own"} if checkpoint.own_scale else {})
+    config = json.dumps(entries, indent=1) + "\n"
     _write(target / "config.json", iter([config.encode()]))
     _write(target / "model.safetensors", serialise(checkpoint._tensors))
     tokenizer = checkpoint.tokenizer_path

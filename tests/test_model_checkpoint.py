@@ -352,16 +352,19 @@ def test_an_all_zero_matrix_quantises_to_zero() -> None:
 
 @settings(deadline=None)
 @given(hnp.arrays(np.float64, (4, 4), elements=st.floats(-8, 8).filter(lambda v: v == 0 or abs(v) > 1e-3)))
-def test_quantised_weights_are_taken_as_they_are(weight: np.ndarray) -> None:
-    """Weights that were made ternary before keep their scale, and are named."""
+def test_quantised_weights_are_fixed_points(weight: np.ndarray) -> None:
+    """Weights that were made ternary before, with the scale as their mean magnitude or as their own."""
     prefix = WEIGHT.removesuffix(".weight")
     first = with_weight(weight).bitlinear(prefix)
-    if first.weights.any():
-        checkpoint = with_weight(first.weights * first.scale)
-        again = checkpoint.bitlinear(prefix)
-        np.testing.assert_array_equal(again.weights, first.weights)
-        assert again.scale == pytest.approx(first.scale)
-        assert checkpoint.already_ternary == ({prefix} if (first.weights == 0).any() else set())
+    kept = np.abs(first.weights).mean()
+    if kept:
+        again = with_weight(first.weights * first.scale / kept)
+        assert again.scale(prefix) == pytest.approx(first.scale)
+        own = with_weight(first.weights * first.scale).with_own_scale(True)
+        assert own.scale(prefix) == pytest.approx(first.scale)
+        for checkpoint in (again, own):
+            np.testing.assert_array_equal(checkpoint.ternary(prefix), first.weights)
+            assert checkpoint.already_ternary == ({prefix} if (first.weights == 0).any() else set())
 
 
 def test_only_ternary_matrices_count_as_such() -> None:
@@ -370,7 +373,7 @@ def test_only_ternary_matrices_count_as_such() -> None:
     weight = np.tile([0.5, 0, -0.5, 0], (4, 1))
     for last in (0.5, 0.25):
         weight[3, 3] = last
-        checkpoint = with_weight(weight)
+        checkpoint = with_weight(weight).with_own_scale(True)
         assert checkpoint.scale(prefix) == (0.5 if last == 0.5 else np.abs(weight).mean())
         assert checkpoint.already_ternary == ({prefix} if last == 0.5 else set())
     large = replace(SMALL, hidden_size=1100, num_hidden_layers=1, vocab_size=2)
@@ -378,7 +381,18 @@ def test_only_ternary_matrices_count_as_such() -> None:
     weight[0, 0], weight[-1, -1] = 0.5, 0.25
     prefix = "model.layers.0.attn.i_proj"
     tensors = arrays(random_checkpoint(large, 1)) | {f"{prefix}.weight": weight}
-    assert Checkpoint.from_arrays(large, tensors).scale(prefix) == 1e-5
+    assert Checkpoint.from_arrays(large, tensors).with_own_scale(True).scale(prefix) == 1e-5
+
+
+def test_the_scale_of_ternary_weights_is_part_of_a_checkpoint(folder: Path) -> None:
+    edit_config(folder, ternary_scale="own")
+    save_checkpoint(load_checkpoint(folder), folder / "copy")
+    assert load_checkpoint(folder / "copy").own_scale
+    edit_config(folder, ternary_scale="mean")
+    save_checkpoint(load_checkpoint(folder), folder / "copy")
+    assert not load_checkpoint(folder / "copy").own_scale
+    edit_config(folder, ternary_scale=1)
+    refused(folder, "config.json: ternary_scale must be 'mean' or 'own', not 1; correct it")
 
 
 def test_big_matrices_are_quantised_in_blocks() -> None:

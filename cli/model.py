@@ -8,7 +8,7 @@ import sys
 import time
 import zipfile
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,12 +18,14 @@ import typer
 from tritape.base.errors import TritapeError
 from tritape.base.simulators import require_compiler
 from tritape.cli import app
-from tritape.cli.common import model_path, out, output_file, progress, report
+from tritape.cli.common import console, model_path, out, output_file, progress, report
 from tritape.hw.config import Config
 from tritape.model.checkpoint import Checkpoint, load_checkpoint
 from tritape.model.config import ModelConfig
-from tritape.model.formats import CALIBRATION_TOKENS, quantise_model
+from tritape.model.data import default_model_path
+from tritape.model.formats import CALIBRATION_TOKENS, is_streamed, quantise_model
 from tritape.model.golden import IntegerModel
+from tritape.model.quality import LIMIT, PROBE_TOKENS, Quality, readings
 from tritape.model.quantised import QuantisedModel
 from tritape.model.random_checkpoint import DTYPES, write_random_checkpoint
 from tritape.model.reference import FloatModel
@@ -33,7 +35,7 @@ from tritape.model.tape.assembler import pack as pack_tape
 from tritape.model.tape.container import read_tape
 from tritape.model.tape.layout import Geometry, ideal_cycles, ternary_weights
 from tritape.model.tape.reader import read_header, read_model, sections
-from tritape.model.tokenizer import load_tokenizer
+from tritape.model.tokenizer import load_tokenizer, tape_text
 from tritape.rtl_gen.estimate import PUBLISHED
 
 JsonFile = Annotated[
@@ -93,16 +95,20 @@ def pack(
     Geometry(groups, engines)
     characters = None if text is None else _read_text(text)
     model = load_checkpoint(checkpoint)
-    tokenizer = b"" if model.tokenizer_path is None else model.tokenizer_path.read_bytes()
+    carried = tape_text(model)
     ids = None
     if characters is not None:
         ids = load_tokenizer(model).encode(characters)[:CALIBRATION_TOKENS]
         if not ids:
             raise TritapeError(f"{text}: text must have at least one token, not none; give a longer one")
+    qualities: list[Quality | None] = []
     with progress("calibrating") as update:
-        quantised = quantise_model(model, ids, update)
+        quantised = quantise_model(model, ids, update, qualities.append)
+    name = checkpoint.resolve().name
     with progress("packing") as update:
-        metadata = pack_tape(quantised, output, groups, rows, tokenizer, checkpoint.resolve().name, update, engines)
+        metadata = pack_tape(
+            quantised, output, groups, rows, carried.tokenizer, name, update, engines, carried.metadata
+        )
     result = {
         "image_bytes": metadata["image_bytes"],
         "groups": groups,
@@ -113,8 +119,50 @@ def pack(
         "seconds": time.perf_counter() - started,
         "cpu_seconds": time.process_time(),
         "peak_memory_bytes": peak_memory(),
+        "already_ternary": len(model.already_ternary),
+        "quality": None if qualities[0] is None else asdict(qualities[0]) | {"change": qualities[0].change},
     }
     report(result, json_file, f"{output} (time and memory measured)")
+    if model.already_ternary:
+        _tell_reading(model, characters)
+    _tell_quality(qualities[0])
+
+
+def _tell_reading(model: Checkpoint, characters: str | None) -> None:
+    """How weights that were ternary before were read, and whether a text speaks for the other way."""
+    reading = "their own magnitude" if model.own_scale else "their mean magnitude, as in the published code,"
+    _say(f"{len(model.already_ternary)} matrices were ternary before: read with {reading} as scale")
+    if is_streamed(model.config):
+        return  # minutes
+    text = (default_model_path() / "heldout.txt").read_text() if characters is None else characters
+    ids = load_tokenizer(model).encode(text[:4096])[:PROBE_TOKENS]
+    if len(ids) < 2:
+        return
+    mean, own = readings(model, ids)
+    better, worse, cure = (mean, own, "mean") if model.own_scale else (own, mean, "own")
+    if better < 0.9 * worse:
+        _say(
+            f"[yellow]warning:[/yellow] the other way suits a text better (perplexity {better:.4g} instead of {worse:.4g}): the "
+            f'weights seem to have been made ternary twice; put "ternary_scale": "{cure}" into config.json and pack again'
+        )
+
+
+def _tell_quality(quality: Quality | None) -> None:
+    """The last line of `pack`: what the integers cost."""
+    if quality is None:
+        _say("integer against float: the calibration text has one token, too few to compare")
+        return
+    _say(str(quality))
+    if quality.is_poor:
+        _say(
+            f"[yellow]warning:[/yellow] perplexity must grow by at most {LIMIT:.0%}, not {quality.change:.2%}; calibrate on "
+            "text of the model's own kind (--text), and measure more of it with `tritape perplexity`"
+        )
+
+
+def _say(line: str) -> None:
+    """A remark on stderr."""
+    console.print(line, soft_wrap=True, highlight=False)
 
 
 @app.command()

@@ -22,6 +22,7 @@ from tritape.model.arith import Ints
 from tritape.model.checkpoint import Checkpoint, TernaryLinear
 from tritape.model.config import ModelConfig
 from tritape.model.golden import IntegerModel
+from tritape.model.quality import Quality, compare, score
 from tritape.model.quantised import (
     PROJECTIONS,
     RESIDENT_WEIGHTS,
@@ -73,9 +74,11 @@ def quantise_model(
     checkpoint: Checkpoint,
     ids: Sequence[int] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    quality: Callable[[Quality | None], None] | None = None,
 ) -> QuantisedModel:
     """Integers of a checkpoint, calibrated on `ids` (default `calibration_ids`); `progress(layers done, layers)`, each
-    layer counted twice when streamed: in the float and in the integer model.
+    layer counted twice when streamed: in the float and in the integer model. `quality` is told at the end how the two agree on
+    the calibration text, which both have run by then: on the part of it that a model wrote where it is the default.
 
     Raises TritapeError where a width or a scale has no fixed-point form within the contract's limits.
     """
@@ -83,10 +86,11 @@ def quantise_model(
     streamed = is_streamed(config)
     count = config.num_hidden_layers
     tell = progress or (lambda done, total: None)
+    own_text = CALIBRATION_TOKENS // 3 if ids is None and not streamed else 0
     ids = calibration_ids(checkpoint) if ids is None else list(ids)
     record = Recorder()
     first_pass = (lambda done: tell(done, 2 * count)) if streamed else None
-    FloatModel(checkpoint, streamed=streamed).run(ids, record, first_pass)
+    floats = score(FloatModel(checkpoint, streamed=streamed).run(ids, record, first_pass), ids)
     largest = max(v for name, v in record.max_abs.items() if name == "embedding" or ".x_" in name)
     span = max(max(float(np.abs(part).max()) for _, part in checkpoint.row_blocks(EMBEDDINGS)), 1e-30)
     fraction = min(
@@ -115,8 +119,16 @@ def quantise_model(
     head = _projection(
         checkpoint.bitlinear("lm_head"), first, logit_fraction, _block_eps(x, first, fraction, config.rms_norm_eps)
     )
+    if quality is not None:
+        quality(compare(floats, score(_head_logits(replace(model, head=head), x), ids), own_text))
     weights = partial(_layer_weights, checkpoint)
     return replace(model, head=head, layers=StreamedLayers(layers, weights) if streamed else layers)
+
+
+def _head_logits(model: QuantisedModel, x: Ints) -> NDArray[np.float64]:
+    """Logits [n, vocab] of the last layer's residuals [n, hidden], as real numbers."""
+    runner, head = IntegerModel(model), model.head
+    return runner.scaled(head, runner.prepare(head, x, None, None, ""), None, "") * 2.0**-model.logit_fraction
 
 
 def _layer_weights(checkpoint: Checkpoint, index: int, name: str) -> NDArray[np.int8]:

@@ -18,6 +18,7 @@ from tritape.model.tape.container import TapeFile, read_tape
 from tritape.model.tape.layout import Geometry
 from tritape.model.tape.reader import read_model
 from tritape.model.tokenizer import BYTE_VOCABULARY, TextCodec, load_tokenizer, tape_tokenizer
+from tritape.model.weights import download_command
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +89,10 @@ def find_model(model: str | Path) -> Path:
         return names[str(model)]
     if path.exists():
         return path  # `load_checkpoint` says what it lacks
+    if (command := download_command(path)) is not None:
+        raise TritapeError(
+            f"{model}: model must be a checkpoint folder, a tape or a name, not one on the hub; run: {command}"
+        )
     raise TritapeError(
         f"{model}: model must be a checkpoint folder, a tape or a name, not missing; names are {', '.join(names)}"
     )

@@ -10,6 +10,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,13 @@ from numpy.typing import NDArray
 from tritape.base.errors import TritapeError
 from tritape.base.files import replacing
 from tritape.model.config import ModelConfig
+from tritape.model.tokenizer import BYTE_VOCABULARY
 
 DTYPES = {"float16": "F16", "bfloat16": "BF16"}
 """Types that the matrices can be stored in, with their safetensors names. Vectors are float32."""
 NOTICE = "random weights, not a trained model: made by tritape random-checkpoint"
 CHUNK = 1 << 20  # numbers drawn at a time
-_FILES = ("config.json", "README.md", "model.safetensors")
+_FILES = ("config.json", "README.md", "model.safetensors", "tokenizer.json")
 
 
 def write_random_checkpoint(
@@ -32,11 +34,13 @@ def write_random_checkpoint(
     dtype: str = "float16",
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Write config.json, README.md and model.safetensors to `folder`; the bytes of the latter. Memory: a few chunks.
+    """Write config.json, README.md, tokenizer.json and model.safetensors to `folder`; the bytes of the latter. Memory: a few
+    chunks.
 
     Statistics as of a trained model, so that ranges and packing are realistic: matrices normal with deviation
     2 / sqrt(K), of which 31 % are zero once ternary; embeddings normal with 0.5; gains normal around 1 with 0.1; lower
-    bounds standard normal. Equal arguments give equal bytes. `progress(numbers written, all)`.
+    bounds standard normal. The text of token 7 is `<7>`, but a vocabulary of 256 is bytes. Equal arguments give equal bytes.
+    `progress(numbers written, all)`.
 
     Raises TritapeError for a folder that holds anything else than such a checkpoint, too little space on its disk, a
     negative seed or an unknown dtype.
@@ -52,6 +56,9 @@ def write_random_checkpoint(
         stream.write(json.dumps(entries, indent=1).encode() + b"\n")
     with replacing(folder / "README.md") as stream:
         stream.write(_readme(config, seed, dtype).encode())
+    if config.vocab_size != BYTE_VOCABULARY:
+        with replacing(folder / "tokenizer.json") as stream:
+            stream.write(json.dumps(_tokenizer(config.vocab_size), separators=(",", ":")).encode() + b"\n")
     total = sum(math.prod(shape) for _, shape in config.tensor_shapes())
     written = 0
     with replacing(folder / "model.safetensors") as stream:
@@ -64,6 +71,22 @@ def write_random_checkpoint(
                 if progress is not None:
                     progress(written, total)
     return size
+
+
+def _tokenizer(vocab_size: int) -> dict[str, Any]:
+    """A tokenizer.json in which a text is ids: `<7> <12>`; any other word is token 0."""
+    vocabulary = {f"<{token}>": token for token in range(vocab_size)}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "post_processor": None,
+        "decoder": None,
+        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<0>"},
+    }
 
 
 def _claim(folder: Path, size: int) -> None:

@@ -17,6 +17,7 @@ from tritape.model import random_checkpoint
 from tritape.model.checkpoint import load_checkpoint
 from tritape.model.config import ModelConfig
 from tritape.model.random_checkpoint import NOTICE, write_random_checkpoint
+from tritape.model.tokenizer import load_tokenizer
 
 SMALL = ModelConfig(vocab_size=97, hidden_size=40, num_hidden_layers=2, intermediate_size=65)
 
@@ -43,6 +44,14 @@ def test_says_that_it_is_random(tmp_path: Path) -> None:
     assert "seed 7" in (tmp_path / "m/README.md").read_text()
     with safe_open(tmp_path / "m/model.safetensors", "numpy") as file:
         assert NOTICE in file.metadata()["description"]
+
+
+def test_its_texts_are_ids(tmp_path: Path) -> None:
+    write_random_checkpoint(SMALL, tmp_path / "m", 7)
+    codec = load_tokenizer(load_checkpoint(tmp_path / "m"))
+    assert codec.encode("<7> <96> word") == [7, 96, 0]
+    assert codec.decode([7, 96]) == "<7> <96>"
+    assert "".join(map(codec.stream([7]).push, [96, 0])) == " <96> <0>"
 
 
 def test_bytes_follow_from_the_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,6 +118,6 @@ def test_interrupt_leaves_no_weights(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         write_random_checkpoint(SMALL, tmp_path / "m", progress=stop)
-    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["README.md", "config.json"]
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["README.md", "config.json", "tokenizer.json"]
     write_random_checkpoint(SMALL, tmp_path / "m")
     load_checkpoint(tmp_path / "m")

@@ -7,6 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw.assertion import check
 from tritape.hw.commands import Activation
 from tritape.hw.config import TRITS, Config
 
@@ -14,20 +15,23 @@ DIGIT_BITS = 3
 
 
 class ActivationMemory(wiring.Component):
-    """Keeps vectors in order of arrival; filler f reads element `5 (G / E) t + 5 (f * tables_per_filler + j) + k` at (t, j, k).
+    """Holds two vectors of activations of a lane, so that the table fillers of `TableEngine` read one while the next comes.
 
-    With several engines each lane has one of these, for its elements and its G / E tables.
+    Vectors are read in order of arrival; filler f reads element `5 (G / E) t + 5 (f * tables_per_filler + j) + k` at
+    (t, j, k). With several engines each lane has one of these, for its elements and its G / E tables.
 
     Ports
-        activations: stream of value s8 and `last`, the end of a vector. `ready` is low while both buffers hold a whole
-            vector that was not released.
-        tile, table, digit: what all fillers read now; `tile` counts from 1 (modulo its width).
-        values: array of signed 8, one a filler, the elements read, 2 cycles after their address. What lies past the end of
-            the vector is old data.
-        available: all elements of `tile` are there, in the buffer that is read: they were written, or the vector ended.
-        release: forget the vector that is read (only after its `last` was taken) and read the next.
+        activations: In stream of `Activation`. `ready` is low while both buffers hold a whole vector that was not released.
+        tile, table, digit: In: what all fillers read now; `tile` counts from 1 (modulo its width).
+        values: Out, array of signed 8, one a filler: the elements read, 2 cycles after their address. What lies past the
+            end of the vector is old data.
+        available: Out, u1: all elements of `tile` are there, in the buffer that is read: they were written, or the vector
+            ended.
+        release: In, u1: forget the vector that is read and read the next. A vector must not be released before its `last`
+            was taken.
 
-    Latency: 2 cycles. An element that is taken makes its tile available in the next cycle.
+    Rate: an element a cycle in, one a filler and cycle out. Latency: 2 cycles. An element that is taken makes its tile
+    available in the next cycle.
     Cost: one memory a filler, of 2 * max_tiles * tables_per_filler * 8 bytes (each factor rounded up to a power
     of two; block RAM, or LUT RAM where small), and about 30 LUT4. Tested: groups 4..26, 1..4 tables a filler.
     """
@@ -61,6 +65,8 @@ class ActivationMemory(wiring.Component):
         with m.Elif(self.release & ~ended):
             m.d.sync += [some.eq(full), full.eq(0)]
         m.d.comb += self.activations.ready.eq(~full)
+        with m.If(self.release):
+            check(m, platform, some, "a vector must not be released before its `last` was taken")
 
         # Where the next element goes.
         tile = Signal(tile_bits(config), init=1)

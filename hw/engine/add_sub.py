@@ -8,14 +8,17 @@ from amaranth.lib.wiring import In, Out
 
 
 class AddSub(wiring.Component):
-    """`result = a - b if subtract else a + b`, combinational.
+    """Adds or subtracts in one carry chain, for the engine's trees, fillers and accumulators, which are mostly made of these:
+    `result = a - b if subtract else a + b`, combinational.
 
-    Ports: `a`, `b` signed `width`; `subtract` 1 bit; `result` signed `result_width`, exact where it has one bit more
-    than `width`, else modulo 2^result_width (the caller knows that the sum fits).
+    Ports
+        a, b: In, signed `width`. subtract: In, u1.
+        result: Out, signed `result_width`, exact where it has one bit more than `width`, else modulo 2^result_width (the
+            caller knows that the sum fits).
 
-    Cost: one LUT4 a bit where the synthesiser merges the pair into one chain. Vendor tools do; Yosys does with `share`
-    on the modules of this class, which is why it is a module of its own: instances are called `addsub...`, and
-    `tritape.rtl_gen.area` selects them by that name.
+    Cost: one LUT4 a bit where the synthesiser merges the pair into one chain. Vendor tools do. Yosys does with `share` on
+    the modules of this class, which is why it is a module of its own: instances are called `addsub...`, and
+    `tritape.rtl_gen.area` selects them by that name. Tested: in `AdderTree` and `RowAccumulator`.
     """
 
     def __init__(self, width: int, result_width: int) -> None:

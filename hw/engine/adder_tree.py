@@ -10,17 +10,21 @@ from tritape.hw.engine.add_sub import AddSub
 
 
 class AdderTree(wiring.Component):
-    """`sum of (-1)^negate[i] * values[i] == (-1)^negated * total`, `latency` cycles later.
+    """Sums what the tables of one engine give for a weight word, which is a tile's share of a row:
+    `sum of (-1)^negate[i] * values[i] == (-1)^negated * total`.
 
     Signs cost no adder bits: a pair with signs s, t is `(-1)^s * (a + (-1)^(s^t) * b)`, so each node adds or
     subtracts and hands its left sign on. `negated`, the sign of the whole sum, is left to the next adder.
 
-    Ports: `enable` 1, moves every register; `values` `count` times signed `width`; `negate` `count` bits, given one
-    enabled cycle before its values (the time of the table read); `total` signed `width + levels`; `negated` 1, with
-    `total`. No streams, no valid: the caller delays it by `latency` enabled cycles.
+    Ports (no streams, no valid: the caller delays it by `latency` enabled cycles)
+        enable: In, u1: moves every register.
+        values: In, `count` times signed `width`.
+        negate: In, `count` bits, given one enabled cycle before its values (the time of the table read).
+        total: Out, signed `width + levels`. negated: Out, u1, with `total`.
 
-    Latency: `levels` = ceil(log2 count) enabled cycles from `values` to `total`.
-    Cost: `count - 1` chains of `width + level` LUT4 and `count - 1` LUT4 for the signs. Tested: 4..26 values.
+    Rate: one sum an enabled cycle. Latency: `levels` = ceil(log2 count) enabled cycles from `values` to `total`.
+    Cost: `count - 1` chains of `width + level` LUT4 and `count - 1` LUT4 for the signs.
+    Tested: 4..26 values, in `TableEngine` (tests/test_hw_engine.py).
     """
 
     def __init__(self, count: int, width: int) -> None:

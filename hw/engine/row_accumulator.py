@@ -9,6 +9,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw.assertion import check
 from tritape.hw.config import TRITS, Config
 from tritape.hw.engine.add_sub import AddSub
 
@@ -16,18 +17,23 @@ ROW_BITS = 18
 
 
 class RowAccumulator(wiring.Component):
-    """`memory[row] = (0 if first else memory[row]) + (-1)^negated * total`; with `last` that sum leaves as a row.
+    """Adds up the sums of a row over the tiles of a block, for all rows of one engine, and gives the finished rows:
+    `memory[row] = (0 if first else memory[row]) + (-1)^negated * total`; with `last`, `sat18` of that sum leaves.
 
-    A row is `sat18(sum)`. Everything moves in cycles with `advance` only ("advanced cycles").
+    Everything moves in cycles with `advance` only ("advanced cycles"). The same row must not come again within
+    `HAZARD_CYCLES` advanced cycles unless `first`.
 
-    Ports: `valid`, `first`, `last` 1 and `row` (bits of max_rows): one row slice's address; `total` signed
-    `total_width` and `negated` 1: its sum, `SUM_DELAY` advanced cycles later; `advance` 1: the caller's pipeline moves
-    in this cycle, a register; `rows` stream of signed 18; `saturated` 1: a pulse for each clamp that changed a value.
-    The same row must not come again within `HAZARD_CYCLES` advanced cycles unless `first`.
+    Ports
+        valid, first, last: In, u1; row: In, bits of max_rows: where a slice's sum belongs.
+        total: In, signed `total_width`; negated: In, u1: its sum, `SUM_DELAY` advanced cycles later.
+        advance: Out, u1: the caller's pipeline moves in this cycle; a register.
+        rows: Out stream of signed 18.
+        saturated: Out, u1: a pulse for each clamp that changed a value.
 
+    Rate: one slice an advanced cycle, all of them while `rows` is ready.
     Latency: `latency(config)` cycles from the slice's address to its row's `valid`, with `rows` always ready.
-    Cost: one adder of `width` bits (of 128 * 5 G * max_tiles, signed), 18 LUT4 to hold a row
-    back, one memory of max_rows x `width`.
+    Cost: one adder of `width` bits (of 128 * 5 G * max_tiles, signed), 18 LUT4 to hold a row back, one memory of max_rows
+    x `width`. Tested: tests/test_hw_row_accumulator.py, against sums of Python.
     """
 
     SUM_DELAY = 2
@@ -61,6 +67,10 @@ class RowAccumulator(wiring.Component):
         valid = [self.valid] + [Signal(name=f"valid_{age}") for age in (1, 2, 3)]
         emit = [self.valid & self.last] + [Signal(name=f"emit_{age}") for age in range(1, latency(self._config))]
         row = [self.row] + [Signal.like(self.row, name=f"row_{age}") for age in (1, 2, 3)]
+        again = [valid[age] & (row[age] == self.row) for age in range(1, self.HAZARD_CYCLES)]
+        with m.If(self.advance & self.valid & ~self.first):
+            text = "the same row must not come again within `HAZARD_CYCLES` advanced cycles unless `first`"
+            check(m, platform, ~Cat(again).any(), text)
         first = Signal()
         prior = Signal(signed(self.width))  # age 2
         result = Signal(signed(self.width))  # age 3

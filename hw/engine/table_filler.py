@@ -10,6 +10,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw.assertion import check
 from tritape.hw.commands import EngineCommand
 from tritape.hw.config import TRITS, Config
 from tritape.hw.engine.activation_memory import DIGIT_BITS, fillers, table_bits, tile_bits
@@ -59,24 +60,27 @@ def walk() -> list[tuple[int, int, int]]:
 
 
 class TableFiller(wiring.Component):
-    """Fills, tile by tile, one bank of every table while the other bank is read: `entry[|v|] = sum_k trit_k(v) * x_k`.
+    """Fills the tables of `TableEngine` from a tile of activations, while the tile before streams: a table's entry for a
+    weight byte of magnitude |v| is `entry[|v|] = sum_k trit_k(v) * x_k`. Tables have two banks, one filled and one read.
 
-    All fillers follow one script (`walk`, in a block RAM); each is one accumulator that adds or subtracts the element
-    it reads, and serves its `tables_per_filler` tables one after another.
+    All fillers follow one script (`walk`, in a block RAM). Each is one accumulator that adds or subtracts the element it
+    reads, and serves its `tables_per_filler` tables one after another.
 
     Ports
-        commands: stream of tiles u16, rows u16 (both at least 1 and within the configuration), release u1: one matrix block.
-        tile, table, digit, release, values, available: to `ActivationMemory`; `values` come 2 cycles after `digit`.
-        write_enable: bit j writes table j of every filler; write_address: bank and magnitude; entries:
-            array of signed 11, one a filler, lane by lane; the tables of all engines are written alike.
-        tiles: stream of {rows, first, last}: the tile's tables are filled in `bank`. A transfer hands the bank over; the next
-            tile goes to the other bank, which must have been read then, or `bank_busy` be high until it is.
-        bank: the bank that is being filled, or is filled.
-        waiting: nothing to fill: no command, or its activations are not there.
+        commands: In stream of `EngineCommand`: one matrix block. `tiles` must be 1..max_tiles and `rows` 1..max_rows / E.
+        tile, table, digit, release: Out; values, available: In: to `ActivationMemory`; `values` come 2 cycles after `digit`.
+        write_enable: Out: bit j writes table j of every filler. write_address: Out: bank and magnitude.
+        entries: Out, array of signed 11, one a filler, lane by lane; the tables of all engines are written alike.
+        tiles: Out stream of {rows, first, last}: the tile's tables are filled in `bank`. A transfer hands over the filled
+            bank; filling continues in the other one.
+        bank: Out, u1: the bank that is being filled, or is filled.
+        bank_busy: In, u1: hold it high until the other bank has been read.
+        waiting: Out, u1: nothing to fill: no command, or its activations are not there.
 
-    Cycles: `fill_cycles(config)` from one transfer of `tiles` to the next, at most, with commands and activations there.
-    The word read through the bank handed over may come 2 cycles after that transfer or later.
+    Rate: at most `fill_cycles(config)` from one transfer of `tiles` to the next, with commands and activations there.
+    Latency: the first word may be read through the bank handed over 2 cycles after that transfer.
     Cost: about 16 LUT4 and an 8 x 11 bit memory a filler, one block RAM for the script and about 60 LUT4.
+    Tested: the script in tests/test_hw_table_filler.py, tables in tests/test_hw_engine.py. Source: docs/contract.md.
     """
 
     OVERHEAD_CYCLES = 6
@@ -108,6 +112,12 @@ class TableFiller(wiring.Component):
         tile = self.tiles.payload
         rows, first, last = Signal.like(tile.rows), Signal(), Signal()
         m.d.comb += [tile.rows.eq(rows), tile.first.eq(first), tile.last.eq(last)]
+
+        given = self.commands.payload
+        with m.If(self.commands.valid):
+            most = config.lane(config.max_rows)
+            check(m, platform, (given.tiles >= 1) & (given.tiles <= config.max_tiles), "`tiles` must be 1..max_tiles")
+            check(m, platform, (given.rows >= 1) & (given.rows <= most), "`rows` must be 1..max_rows / E")
 
         # The command that is worked on; it stays until its last tile was handed over.
         commanded, tiles, release = Signal(), Signal.like(self.tile), Signal()

@@ -7,29 +7,32 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.base.errors import TritapeError
-from tritape.hw.commands import HeadCommand as Command
+from tritape.hw.assertion import check
+from tritape.hw.commands import HeadCommand
 from tritape.hw.head.argmax import Argmax
 from tritape.hw.head.sampler import Sampler
+from tritape.hw.stream.forward import forward
 from tritape.model.arith import XORSHIFT_DEFAULT
 
 
 class Head(wiring.Component):
-    """For every command, one token: the index of the best of the next `rows` logits (`Sampler`, then `Argmax`).
+    """Chooses the next token from the logits, greedily or by sampling. A `PipelinedVector` has one behind its lanes. For every
+    command it gives one token: the index of the best of the next `rows` logits (`Sampler`, then `Argmax`).
 
     Parameters
         max_vocab: largest vocabulary, 1..65536
 
     Ports
-        commands: In, {rows u17: 1..max_vocab}; rows = 0 does nothing and gives no token
+        commands: In, `HeadCommand`: `rows` must be at most max_vocab; rows = 0 does nothing and gives no token
         values: In, s18: logits
         tokens: Out, u16
-        inv_temperature: In, u17 (0: greedy); must not change between a command and its token
+        inv_temperature: In, u17 (0: greedy). It must not change between a command and its token
         seed: In, u32; reseed: In, u1; state: Out, u32: the sampler's generator, see `Sampler`
         logit_valid: Out, u1; logit: Out, s18: a copy of every logit, one cycle after it was taken; it cannot stall
 
-    One logit a cycle. `values` is not ready without a command, and the next command is taken only after the scores of
-    the one before have all been compared. The token is valid `LATENCY` cycles after the transfer of the last logit.
-
+    Rate: one logit a cycle. `values` is not ready without a command, and the next command is taken only after the scores of
+    the one before have all been compared.
+    Latency: the token is valid `LATENCY` cycles after the transfer of the last logit.
     Cost: `Sampler` and `Argmax` and about 50 flip-flops. Tested with vocabularies of 1 to 97, greedy and sampling.
     Raises `TritapeError` for max_vocab out of range. Source: docs/contract.md, "Head".
     """
@@ -42,7 +45,7 @@ class Head(wiring.Component):
         self.max_vocab = max_vocab
         super().__init__(
             {
-                "commands": In(stream.Signature(Command)),
+                "commands": In(stream.Signature(HeadCommand)),
                 "values": In(stream.Signature(signed(18))),
                 "tokens": Out(stream.Signature(unsigned(16))),
                 "inv_temperature": In(17),
@@ -58,6 +61,9 @@ class Head(wiring.Component):
         m = Module()
         m.submodules.sampler = sampler = Sampler()
         m.submodules.argmax = argmax = Argmax(self.max_vocab)
+        forward(m, self, sampler, ("inv_temperature", "seed", "reseed", "state"))
+        with m.If(self.commands.valid):
+            check(m, platform, self.commands.payload.rows <= self.max_vocab, "`rows` must be at most max_vocab")
         to_take = Signal(17)  # logits of this command that have not come yet
         to_score = Signal(17)  # ... that the argmax has not seen yet
         last = Signal()
@@ -68,10 +74,6 @@ class Head(wiring.Component):
             self.values.ready.eq(sampler.logits.ready & taking),
             sampler.logits.valid.eq(self.values.valid & taking),
             sampler.logits.payload.eq(self.values.payload),
-            sampler.inv_temperature.eq(self.inv_temperature),
-            sampler.seed.eq(self.seed),
-            sampler.reseed.eq(self.reseed),
-            self.state.eq(sampler.state),
             argmax.scores.valid.eq(sampler.scores.valid),
             sampler.scores.ready.eq(argmax.scores.ready),
             argmax.scores.payload.score.eq(sampler.scores.payload),

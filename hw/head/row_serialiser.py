@@ -7,19 +7,21 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw.assertion import check
 from tritape.hw.commands import HeadCommand
 
 LOGIT_BITS = 18
 
 
 class RowSerialiser(wiring.Component):
-    """Logit r is lane `r mod E` of slice `r // E`; logits come out in order, what pads the last slice is dropped.
+    """Makes one stream of logits from those of E lanes, for the head of `PipelinedVector`: logit r is lane `r mod E` of slice
+    `r // E`. Logits come out in order. What pads the last slice is dropped.
 
     The head takes one logit a cycle while the last tile of a block gives E: a block of slices waits here, so that the
     engines go on with the next block meanwhile.
 
     Ports
-        commands: In stream, `HeadCommand`: rows, 1 or more; one at a time.
+        commands: In stream, `HeadCommand`: `rows` must be 1 or more; one at a time.
         slices: In stream of E signed 18: ceil(rows / E) a command. They may come before their command.
         rows: Out stream of signed 18.
 
@@ -51,6 +53,8 @@ class RowSerialiser(wiring.Component):
             self.slices.ready.eq(memory.w_rdy),
             self.rows.payload.eq(lanes[:LOGIT_BITS]),
         ]
+        with m.If(self.commands.valid):
+            check(m, platform, self.commands.payload.rows != 0, "`rows` must be 1 or more")
         lane = Signal(self._engines, init=1)  # one bit: the lane that leaves
         left, one_left = Signal(17), Signal()  # logits of the command not yet given out; there is one
         busy = Signal()

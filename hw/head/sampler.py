@@ -9,11 +9,13 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw.assertion import check
 from tritape.model.arith import GUMBEL, GUMBEL_STEP, XORSHIFT_DEFAULT
 
 
 class Sampler(wiring.Component):
-    """Score of every logit: the logit itself (greedy), or the logit over the temperature plus Gumbel noise.
+    """Gives every logit a score, so that the `Argmax` behind it makes a greedy choice or draws a sample: the logit itself
+    (greedy), or the logit over the temperature plus Gumbel noise. `Head` has one.
 
         inv_temperature = 0:  score = y
         else, per logit:      s ^= s << 13; s ^= s >> 17; s ^= s << 5  (32 bits)
@@ -24,14 +26,15 @@ class Sampler(wiring.Component):
     Ports
         logits: In, s18
         scores: Out, s32
-        inv_temperature: In, u17; must not change while elements are inside
+        inv_temperature: In, u17. It must not change while elements are inside
         seed: In, u32; reseed: In, u1: in the cycle that it is high the generator takes `seed` (0: XORSHIFT_DEFAULT),
             whatever else it would do. The generator starts from XORSHIFT_DEFAULT and goes on over tokens
         state: Out, u32: the generator, as of the last logit that was taken
 
-    One element a cycle, `LATENCY` cycles from a transfer on `logits` to `valid` of `scores` when nothing stalls; all
-    stages stop together while `scores` is valid and not ready. Greedy does not step the generator.
+    Greedy does not step the generator.
 
+    Rate: one element a cycle; all stages stop together while `scores` is valid and not ready.
+    Latency: `LATENCY` cycles from a transfer on `logits` to `valid` of `scores` when nothing stalls.
     Cost: one block RAM of 1024 x 15, one 18 x 18 multiplier, about 370 flip-flops. Tested greedy and at several
     temperatures, with states of 0 to 31 leading zeros. No errors. Source: docs/contract.md, "Head".
     """
@@ -63,6 +66,10 @@ class Sampler(wiring.Component):
             greedy.eq(self.inv_temperature == 0),
             factor.eq(Mux(self.inv_temperature == 0, 1 << 12, self.inv_temperature)),  # round_shift(y << 12, 12) = y
         ]
+
+        with m.If(valid.any()):
+            same = (greedy == (self.inv_temperature == 0)) & (greedy | (factor == self.inv_temperature))
+            check(m, platform, same, "inv_temperature must not change while elements are inside")
 
         step = self.state
         step = step ^ (step << 13)[:32]

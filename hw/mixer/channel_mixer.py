@@ -6,25 +6,26 @@ from amaranth import Module, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from tritape.hw.commands import MixerCommand as Command
+from tritape.hw.commands import MixerCommand
 from tritape.hw.mixer.silu import SiLU
 from tritape.hw.norm.rescale import Rescale
 
 
 class ChannelMixer(wiring.Component):
-    """For every pair of values (gate, up), one element `sat18(round_shift(up * silu(gate), shift))`.
+    """Mixes channels: joins the two up-projections of a layer, whose rows come in pairs, to the vector of its down-projection.
+    A `Lane` has one. For every pair of values (gate, up) it gives one element
+    `sat18(round_shift(up * silu(gate), shift))`.
 
     Ports
-        commands: In, {pairs u15, shift u6}; pairs = 0 does nothing
+        commands: In, `MixerCommand`; pairs = 0 does nothing
         values: In, s18: a gate pre-activation (11 fraction bits), then the raw sum of its up row, and so on
         elements: Out, s18
         saturated: Out, u1: high for one cycle for each element that sat18 changed
 
-    One value a cycle, so one element every second cycle. `LATENCY` cycles from the transfer of an up value to `valid`
-    of its element when nothing stalls. A command is taken when the last pair of the one before is in the final
-    multiplication.
-
-    Cost: one block RAM (the activation table), two 18 x 18 multipliers, about 540 flip-flops. Tested for 1 to 97 pairs,
+    Rate: one value a cycle, so one element every second cycle. A command is taken when the last pair of the one before is
+    in the final multiplication.
+    Latency: `LATENCY` cycles from the transfer of an up value to `valid` of its element when nothing stalls.
+    Cost: one block RAM (the sigma table), two 18 x 18 multipliers, about 540 flip-flops. Tested for 1 to 97 pairs,
     extremes, saturation, shifts 0 to 47. No errors. Source: docs/contract.md, "Gated channel mixer".
     """
 
@@ -33,7 +34,7 @@ class ChannelMixer(wiring.Component):
     def __init__(self) -> None:
         super().__init__(
             {
-                "commands": In(stream.Signature(Command)),
+                "commands": In(stream.Signature(MixerCommand)),
                 "values": In(stream.Signature(signed(18))),
                 "elements": Out(stream.Signature(signed(18))),
                 "saturated": Out(1),

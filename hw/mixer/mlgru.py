@@ -10,6 +10,7 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from tritape.base.errors import TritapeError
+from tritape.hw.assertion import check
 from tritape.hw.commands import MLGRUCommand, MLGRUMode
 from tritape.hw.mixer.silu import Activated, SiLU
 from tritape.hw.mixer.state_memory import StateMemory
@@ -65,12 +66,13 @@ class MLGRU(wiring.Component):
         commands: In, `MLGRUCommand`. length 0 does nothing. `shift` counts in G, `base` in F and G, `fresh` in F only: the
             old h reads as 0 (the first token of a sequence)
         parameters: In, {word 8 G bits, first u1}: the lower bound lb, 0..32768, G // 2 unsigned 16-bit elements a
-            word, low first; zero until one is loaded. Must not come while a mode F is running
+            word, low first; zero until one is loaded. Parameters must not come while a mode F is running
         values: In, s18: pre-activations a (I and F), raw row sums (G)
         elements: Out, s18: only mode G gives any
         saturated: Out, u1: high for one cycle for each element that sat18 changed
-        state_access, state_write: In, u1; state_address: In, u20; state_data: In, s18; state_value: Out, s18: while no
-            command is under way, the state at an address, `ACCESS_LATENCY` cycles later, or a cycle's store to it
+        state_access, state_write: In, u1; state_address: In, u20; state_data: In, s18; state_value: Out, s18: the state at
+            an address, `ACCESS_LATENCY` cycles later, or a cycle's store to it. The host must not have access while a
+            command is under way
 
     With `chained` (decision 0006) it serves one slot of several; plain inputs hold still during a token:
         active: In, u1: 0 keeps mode F from storing. fresh: In, u1, instead of the command's
@@ -138,8 +140,8 @@ class MLGRU(wiring.Component):
         self._back(m, parts)
         self._recurrence(m, parts, self._chain(m, parts) if self.chained else parts.states.read_data)
         self._addresses(m, parts)
-        self._host_access(m, parts)
-        self._lower_bound(m, parts)
+        self._host_access(m, platform, parts)
+        self._lower_bound(m, platform, parts)
         self._commands(m, parts)
         return m
 
@@ -225,7 +227,7 @@ class MLGRU(wiring.Component):
         with m.If(stage[-1]):
             m.d.sync += parts.state_write.eq(parts.state_write + 1)
 
-    def _host_access(self, m: Module, parts: _Parts) -> None:
+    def _host_access(self, m: Module, platform: object, parts: _Parts) -> None:
         """The host's access to the states, through the registers of the recurrence; when the states are read and written."""
         stored = Signal()
         store = parts.stage[-1] & self.active if self.chained else parts.stage[-1]
@@ -236,14 +238,15 @@ class MLGRU(wiring.Component):
         ]
         m.d.sync += stored.eq(self.state_access & self.state_write)
         with m.If(self.state_access):
+            check(m, platform, ~parts.to_finish.any(), "the host must not have access while a command is under way")
             m.d.sync += [
                 parts.state_read.eq(self.state_address),
                 parts.state_write.eq(self.state_address),
                 parts.state.eq(self.state_data),
             ]
 
-    def _lower_bound(self, m: Module, parts: _Parts) -> None:
-        """Words of the lower bound come in at any time; a mode F asks for its elements once."""
+    def _lower_bound(self, m: Module, platform: object, parts: _Parts) -> None:
+        """Words of the lower bound come between modes F; a mode F asks for its elements once."""
         words, reads = parts.lower_bound.words, parts.lower_bound.reads
         given = self.commands.payload
         to_request = Signal()  # it has not been asked for yet
@@ -255,6 +258,8 @@ class MLGRU(wiring.Component):
             reads.valid.eq(to_request),
             reads.payload.length.eq(parts.command.length),
         ]
+        with m.If(self.parameters.valid & parts.to_finish.any()):
+            check(m, platform, ~parts.forget, "parameters must not come while a mode F is running")
         with m.If(reads.ready):
             m.d.sync += to_request.eq(0)
         with m.If(self.commands.valid & self.commands.ready):

@@ -9,6 +9,7 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.base.errors import TritapeError
+from tritape.hw.assertion import check
 from tritape.hw.commands import ResidualCommand, ResidualMode
 from tritape.hw.stream.skid import Skid
 
@@ -16,11 +17,12 @@ VALUE_MAX = 131071
 
 
 class Residual(wiring.Component):
-    """Vector memory of x (region 0) and v (region 1); x[j] = sat18(x[j] + y[j]), docs/contract.md "Residual".
+    """Keeps the two vectors that projections start from: x (region 0), the residual to which every layer adds, and v (region
+    1), the vector in front of a down-projection. A `Lane` has one in front of its norm. `x[j] = sat18(x[j] + y[j])`.
 
     Ports
-        `commands` (In stream, `ResidualCommand`): `mode` 0 read, 1 store, 2 accumulate (`ResidualMode`); `region`;
-        `length` 1..size of the region. Every command starts at element 0.
+        `commands` (In stream, `ResidualCommand`): `mode` (`ResidualMode`); `region`; `length` must be 1..size of the region.
+        Every command starts at element 0.
         `elements` (In stream): signed 18; `length` of them for store and accumulate, none for read.
         `vector` (Out stream): signed 18; `length` of them: what is read, or what is written (x after accumulate).
         `saturated` (Out, 1): high for one cycle for each element that the saturation changed.
@@ -31,7 +33,7 @@ class Residual(wiring.Component):
     Latency: `LATENCY` cycles from an element to `vector`, `LATENCY + 1` from a read command.
     Cost: block RAM of `max_hidden + max_intermediate` words of 18 bits.
     Tested: all modes and both regions, lengths from 1, saturation at both ends, against `arith.sat18`.
-    Raises `TritapeError` for sizes that cannot be.
+    Raises `TritapeError` for sizes that cannot be. Source: docs/contract.md "Residual".
     """
 
     LATENCY = 4
@@ -65,6 +67,11 @@ class Residual(wiring.Component):
         read = store.read_port()
         m.submodules.skid = skid = Skid(signed(18))
         wiring.connect(m, skid.sink, wiring.flipped(self.vector))
+
+        given = self.commands.payload
+        with m.If(self.commands.valid):
+            size = Mux(given.region, self._depth - self._max_hidden, self._max_hidden)
+            check(m, platform, (given.length >= 1) & (given.length <= size), "`length` must be 1..size of the region")
 
         busy = Signal()
         mode = Signal(2)

@@ -16,7 +16,8 @@ Activated = data.StructLayout({"sigma": unsigned(16), "silu": signed(18), "opera
 
 
 class SiLU(wiring.Component):
-    """sigma(a) and silu(a) of every element, with an operand carried along.
+    """The model's one nonlinear function, SiLU, and the logistic function sigma in it, for every element of `MLGRU` and
+    `ChannelMixer`, which have one each. An operand is carried along.
 
         index = min((|a| + 16) >> 5, 1023)
         sigma = SIGMA[index] for a >= 0, else 32768 - SIGMA[index]
@@ -26,10 +27,11 @@ class SiLU(wiring.Component):
         values: In, {value s18: a with 11 fraction bits, operand s18}
         activated: Out, {sigma u16: 0..32768, silu s18 with 11 fraction bits, operand s18: that of the same element}
 
-    One element a cycle, `LATENCY` cycles from a transfer on `values` to `valid` of `activated` when nothing stalls; all
-    stages stop together while `activated` is valid and not ready. `operand` is not used: it is what a caller will
-    multiply with the result (the output gate's or the up row's raw sum), kept in step here so that nobody needs a FIFO.
+    `operand` is not used: it is what a caller will multiply with the result (the output gate's or the up row's raw sum),
+    kept in step here so that nobody needs a FIFO.
 
+    Rate: one element a cycle; all stages stop together while `activated` is valid and not ready.
+    Latency: `LATENCY` cycles from a transfer on `values` to `valid` of `activated` when nothing stalls.
     Cost: one block RAM of 1024 x 16, one 18 x 17 multiplier, about 300 flip-flops. Tested for every index of the table,
     every rounding boundary and the extremes +/-131071. No errors. Source: docs/contract.md, "Activation".
     """

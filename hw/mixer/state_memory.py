@@ -6,12 +6,15 @@ from amaranth import Module, Signal, signed
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
+from tritape.hw.assertion import check
+
 
 class StateMemory(Component):
-    """`depth` values of 18 bits, one write and one read a cycle; all zero at power-up.
+    """Keeps the recurrent state of all layers for `MLGRU`, and a layer's candidates: `depth` values of 18 bits, one write and
+    one read a cycle, all zero at power-up. It stays fast where it is deep.
 
     Parameters
-        depth: values, at least 1. An address past it has no meaning
+        depth: values, at least 1. A write must not go to an address past it
 
     Ports
         write_address: In; write_data: In, s18; write: In, u1
@@ -24,6 +27,7 @@ class StateMemory(Component):
     What is read from an address in the very cycle that it is written has no meaning: Yosys is told so (`no_rw_check`)
     and leaves out the logic that would define it, a LUT a bit of every bank and more.
 
+    Rate: a read and a write a cycle. Latency: `LATENCY` enabled cycles of a read.
     Cost: ceil(depth / 1024) block RAMs of 1024 x 18, 18 flip-flops a bank and a multiplexer. Tested inside `MLGRU` for
     one and several banks. Source: docs/contract.md, "MLGRU pipeline" (the state h, the candidate c).
     """
@@ -47,6 +51,8 @@ class StateMemory(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        with m.If(self.write):
+            check(m, platform, self.write_address < self.depth, "a write must not go to an address past the depth")
         banks = -(-self.depth // self.BANK)
         low_bits = min(10, len(self.read_address))
         behind = Signal(18 * banks)  # one register a bank

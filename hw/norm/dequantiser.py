@@ -6,6 +6,7 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw.assertion import check
 from tritape.hw.commands import DequantiserCommand, Pattern
 from tritape.hw.norm.rescale import Rescale
 from tritape.hw.norm.scalar import Scale
@@ -15,23 +16,25 @@ DequantiserValue = data.StructLayout({"value": signed(18), "destination": 2})
 
 
 class Dequantiser(wiring.Component):
-    """y = sat18(round_shift(raw * S, shift)) or y = raw, docs/contract.md "Dequantiser".
+    """Turns the engine's row sums into values of 18 bits with 11 fraction bits, as a `Lane`'s units want them:
+    `y = sat18(round_shift(raw * S, shift))`, or `y = raw` for rows that a gate will multiply.
 
     Raw rows go through the same `Rescale`, times 1 and shift 0, so all rows stay in order.
 
     Ports
-        `commands` (In stream, `DequantiserCommand`): `rows` 1..65535; `pattern` 0 scale all, 1 pass all raw, 2 scale
-        rows 0, 2, 4, ... of the command and pass the others raw (`Pattern`); `take` 1 to take a new scale
+        `commands` (In stream, `DequantiserCommand`): `rows` must be 1..65535; `pattern` (`Pattern`) `SCALE_ALL`, `PASS_ALL`
+        raw, `SCALE_EVEN` to scale rows 0, 2, 4, ... of the command and pass the others raw; `take` 1 to take a new scale
         first; `destination` goes along with the values.
         `scales` (In stream, `Scale`): `mantissa` S 17 bits, `shift` 0..47.
         `rows` (In stream): signed 18, -131071..131071.
-        `values` (Out stream, `DequantiserValue`): `value` signed 18, `destination`.
+        `values` (Out stream, `DequantiserValue`): `value` signed 18, `destination` (`Destination`).
         `saturated` (Out, 1): high for one cycle for each element that the saturation changed.
 
     Rate: one row a cycle. Two or more idle cycles between commands: a command is taken after the last row of the one
     before, a scale one cycle later; a new destination waits until the rows of the old one are out.
     Latency: `LATENCY` cycles from a row.
     Cost: one `Rescale`. Tested: all patterns and destinations, extreme scales, against `arith.rescale` and `sat18`.
+    Source: docs/contract.md "Dequantiser".
     """
 
     LATENCY = Rescale.LATENCY + Skid.LATENCY
@@ -79,6 +82,8 @@ class Dequantiser(wiring.Component):
         m.d.sync += inside.eq(inside + enter - leave)
         with m.If(enter):
             m.d.sync += [left.eq(left - 1), odd.eq(~odd)]
+        with m.If(self.commands.valid):
+            check(m, platform, self.commands.payload.rows != 0, "`rows` must be 1..65535")
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.commands.ready.eq(1)

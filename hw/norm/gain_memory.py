@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Module, Signal
+from amaranth.hdl import Array, Cat, Module, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.base.errors import TritapeError
+from tritape.hw.assertion import check
 
 
 class GainMemory(wiring.Component):
-    """Holds `banks` vectors of up to `max_length` elements of 16 bits (norm gains, lower bounds).
+    """Holds vectors of parameters that come from the tape in words and are used element by element: the norm gains of
+    `RMSNorm` (two banks, one written while the other is read) and the lower bound of `MLGRU`.
 
-    A word of `8 * groups` bits has `groups // 2` elements, low first (docs/contract.md "Tape words").
+    It has `banks` vectors of up to `max_length` elements of 16 bits. A word of `8 * groups` bits has `groups // 2` elements,
+    low first (docs/contract.md "Tape words").
 
     Ports
         `words` (In stream): `word` 8 G bits, `bank`, `first` (1 for the first word of a vector: writing starts over at
-        the bank's beginning). Always ready. More words than a bank holds are not defined.
-        `reads` (In stream): `bank`, `length` 1..max_length. Taken one at a time, when the vector before is read out.
+        the bank's beginning). Always ready. There must be no more words than a bank holds.
+        `reads` (In stream): `bank`; `length`, which must be 1..max_length. Taken one at a time, when the vector before is
+        read out.
         `elements` (Out stream): unsigned 16, elements 0..length-1 of the bank.
 
     A read sees the words that were taken before it.
-    Latency: `LATENCY` cycles from `reads` to the first element, then one element a cycle. The next read is taken while
-    the last element leaves.
+    Rate: one element a cycle. The next read is taken while the last element leaves.
+    Latency: `LATENCY` cycles from `reads` to the first element.
     Cost: block RAM (`banks * ceil(max_length / (groups // 2))` words) and one register of a word with its multiplexer.
     Tested: groups 4..17, one and two banks. Raises `TritapeError` for sizes that cannot be.
     """
@@ -38,6 +42,7 @@ class GainMemory(wiring.Component):
             raise TritapeError(f"banks must be 1 or 2, not {banks!r}")
         self._per_word = groups // 2
         self._banks = banks
+        self._max_length = max_length
         self._bank_words = -(-max_length // self._per_word)
         words = data.StructLayout({"word": 8 * groups, "bank": 1, "first": 1})
         reads = data.StructLayout({"bank": 1, "length": 15})
@@ -72,6 +77,14 @@ class GainMemory(wiring.Component):
             m.d.comb += write.addr.eq(bases[self.words.payload.bank])
         with m.If(self.words.valid):
             m.d.sync += next_write.eq(write.addr + 1)
+            # Without `first` no word may stand where a bank begins.
+            ends = [next_write == bank * self._bank_words for bank in range(self._banks + 1)]
+            with m.If(~self.words.payload.first):
+                check(m, platform, ~Cat(ends).any(), "there must be no more words than a bank holds")
+
+        with m.If(self.reads.valid):
+            length = self.reads.payload.length
+            check(m, platform, (length >= 1) & (length <= self._max_length), "`length` must be 1..max_length")
 
         busy = Signal()
         left = Signal(15)  # elements after the current one

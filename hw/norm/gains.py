@@ -15,7 +15,8 @@ GainedElement = data.StructLayout(
 
 
 class ApplyGains(wiring.Component):
-    """v = round_shift(x * g1, 15) and u = round_shift(x * g12, 15), docs/contract.md "RMSNorm and quantiser".
+    """Multiplies an element with the norm gains, for `RMSNorm`: `v = round_shift(x * g1, 15)`, of which the statistics need
+    the square, and `u = round_shift(x * g12, 15)`, which is quantised.
 
     Ports
         `operands` (In stream): `value` x signed 18 (-131071..131071), `first_gain` g1 and `product_gain` g12 signed 16
@@ -24,6 +25,7 @@ class ApplyGains(wiring.Component):
 
     Latency: `LATENCY` cycles. Rate: one element a cycle.
     Cost: two 18 x 18 multipliers. Tested with extreme and random operands against `arith.apply_gain`.
+    Source: docs/contract.md "RMSNorm and quantiser".
     """
 
     LATENCY = 4

@@ -13,7 +13,8 @@ QuantiserElement = data.StructLayout({"negative": 1, "magnitude": 17, "last": 1}
 
 
 class Quantiser(wiring.Component):
-    """q = sign(u) * ((|u| * r + 2^(8+e)) >> (9+e)), docs/contract.md "RMSNorm and quantiser".
+    """Makes the engine's signed bytes from the elements of a vector, for `RMSNorm`, with the vector's reciprocal r, e of
+    `Scalar`: `q = sign(u) * ((|u| * r + 2^(8+e)) >> (9+e))`.
 
     With t = (|u| * r) >> (8+e), 9 bits, the magnitude is (t + 1) >> 1; adding its lowest bit and negating is one adder.
 
@@ -24,7 +25,7 @@ class Quantiser(wiring.Component):
 
     Latency: `LATENCY` cycles from an element, `LATENCY + 1` from the reciprocal to the first activation.
     Rate: one element a cycle, one idle cycle or more between vectors.
-    Cost: one 17 x 17 multiplier. Tested with every e against `arith.quantise`.
+    Cost: one 17 x 17 multiplier. Tested with every e against `arith.quantise`. Source: docs/contract.md "RMSNorm and quantiser".
     """
 
     LATENCY = 4

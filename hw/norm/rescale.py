@@ -6,25 +6,29 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw.assertion import check
+
 VALUE_MAX = 131071
 
 RescaleOperands = data.StructLayout({"raw": signed(18), "factor": signed(18), "shift": 6})
 
 
 class Rescale(wiring.Component):
-    """`sat18(round_shift(raw * factor, shift))` of every element, docs/contract.md "Dequantiser".
+    """Multiplies every element with a real number, given as a factor and a shift, for the dequantiser and for the output gates
+    of MLGRU and channel mixer: `sat18(round_shift(raw * factor, shift))`.
 
     With `t = (2 * raw * factor) >> shift` the rounded result is `(t + 1) >> 1`. The shift goes coarse first (by 32 and
     16, then 12, 8 and 4, then 3, 2 and 1), so that every step needs fewer bits and only one flag says what overflowed.
 
     Ports
-        `operands` (In stream): `raw` signed 18, `factor` signed 18, `shift` unsigned 0..47 (48..63 are not defined).
+        `operands` (In stream): `raw` signed 18, `factor` signed 18, `shift` must be 0..47.
         `values` (Out stream): signed 18, -131071..131071.
         `saturated` (Out, 1): high for one cycle for each element that the saturation changed, with its first `valid`.
 
     Latency: `LATENCY` cycles. Rate: one element a cycle. `ready` of `operands` is one LUT behind `ready` of `values`.
     Cost: one 18 x 18 multiplier.
     Tested: all shifts, every pair of extreme operands and random ones, against `tritape.model.arith.rescale`.
+    Source: docs/contract.md "Dequantiser".
     """
 
     LATENCY = 7
@@ -100,5 +104,7 @@ class Rescale(wiring.Component):
                     with m.Case(step):
                         differ = Cat(bit ^ medium_sign for bit in medium[18 + step :])
                         m.d.sync += [fine.eq(medium >> step), fine_over.eq(medium_over | differ.any())]
+        with m.If(self.operands.valid):
+            check(m, platform, self.operands.payload.shift <= 47, "`shift` must be 0..47")
         m.d.sync += self.saturated.eq(advance & valid[-2] & clamp)
         return m

@@ -11,7 +11,7 @@ StatisticsResult = data.StructLayout({"maximum": 17, "square_sum": 48})
 
 
 class Statistics(wiring.Component):
-    """M = max |u| and A = sum v^2 of a vector, docs/contract.md "RMSNorm and quantiser".
+    """Measures a vector before it is quantised, for `RMSNorm`: `M = max |u|` and `A = sum v^2`.
 
     Ports
         `elements` (In stream): `first` v signed 18, `magnitude` |u| unsigned 17, `last` 1 for the vector's last element,
@@ -20,6 +20,7 @@ class Statistics(wiring.Component):
 
     Latency: `LATENCY` cycles from the last element. Rate: one element a cycle; a result that nobody takes stops it.
     Cost: one 18 x 18 multiplier. Tested with vectors of 1 to 300 elements against `arith.statistics`.
+    Source: docs/contract.md "RMSNorm and quantiser".
     """
 
     LATENCY = 2

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw.assertion import check
 from tritape.hw.norm.scalar import Reciprocal, Scalar, ScalarOperands, Scale
 
 _SCALES = 4  # scales that wait for the dequantisers
 
 
 class VectorScalar(wiring.Component):
-    """M = max of the lanes' maxima and A = sum of their sums of squares, then `Scalar`.
+    """Joins what the lanes measured of their parts of a vector, for `PipelinedVector`: M is the largest of their maxima, A the
+    sum of their sums of squares, and `Scalar` does the rest.
 
     Ports
-        `operands` (E In streams, `ScalarOperands`): statistics of the lanes, which come in the same cycle; the constants of
-        the first lane are used.
+        `operands` (E In streams, `ScalarOperands`): statistics of the lanes. They must come in the same cycle. The constants
+        of the first lane are used.
         `reciprocal` (E Out streams, `Reciprocal`): the same for every lane; taken in the same cycle.
         `scales` (Out stream, `Scale`), behind a queue of four.
 
@@ -43,6 +45,8 @@ class VectorScalar(wiring.Component):
         m.submodules.scalar = scalar = Scalar()
         m.submodules.queue = queue = SyncFIFO(width=Scale.size, depth=_SCALES)
         first = self.operands[0]
+        together = [lane.valid == first.valid for lane in self.operands]
+        check(m, platform, Cat(together).all(), "statistics of the lanes must come in the same cycle")
 
         # Operands hold still until they are taken, which is when they have passed the levels below.
         maxima: list[Value] = [lane.payload.maximum for lane in self.operands]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, signed
+from amaranth.hdl import Cat, Module, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.hw import commands
+from tritape.hw.assertion import check
 from tritape.hw.commands import Activation, Destination
 from tritape.hw.config import Config
 from tritape.hw.mixer.channel_mixer import ChannelMixer
@@ -25,14 +26,15 @@ from tritape.model.tape.layout import Target
 
 
 class Lane(wiring.Component):
-    """Elements j mod E = e of every vector: dequantiser, MLGRU, channel mixer, residual, RMSNorm and quantiser, embedding.
+    """One of the E slices of `PipelinedVector`: all units from the engine's rows back to its activations, for the elements j
+    with j mod E = e of every vector: dequantiser, MLGRU, channel mixer, residual, RMSNorm and quantiser, embedding.
 
-    All E lanes take the same commands in the same cycle, with lengths that count a lane's elements, and move in step. Only
+    All lanes take the same commands in the same cycle, with lengths that count a lane's elements, and move in step. Only
     the statistics of a vector (`VectorScalar`) and the logits (`RowSerialiser`) join them.
 
     Ports
         `NAME_commands` for residual, norm, dequantiser, mlgru, mixer, embedding (In streams, `tritape.hw.commands`).
-        `parameters` (In stream): this lane's G bytes of a word, `target` 0 g1, 1 g12, 2 lower bound.
+        `parameters` (In stream, `parameter_word`): this lane's G bytes of a word; `target` is that of a LOAD (`Target`).
         `embedding_words` (In stream): this lane's G bytes of a word of an embedding row.
         `rows` (In stream): signed 18, from the engine. `scales` (In stream, `Scale`).
         `operands` (Out stream), `reciprocal` (In stream): to and from `VectorScalar`.
@@ -80,7 +82,7 @@ class Lane(wiring.Component):
             }
         )
 
-    def elaborate(self, _platform: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
         hidden = config.lane(config.max_hidden)
@@ -108,6 +110,9 @@ class Lane(wiring.Component):
         if config.batch > 1:
             forward(m, self, mlgru, (*SLOT_INPUTS, "before", "after"))
         self._parameters(m, norm, mlgru)
+        feeders = [embedding.elements.valid, mlgru.elements.valid, mixer.elements.valid]
+        several = Cat(feeders[0] & feeders[1], feeders[0] & feeders[2], feeders[1] & feeders[2]).any()
+        check(m, platform, ~several, "at most one of embedding, mlgru and mixer must have elements at a time")
         self._values(m, dequantiser.values, mlgru, mixer, embedding, residual)
         m.d.comb += [
             self.norm_done.eq(norm.done),
@@ -143,7 +148,7 @@ class Lane(wiring.Component):
         """Dequantised values go where their command says; mlgru, mixer, embedding and the dequantiser feed the residual.
 
         At most one of those four has elements at a time, because each waits for the vector before it to be complete; so
-        a fixed priority suffices.
+        a fixed priority suffices (`elaborate` checks it).
         """
         destination = values.payload.destination
         m.submodules.entry = entry = Skid(signed(18))  # else `ready` is one path from the residual through every unit

@@ -5,6 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module
 from amaranth.lib import stream, wiring
 
+from tritape.hw.assertion import check
 from tritape.hw.config import Config
 from tritape.hw.head.head import Head
 from tritape.hw.head.row_serialiser import RowSerialiser
@@ -59,6 +60,11 @@ class PipelinedVector(wiring.Component):
         m.d.comb += self.rows.ready.eq(lanes[0].rows.ready)
         self._broadcast(m, scalar.scales, [lane.scales for lane in lanes])
         forward(m, self, head, ("tokens", "inv_temperature", "seed", "reseed", "logit_valid", "logit"))
+        for lane in lanes[1:]:
+            for name in ("activations", "logits"):
+                same = getattr(lane, name).valid == getattr(lanes[0], name).valid
+                check(m, platform, same, "all lanes must move in step")
+            check(m, platform, lane.rows.ready == lanes[0].rows.ready, "all lanes must move in step")
         self._head(m, lanes, tap, head)
         self._state(m, lanes)
         m.d.comb += [

@@ -7,6 +7,7 @@ from itertools import pairwise
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 
+from tritape.hw.assertion import check
 from tritape.hw.commands import Destination, MLGRUMode, ResidualMode
 from tritape.hw.config import Config
 from tritape.hw.norm.scalar import Scalar
@@ -29,9 +30,9 @@ class SerialVector(wiring.Component):
     `ALU`. It takes the sequencer's commands as the pipelined units do and gives the same numbers. It relies on the tape's
     order (docs/tape.md): `STORE` and `ACCUMULATE` of a PREP say only that it must wait until the vector is complete.
 
-    Ports: `VectorSignature`. The commands of a PREP and of an embedding are held until they are done. Those of a block of
-    rows are taken when its first row is there. Parameters are taken between programs. There is no sampler: inv_temperature,
-    seed and reseed do nothing. Saturations are not counted.
+    Ports: `VectorSignature`. The host must not have access to the states while a program runs. The commands of a PREP and of
+    an embedding are held until they are done. Those of a block of rows are taken when its first row is there. Parameters are
+    taken between programs. There is no sampler: inv_temperature, seed and reseed do nothing. Saturations are not counted.
 
     A PREP starts only when the engine has room for its activations, so the unit never waits in the middle of one and
     rows always have a way out: no deadlock however the tape orders its blocks.
@@ -52,6 +53,8 @@ class SerialVector(wiring.Component):
         m, parts = Module(), Parts(self.config)
         for name in ("alu", "scalar", "values", "gains", "sigma"):
             m.submodules[name] = getattr(parts, name)
+        with m.If(self.state_access):
+            check(m, platform, ~parts.running, "the host must not have access to the states while a program runs")
         self._fetch(m, parts)
         self._memories(m, parts)
         self._first_operand(m, parts)

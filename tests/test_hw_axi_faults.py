@@ -275,6 +275,35 @@ def test_addresses_outside(address: int, length: int) -> None:
     bench.run(script)
 
 
+KINDS = [*(fault for fault, _ in FAULTS.values()), Burst(response=SLVERR), Burst(response=DECERR), Burst()]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_faults_and_restarts(seed: int) -> None:
+    """In every epoch between restarts one fault or none: no wrong word is passed on, what is missing is told, all ends well."""
+    rng = random.Random(seed)
+    bench = Bench(latency=rng.randrange(1, 12))
+
+    async def script(bench: Bench) -> None:
+        for _ in range(8):
+            fault = rng.choice(KINDS)
+            bench.slave.faults[len(bench.slave.reads) + rng.randrange(8)] = fault
+            whole = True
+            while whole and rng.random() < 0.8:
+                address = rng.randrange(WORDS)
+                length = rng.randint(1, WORDS - address)
+                patient = rng.random() < 0.7
+                got = await bench.read(address, length, AXIReader.QUIET + PATIENCE if patient else rng.randrange(1, 30))
+                assert got == [bench.word(at) for at in range(address, address + len(got))]
+                whole = len(got) == length
+                assert whole or not patient or bench.read_failures
+            bench.slave.faults.clear()
+            await bench.restart()
+        await bench.works()
+
+    bench.run(script)
+
+
 def test_words() -> None:
     with pytest.raises(TritapeError, match=r"^words must be 1\.\.4294967296, not 0; a tape's addresses have 32 bits$"):
         AXIMemory(16, words=0)

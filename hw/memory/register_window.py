@@ -15,7 +15,7 @@ WINDOW = 1 << 31
 
 
 class RegisterWindow(wiring.Component):
-    """Lets the host start a DDR3 over the link: a word written at `WINDOW` + n goes to Wishbone address n, all else to the memory.
+    """Lets the host start a DDR3 over the link: words written at `WINDOW` + n go to Wishbone address n, the rest to the memory.
 
     Ports
         requests, words, read_failed, write, write_failed: `MemorySignature`, from the accelerator. Of a word written to a

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tritape.base.errors import TritapeError
@@ -42,7 +42,10 @@ def run_jobs(device: SequenceDevice, jobs: Sequence[Job]) -> Iterator[tuple[int,
         if not job.prompt and job.state is None:
             raise TritapeError("a job must have a token in its prompt or a state, not neither; give it a prompt")
     if device.slots is not None:
-        yield from _Batch(device, device.slots, jobs).run()
+        batch = Batch(device, device.slots)
+        for job in jobs:
+            batch.add(job)
+        yield from batch.run()
         return
     for number, job in enumerate(jobs):
         device.settings(job.temperature, job.seed)
@@ -71,18 +74,43 @@ class _Live:
     """Steps to come."""
 
 
-class _Batch:
-    """Jobs on the slots of a device: every slot runs its own, and takes the next one when it has ended."""
+class Batch:
+    """Jobs on the slots of a device: every slot runs its own, and takes the next one when it has ended.
 
-    def __init__(self, device: SequenceDevice, slots: Slots, jobs: Sequence[Job]) -> None:
-        self._device, self._slots = device, slots
-        self._waiting = deque(enumerate(jobs))
+    Between two tokens of `run` jobs may be added, and dropped; with `stride` that has effect after so many steps at most.
+    """
+
+    def __init__(self, device: SequenceDevice, slots: Slots, stride: int | None = None) -> None:
+        self._device, self._slots, self._stride = device, slots, stride
+        self._waiting: deque[tuple[int, Job]] = deque()
         self._live: dict[int, _Live] = {}
+        self._added = 0
+        self._dropped: set[int] = set()
 
-    def run(self) -> Iterator[tuple[int, int]]:
+    def add(self, job: Job) -> int:
+        """Let a job take its turn; its number."""
+        self._waiting.append((self._added, job))
+        self._added += 1
+        return self._added - 1
+
+    def drop(self, number: int) -> None:
+        """End a job where it stands, unless it has ended."""
+        self._waiting = deque(entry for entry in self._waiting if entry[0] != number)
+        self._dropped.add(number)
+
+    @property
+    def busy(self) -> int:
+        """Slots at work."""
+        return len(self._live)
+
+    def run(self) -> Generator[tuple[int, int]]:
+        """(Number of the job, token) as they come, until no job is left."""
         device, slots, live = self._device, self._slots, self._live
         device.reset()
         while True:
+            for slot in [slot for slot, one in live.items() if one.number in self._dropped]:
+                del live[slot]
+            self._dropped.clear()
             for slot in range(slots.count):
                 while slot not in live and self._waiting:
                     yield from self._begin(slot)
@@ -91,6 +119,8 @@ class _Batch:
             # The slots go on together until one of them ends, or there are more prompt tokens than one command carries.
             feeding = min(max(len(one.feed) for one in live.values()), slots.most_steps)
             count = min(one.left for one in live.values())
+            if self._stride is not None:
+                count = min(count, self._stride)
             if any(len(one.feed) > feeding for one in live.values()):
                 count = min(count, feeding)
             if feeding:

@@ -32,6 +32,7 @@ class CPUDevice:
     slow; `ran` counts tokens; `crc_errors` is what its counter says."""
 
     def __init__(self, eos_ids: Sequence[int] = (), settings: Settings | None = None) -> None:
+        self.slots = None
         self.codec = Tokenizer.from_bytes(
             (default_model_path() / "tokenizer.json").read_bytes(), "small", None, settings, eos_ids
         )

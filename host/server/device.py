@@ -6,11 +6,16 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from tritape.host.chat import StatefulDevice
+from tritape.host.slots import Slots
 from tritape.model.arith import Ints
 
 
 class ServedDevice(StatefulDevice, Protocol):
     """`tritape.host.device.Device`, as far as the server uses it."""
+
+    @property
+    def slots(self) -> Slots | None:
+        """Where there are several: such a device is a `SequenceDevice`, and `jobs.Batch` runs them."""
 
     def settings(self, temperature: float = 0.0, seed: int = 0) -> None:
         """Set the sampler."""

@@ -59,7 +59,7 @@ class Endpoints:
         """POST /conversation: server-sent events, the last with the conversation."""
         asked = await parse(request, ConversationRequest)
         seed = await run_in_threadpool(self._check_turn, asked)
-        ticket = self._worker.submit(lambda device: self.turns.work(device, asked, seed))
+        ticket = self._worker.submit(lambda device, _batch: self.turns.work(device, asked, seed))
         return await Exchange(request, ticket, self._metrics).stream(lambda event: [event])
 
     def _completion(self, asked: CompletionRequest) -> tuple[Generation, Answer]:
@@ -153,7 +153,9 @@ class Endpoints:
 
     async def _generate(self, request: Request, asked: Common, asks: Generation, answer: Answer) -> Response:
         codec, runner = self._served.codec, self._runner
-        ticket = self._worker.submit(lambda device: asks.work(device, runner, codec))
+        ticket = self._worker.submit(
+            lambda device, batch: asks.work(device, batch, runner, codec), shares=asks.shares(runner)
+        )
         exchange = Exchange(request, ticket, self._metrics)
         if asked.stream:
             return await exchange.stream(answer.chunks, answer.first, answer.last)

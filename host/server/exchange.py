@@ -36,8 +36,7 @@ class Exchange:
         """The answer in one."""
         try:
             async for piece in self._pieces:
-                if piece is not None:
-                    answer.add(piece)
+                answer.add(piece)
         except Cancelled:
             self._metrics.request("cancelled")
             return Response(status_code=_GAVE_UP)
@@ -54,8 +53,7 @@ class Exchange:
     ) -> Response:
         """The answer as server-sent events, `chunks` of every piece; what is wrong before the first piece has its own status."""
         try:
-            while (piece := await anext(self._pieces, _END)) is None:
-                pass
+            piece = await anext(self._pieces, _END)
         except Cancelled:
             self._metrics.request("cancelled")
             return Response(status_code=_GAVE_UP)
@@ -75,9 +73,8 @@ class Exchange:
             yield _event(chunk)
         try:
             while piece is not _END:
-                if piece is not None:
-                    for chunk in chunks(piece):
-                        yield _event(chunk)
+                for chunk in chunks(piece):
+                    yield _event(chunk)
                 piece = await anext(self._pieces, _END)
         except Cancelled:
             return

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 
+from tritape.host.jobs import Batch
 from tritape.host.server.device import ServedDevice
 from tritape.host.server.sampling import Sampling
-from tritape.host.server.sequence import Runner
+from tritape.host.server.sequence import Runner, Token
 from tritape.host.server.writer import Names, Piece, Writer
 from tritape.model.tokenizer import TextCodec
+
+Run = Callable[..., Generator[Token | None]]
+"""`Runner.run` on a device, or `Runner.share` on a batch."""
 
 
 @dataclass(frozen=True)
@@ -27,24 +33,47 @@ class Generation:
     best_of: int = 1
     echo: Sequence[str] | None = None
 
-    def work(self, device: ServedDevice, runner: Runner, codec: TextCodec) -> Generator[Piece | None]:
-        """Pieces as they come, and None where there is nothing to say yet."""
-        for number in range(len(self.prompts)):
-            first = number * self.n
-            if self.best_of == self.n:
-                for index in range(first, first + self.n):
-                    yield from self._choice(device, runner, codec, number, index, index)
-            else:
-                yield from self._best(device, runner, codec, number, first)
+    def shares(self, runner: Runner) -> bool:
+        """Whether this can share a device with other requests."""
+        return runner.shares(self.sampling)
 
-    def _best(
-        self, device: ServedDevice, runner: Runner, codec: TextCodec, number: int, first: int
+    def work(
+        self, device: ServedDevice, batch: Batch | None, runner: Runner, codec: TextCodec
     ) -> Generator[Piece | None]:
+        """Pieces as they come, and None where there is nothing to say yet. With a batch all choices go on together."""
+        run = partial(runner.run, device) if batch is None else partial(runner.share, batch)
+        numbers = range(len(self.prompts))
+        if self.best_of > self.n:
+            choices = [self._best(run, codec, number) for number in numbers]
+        else:
+            choices = [
+                self._choice(run, codec, number, index, index)
+                for number in numbers
+                for index in range(number * self.n, (number + 1) * self.n)
+            ]
+        if batch is None:
+            for choice in choices:
+                yield from choice
+            return
+        with ExitStack() as stack:
+            going = [stack.enter_context(closing(choice)) for choice in choices]
+            while going:
+                for choice in list(going):
+                    for piece in choice:
+                        if piece is None:
+                            break
+                        yield piece
+                    else:
+                        going.remove(choice)
+                if going:
+                    yield None
+
+    def _best(self, run: Run, codec: TextCodec, number: int) -> Generator[Piece | None]:
         """The `n` of `best_of` choices with the largest mean log-probability."""
         choices: list[tuple[float, list[Piece]]] = []
         for trial in range(self.best_of):
             pieces: list[Piece] = []
-            for piece in self._choice(device, runner, codec, number, 0, number * self.best_of + trial):
+            for piece in self._choice(run, codec, number, 0, number * self.best_of + trial):
                 yield None
                 if piece is not None:
                     pieces.append(piece)
@@ -59,16 +88,14 @@ class Generation:
         spent = sum(piece.tokens for _, pieces in choices[self.n :] for piece in pieces)
         for place, (_, pieces) in enumerate(choices[: self.n]):
             for piece in pieces:
-                yield replace(piece, index=first + place)
-        yield Piece(first, tokens=spent)
+                yield replace(piece, index=number * self.n + place)
+        yield Piece(number * self.n, tokens=spent)
 
     def _start(self, number: int) -> int:
         """Characters of a choice's echo."""
         return 0 if self.echo is None else len(self.echo[number])
 
-    def _choice(
-        self, device: ServedDevice, runner: Runner, codec: TextCodec, number: int, index: int, trial: int
-    ) -> Generator[Piece | None]:
+    def _choice(self, run: Run, codec: TextCodec, number: int, index: int, trial: int) -> Generator[Piece | None]:
         prompt, sampling = self.prompts[number], self.sampling
         sampling = replace(sampling, seed=(sampling.seed + trial) % (1 << 32))
         names = None if sampling.logprobs is None else Names(codec)
@@ -79,18 +106,18 @@ class Generation:
         stream, offset, left = codec.stream(), 0, len(prompt) if score else 0
         if not score and text:
             yield echo
-        tokens = runner.run(device, prompt, self.count, sampling, score=score)
-        for token in tokens:
-            if token is None:
-                yield None
-            elif left:
-                assert names is not None
-                echo.scored.append(names.scored(token, offset))
-                offset, left = offset + len(stream.push(token.id)), left - 1
-                yield echo if left == 0 else None
-            else:
-                yield writer.push(token)
-                if writer.finish is not None:
-                    tokens.close()
-                    return
+        asked = run(prompt, self.count, sampling, score=True) if score else run(prompt, self.count, sampling)
+        with closing(asked) as tokens:
+            for token in tokens:
+                if token is None:
+                    yield None
+                elif left:
+                    assert names is not None
+                    echo.scored.append(names.scored(token, offset))
+                    offset, left = offset + len(stream.push(token.id)), left - 1
+                    yield echo if left == 0 else None
+                else:
+                    yield writer.push(token)
+                    if writer.finish is not None:
+                        return
         yield writer.end()

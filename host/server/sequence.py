@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tritape.host.chat import CHUNK
+from tritape.host.jobs import Batch, Job
 from tritape.host.server.device import ServedDevice
 from tritape.host.server.metrics import Metrics
 from tritape.host.server.sampling import HostSampler, Sampling, log_softmax
@@ -34,11 +35,33 @@ class Runner:
     def __init__(self, metrics: Metrics, vocab: int, logit_fraction: int, sampler: bool) -> None:
         self._metrics, self._vocab, self._fraction, self._sampler = metrics, vocab, logit_fraction, sampler
 
+    def shares(self, sampling: Sampling) -> bool:
+        """Whether sequences that are chosen so can share a device."""
+        return not sampling.needs_logits(self._sampler)
+
+    def share(self, batch: Batch, prompt: Sequence[int], count: int, sampling: Sampling) -> Generator[Token | None]:
+        """A sequence beside others on a device with slots: `count` tokens as they come, and None while there is none."""
+        if not count:
+            return
+        self._metrics.prompt.inc(len(prompt))
+        job = Job(prompt, count, sampling.temperature, sampling.seed)
+        number, taken = batch.add(job), 0
+        try:
+            while taken < count:
+                if taken == len(job.tokens):
+                    yield None
+                else:
+                    self._metrics.completion.inc()
+                    yield Token(job.tokens[taken])
+                    taken += 1
+        finally:
+            batch.drop(number)
+
     def run(
         self, device: ServedDevice, prompt: Sequence[int], count: int, sampling: Sampling, *, score: bool = False
     ) -> Generator[Token | None]:
-        """Start a sequence; with `score` the prompt's tokens, then `count` tokens as they come. None at least every `CHUNK`
-        tokens of a silent prompt."""
+        """A sequence alone on the device; with `score` the prompt's tokens, then `count` tokens as they come. None at least every
+        `CHUNK` tokens of a silent prompt."""
         device.reset()
         if score:
             yield from self._scored(device, prompt, count, sampling)

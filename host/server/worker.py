@@ -7,16 +7,22 @@ import logging
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from tritape.base.errors import TritapeError
+from tritape.host.chat import CHUNK
+from tritape.host.jobs import Batch
+from tritape.host.sequence_device import SequenceDevice
 from tritape.host.server.device import ServedDevice
 from tritape.host.server.errors import Refused
 from tritape.host.server.metrics import Metrics
 
 T = TypeVar("T")
-Work = Callable[[ServedDevice], Generator[T]]
-"""Something done on the device. It yields at least every `CHUNK` tokens, so that it can be ended in between."""
+Work = Callable[[ServedDevice, Batch | None], Generator[T | None]]
+"""Something done on the device. It yields at least every `CHUNK` tokens, so that it can be ended in between.
+
+A work that shares the device gets a batch, adds jobs to it, and yields None when it waits for their tokens."""
+_NO_MORE = object()
 _log = logging.getLogger(__name__)
 
 
@@ -35,9 +41,10 @@ class Ticket(Generic[T]):
     Made on the event loop that reads it; the worker's thread hands items over.
     """
 
-    def __init__(self, work: Work[T], worker: Worker) -> None:
-        self.work, self._worker = work, worker
+    def __init__(self, work: Work[T], worker: Worker, shares: bool) -> None:
+        self.work, self.shares, self._worker = work, shares, worker
         self.cancelled = False
+        self.crc_errors = 0  # at its beginning
         self._loop = asyncio.get_running_loop()
         self._items: asyncio.Queue[T | _End] = asyncio.Queue()
 
@@ -63,7 +70,8 @@ class Ticket(Generic[T]):
 
 
 class Worker:
-    """Runs works one after the other in the order in which they came.
+    """Runs works in the order in which they came: one after the other, or, where the device has slots, as many of those that
+    share it together.
 
     `submit` raises `Refused` (429) when `most_waiting` of them wait. A TritapeError from the device becomes `Refused` (503);
     if the device does not answer afterwards either, `eject` is called: it is gone. A work during which a CRC-32 of the tape
@@ -77,7 +85,7 @@ class Worker:
         self._waiting: deque[Ticket[Any]] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._current: Ticket[Any] | None = None
+        self._live: dict[Ticket[Any], Generator[Any]] = {}
         self._crc_errors: int | None = None
         self._thread = threading.Thread(target=self._run, name="tritape device", daemon=True)
 
@@ -89,14 +97,14 @@ class Worker:
         """End what is under way, drop what waits, and let go of the device."""
         with self._changed:
             self._closed = True
-            for ticket in [*self._waiting, *([self._current] if self._current else [])]:
+            for ticket in [*self._waiting, *self._live]:
                 ticket.cancelled = True
             self._changed.notify()
         self._thread.join(30)
 
-    def submit(self, work: Work[T]) -> Ticket[T]:
-        """Queue a work. Call it on the event loop."""
-        ticket = Ticket(work, self)
+    def submit(self, work: Work[T], *, shares: bool = False) -> Ticket[T]:
+        """Queue a work; `shares` says whether it can do with a batch. Call it on the event loop."""
+        ticket = Ticket(work, self, shares)
         with self._changed:
             if len(self._waiting) >= self._most:
                 raise Refused(429, f"queue must have less than {self._most} requests, not be full; try again later")
@@ -121,44 +129,96 @@ class Worker:
                     self._changed.wait()
                 if not self._waiting:
                     return
-                ticket = self._current = self._waiting.popleft()
-                self._metrics.queue.set(len(self._waiting))
-            self._metrics.busy.set(1)
-            error = self._try(ticket)
-            self._metrics.busy.set(0)
-            ticket.put(_End(error))
-            self._current = None
+                shares = self._waiting[0].shares
+            slots = self._device.slots
+            if shares and slots is not None:
+                self._share(Batch(cast(SequenceDevice, self._device), slots, CHUNK), slots.count)
+            elif ticket := self._begin(None):
+                while ticket in self._live:
+                    self._advance(ticket)
 
-    def _try(self, ticket: Ticket[Any]) -> BaseException | None:
-        """Do a work; why it failed."""
-        pieces = None
+    def _share(self, batch: Batch, slots: int) -> None:
+        """Run works together, and those that come meanwhile, until there are none or the next one wants the device for itself."""
+        tokens = batch.run()
+        while True:
+            while len(self._live) < slots and self._waiting and self._waiting[0].shares:
+                self._begin(batch)
+            for ticket in list(self._live):
+                while ticket in self._live and self._advance(ticket) is not None:
+                    pass
+            if not self._live:
+                break
+            self._metrics.busy.set(batch.busy)
+            try:
+                if next(tokens, None) is None:
+                    tokens = batch.run()  # for jobs that came when the last had ended
+            except TritapeError as error:
+                refused = self._fault(error)
+                for ticket in list(self._live):
+                    self._end(ticket, refused)
+        tokens.close()
+
+    def _begin(self, batch: Batch | None) -> Ticket[Any] | None:
+        """Take the next work from the queue."""
+        with self._changed:
+            if not self._waiting:  # it was cancelled
+                return None
+            ticket = self._waiting.popleft()
+            self._live[ticket] = ticket.work(self._device, batch)
+            self._metrics.queue.set(len(self._waiting))
+        self._metrics.busy.set(len(self._live))
         try:
-            if self._crc_errors is None:
-                self._crc_errors = self._device.counters()["crc_errors"]
-            if ticket.cancelled:
-                return Cancelled()
-            pieces = ticket.work(self._device)
-            for piece in pieces:
-                if ticket.cancelled:
-                    break
-                ticket.put(piece)
-            pieces.close()
-            self._check_crc()
-        except Refused as error:
-            return error
+            self._read_crc()
         except TritapeError as error:
-            return self._fault(error)
+            self._end(ticket, self._fault(error))
+        ticket.crc_errors = self._crc_errors or 0
+        return ticket
+
+    def _advance(self, ticket: Ticket[Any]) -> object:
+        """Do a piece of a work, and end it after the last one; the piece."""
+        try:
+            if ticket.cancelled:
+                self._live[ticket].close()
+                self._read_crc()
+                self._end(ticket, Cancelled())
+                return None
+            piece = next(self._live[ticket], _NO_MORE)
+            if piece is _NO_MORE:
+                self._check_crc(ticket)
+                self._end(ticket, None)
+                return None
+        except Refused as error:
+            self._end(ticket, error)
+        except TritapeError as error:
+            self._end(ticket, self._fault(error))
         except Exception as error:
             _log.exception("work failed")
-            return error
-        return Cancelled() if ticket.cancelled else None
+            self._end(ticket, error)
+        else:
+            if piece is not None:
+                ticket.put(piece)
+            return piece
+        return None
 
-    def _check_crc(self) -> None:
+    def _end(self, ticket: Ticket[Any], error: BaseException | None) -> None:
+        """A work has ended, or cannot go on."""
+        with self._changed:
+            pieces = self._live.pop(ticket)
+        pieces.close()
+        self._metrics.busy.set(len(self._live))
+        ticket.put(_End(error))
+
+    def _read_crc(self) -> dict[str, int]:
         counters, before = self._device.counters(), self._crc_errors
         self._crc_errors = counters["crc_errors"]
-        wrong = self._crc_errors - (before or 0)
+        if before is not None and self._crc_errors > before:
+            self._metrics.crc_errors.inc(self._crc_errors - before)
+        return counters
+
+    def _check_crc(self, ticket: Ticket[Any]) -> None:
+        counters = self._read_crc()
+        wrong = counters["crc_errors"] - ticket.crc_errors
         if wrong > 0:
-            self._metrics.crc_errors.inc(wrong)
             raise Refused(
                 503,
                 f"CRC-32 of every section must be right, not wrong {wrong} times (first: section "
@@ -169,9 +229,7 @@ class Worker:
         """Count what the device refused, and find out whether it is still there."""
         self._metrics.faults.inc()
         try:
-            self._check_crc()
-        except Refused:
-            pass
+            self._read_crc()
         except TritapeError:
             if self._eject is not None:
                 self._eject()

@@ -128,7 +128,7 @@ def quantise_model(
 def _head_logits(model: QuantisedModel, x: Ints) -> NDArray[np.float64]:
     """Logits [n, vocab] of the last layer's residuals [n, hidden], as real numbers."""
     runner, head = IntegerModel(model), model.head
-    return runner.scaled(head, runner.prepare(head, x, None, None, ""), None, "") * 2.0**-model.logit_fraction
+    return runner.scaled(head, runner.prepare(head, x, None, None, ""), None, "") * np.float64(2.0**-model.logit_fraction)
 
 
 def _layer_weights(checkpoint: Checkpoint, index: int, name: str) -> NDArray[np.int8]:

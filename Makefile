@@ -3,29 +3,34 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
+PYTEST = $(BIN)/pytest -n $(JOBS) --dist worksteal
+PIP = $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-fast test-long test-route lint docs bars bitstreams clean
+.PHONY: demo test test-fast test-train test-long test-route lint docs bars bitstreams clean
 
 demo: $(VENV)/.ready  ## Text from the embedded model in simulated hardware, every logit checked
 	$(BIN)/tritape generate "It is a truth universally acknowledged, that" --tokens 48 --temperature 0.7 --seed 1
 
-test: $(VENV)/.ready  ## Everything but place and route
-	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not route and not long"
+test: $(VENV)/.test  ## Everything but training, place and route
+	$(PYTEST) --ignore-glob="*/test_train_*.py" -m "not route and not long"
 
-test-fast: $(VENV)/.ready  ## Units and model only
-	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not route and not long and not slow"
+test-fast: $(VENV)/.test  ## Units and model only
+	$(PYTEST) --ignore-glob="*/test_train_*.py" -m "not route and not long and not slow"
 
-test-long: $(VENV)/.ready  ## Text through the boards in Verilator, more widths: minutes of compiling
+test-train: $(VENV)/.train  ## Training, which brings torch
+	$(PYTEST) tests/test_train_*.py -m "not route and not long"
+
+test-long: $(VENV)/.test  ## Text through the boards in Verilator, more widths: minutes of compiling
 	$(BIN)/pytest -m long
 
-test-route: $(VENV)/.ready  ## Place and route, some ten minutes
+test-route: $(VENV)/.test  ## Place and route, some ten minutes
 	$(BIN)/pytest -m route
 
-bitstreams: $(VENV)/.ready  ## Every board's archive, unattended, with the log in build/bitstreams.log
+bitstreams: $(VENV)/.boards  ## Every board's archive, unattended, with the log in build/bitstreams.log
 	@mkdir -p build
 	$(BIN)/python -m tritape.rtl_gen.bitstreams $(BOARDS) > build/bitstreams.log 2>&1 || (tail -n 40 build/bitstreams.log; exit 1)
 
-bars: $(VENV)/.ready  ## Measure every figure that README and docs state
+bars: $(VENV)/.train  ## Measure every figure that README and docs state
 	$(BIN)/python benchmarks/bars.py
 
 lint: $(VENV)/.dev  ## Style, types, and the order of the floors
@@ -34,13 +39,26 @@ lint: $(VENV)/.dev  ## Style, types, and the order of the floors
 docs: $(VENV)/.dev  ## Warnings are errors
 	$(BIN)/sphinx-build -W -q docs docs/_build
 
+# One stamp for each set of packages: what it takes to use the commands, to build bitstreams, to test, to train, to develop
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test]"
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.boards: $(VENV)/.ready
+	$(PIP) -e ".[boards,litedram,plots]"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.ready
+	$(PIP) -e ".[test]"
+	@touch $@
+
+$(VENV)/.train: $(VENV)/.ready
+	$(PIP) -e ".[test-train]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.ready
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test,dev]"
+	$(PIP) -e ".[test,dev]"
 	@touch $@
 
 clean:

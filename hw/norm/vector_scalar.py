@@ -68,13 +68,9 @@ class VectorScalar(wiring.Component):
             *(lane.payload.eq(scalar.reciprocal.payload) for lane in self.reciprocal),
             *(lane.valid.eq(scalar.reciprocal.valid) for lane in self.reciprocal),
             scalar.reciprocal.ready.eq(self.reciprocal[0].ready),
-            queue.w_en.eq(scalar.scale.valid),
-            queue.w_data.eq(scalar.scale.payload.as_value()),
-            scalar.scale.ready.eq(queue.w_rdy),
-            self.scales.valid.eq(queue.r_rdy),
-            self.scales.payload.as_value().eq(queue.r_data),
-            queue.r_en.eq(self.scales.ready),
         ]
+        wiring.connect(m, scalar.scale, queue.w_stream)
+        wiring.connect(m, queue.r_stream, wiring.flipped(self.scales))
         return m
 
     @staticmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from tritape.base.errors import TritapeError
 from tritape.host import frames, protocol
@@ -22,6 +23,7 @@ class Link:
 
     `call` returns the reply's data or raises TritapeError: an error that the device reports, or silence. `resent` counts
     repetitions. `open` starts a session: it ends what an earlier host left running, and forgets late replies of its own.
+    `judge`: called with every reply that tells of a fault or of damage, before its status is; it may raise.
     """
 
     def __init__(self, transport: Transport, retry_s: float = RETRY_S) -> None:
@@ -30,6 +32,7 @@ class Link:
         self._sequence = random.randrange(256)
         self._received = b""
         self.resent = 0
+        self.judge: Callable[[Reply], None] | None = None
 
     def open(self) -> Reply:
         """Identify the device; its reply."""
@@ -44,6 +47,8 @@ class Link:
             reply = self._exchange(kind, argument, count, data)
             if reply.status != ErrorCode.BUSY:
                 break
+        if self.judge is not None and (reply.fault or reply.damaged):
+            self.judge(reply)
         if reply.status:
             if reply.status in protocol.ERRORS:
                 raise TritapeError(protocol.ERRORS[ErrorCode(reply.status)])

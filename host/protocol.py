@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tritape.base.errors import TritapeError
 from tritape.hw.link.commands import BATCH_VERSION, DATA_BYTES, PROTOCOL_VERSION, REPLY, Command, ErrorCode
+from tritape.hw.tape.header import Fault
 from tritape.model.tape.layout import Geometry
 
 __all__ = [
@@ -25,19 +26,31 @@ ERRORS = {
     ErrorCode.NOT_BOOTED: "a tape must be booted before tokens are fed, not none; load one first",
     ErrorCode.FAULT: "the sequencer must run, not stand at a fault; boot the tape again",
     ErrorCode.BUSY: "device must be idle, not run tokens; wait or stop them",
+    ErrorCode.MEMORY: "memory of the device must answer without an error, not fail; check that it is started and its tape loaded",
+    ErrorCode.RANGE: "memory address must be within the device's memory, not beyond; use `identify` for its size",
+    ErrorCode.LENGTH: "data of a command must be what its count says, not more or less; use a host of the bitstream's version",
 }
 FAULTS = {
-    1: "magic of the tape must be TTAP; load a tape first",
-    2: "version of the tape must be the bitstream's; pack it with the matching tritape",
-    3: "groups of the tape must be the bitstream's; pack it with --groups as `identify` says",
-    4: "hidden size must be within the bitstream's limit; build one with a larger --max-hidden",
-    5: "intermediate size must be within the bitstream's limit; build one with a larger --max-intermediate",
-    6: "layers must be within the bitstream's limit; build one with more --max-layers",
-    7: "vocabulary must be within the bitstream's limit; build one with a larger --max-vocab",
-    8: "rows a block must be within the bitstream's limit; pack the tape with fewer --rows",
-    9: "CRC-32 of the tape's header must be right; load the tape again",
-    10: "opcode of every section must be known; pack the tape again",
-    11: "rows and tiles of every section must be within the bitstream's limits; pack the tape again",
+    Fault.MAGIC: "magic of the tape must be TTAP; load a tape first",
+    Fault.VERSION: "version of the tape must be the bitstream's; pack it with the matching tritape",
+    Fault.GROUPS: "groups of the tape must be the bitstream's; pack it with --groups as `identify` says",
+    Fault.HIDDEN: "hidden size must be within the bitstream's limit; build one with a larger --max-hidden",
+    Fault.INTERMEDIATE: "intermediate size must be within the bitstream's limit; build one with a larger --max-intermediate",
+    Fault.LAYERS: "layers must be within the bitstream's limit; build one with more --max-layers",
+    Fault.VOCABULARY: "vocabulary must be within the bitstream's limit; build one with a larger --max-vocab",
+    Fault.ROWS: "rows a block must be within the bitstream's limit; pack the tape with fewer --rows",
+    Fault.HEADER_CRC: "CRC-32 of the tape's header must be right; load the tape again",
+    Fault.ROW_WORDS: "words of an embedding row must be at least 2; pack the tape again",
+    Fault.REGION_WORDS: "prologue and body of the tape must have words; pack the tape again",
+    Fault.CHECK: "check of every section's header must be right; load the tape again, packed by this tritape",
+    Fault.OPCODE: "opcode and mode of every section must be known; pack the tape again",
+    Fault.ORDER: "sections must come in order; load the tape again",
+    Fault.TILES: "tiles of every section must be within the bitstream's limits; pack the tape again",
+    Fault.BLOCK_ROWS: "rows of every section must be within the bitstream's limits; pack the tape again",
+    Fault.PAYLOAD: "payload of every section must be as long as its fields say; pack the tape again",
+    Fault.LENGTH: "length of every section must be within the bitstream's limits; pack the tape again",
+    Fault.BASE: "state of every section must be within the bitstream's; pack the tape again",
+    Fault.STARVED: "a token must go on, not wait for ever; check the memory, then load the tape again",
 }
 STOPPED = "device must go on to the last token, not stop; was it reset? load the tape again"
 IDENTITY = struct.Struct("<BQHHHHHII")
@@ -105,18 +118,23 @@ class Reply:
 
     @property
     def fault(self) -> int:
-        """Why the tape was refused; 0: it was not."""
-        return self.flags & 15
+        """Why the token loop stopped (`Fault`); 0: it did not."""
+        return self.flags & 0x1F
 
     @property
     def running(self) -> bool:
         """Whether a run is under way."""
-        return bool(self.flags & 0x10)
+        return bool(self.flags & 0x20)
 
     @property
     def booted(self) -> bool:
         """Whether a tape has been accepted."""
-        return bool(self.flags & 0x20)
+        return bool(self.flags & 0x40)
+
+    @property
+    def damaged(self) -> bool:
+        """Whether a section had a wrong CRC, or the memory told of an error, since the tape was booted."""
+        return bool(self.flags & 0x80)
 
 
 def command(kind: int, sequence: int, argument: int = 0, count: int = 0, data: bytes = b"") -> bytes:

@@ -11,14 +11,16 @@ from typing import Any
 from tritape.base.errors import TritapeError
 from tritape.host import protocol
 from tritape.host.link import RETRY_S, Link
-from tritape.host.protocol import DATA_BYTES, Command
+from tritape.host.protocol import DATA_BYTES, Command, ErrorCode, Reply
 from tritape.host.transport import Transport
 from tritape.hw.counters import COUNTERS, MEMORY_ERRORS
-from tritape.model.tape.layout import HeaderPayload
+from tritape.hw.tape.header import Fault
+from tritape.model.tape.layout import HeaderPayload, section_names
 from tritape.model.tape.reader import read_header
 
 Progress = Callable[[int, int], None]
 
+_OF_TOKENS = (Command.POLL, Command.LOGITS, Command.LOAD, Command.READ_STATE, Command.WRITE_STATE)
 _CHECK_BYTES = 1 << 16  # memory that one CHECK covers
 
 
@@ -29,17 +31,51 @@ class TapeDevice:
     memory ends the booted tape: boot it again afterwards.
 
     Attributes: `identity` (`protocol.Identity`); `header`: shape of the tape that this object loaded, else None; `booted`:
-    whether a tape runs; `link`: counts the repetitions it took.
+    whether a tape runs; `link`: counts the repetitions it took; `recovered`: what an earlier host left, where the device had to
+    be restarted for this session, else None; `allow_errors`: go on with tokens although a section's CRC was wrong or the
+    memory told of an error (a fault stops in any case).
     """
+
+    allow_errors = False
 
     def __init__(self, transport: Transport, *, retry_s: float = RETRY_S) -> None:
         self.link = Link(transport, retry_s)
+        self.recovered: str | None = None
         self.header: HeaderPayload | None = None
         self._tape_crc = 0
         self._piece = DATA_BYTES  # bytes of memory that one command carries
         reply = self.link.open()
         self.identity = protocol.Identity.decode(reply.data)
         self.booted = reply.booted
+        if reply.fault or reply.damaged:
+            self.recovered = self._trouble(reply)
+            self.restart()
+        self.link.judge = self._judge
+
+    def restart(self) -> None:
+        """Give up whatever the device does. Its memory stays; the tape must be booted again."""
+        self.link.call(Command.RESTART)
+        self.booted = False
+
+    def _trouble(self, reply: Reply) -> str:
+        """What a reply with a fault or damage is about: the section of the tape, and the fault."""
+        counters = self.counters()
+        number = counters["first_bad_section"]
+        named = self.header is not None and (reply.fault or counters["crc_errors"])
+        what = section_names(self.header).get(number, "") if named and self.header is not None else ""
+        section = f"section {number}{what and f' ({what})'} of the tape"
+        if reply.fault:
+            return f"{section}: {protocol.FAULTS.get(Fault(reply.fault), '')} (fault {reply.fault})"
+        if counters["crc_errors"]:
+            return (
+                f"{section}: CRC-32 must be right, not wrong in {counters['crc_errors']} sections; load the tape again"
+            )
+        return "memory must be read without an error, not with one; check the memory, then load the tape again"
+
+    def _judge(self, reply: Reply) -> None:
+        """Stop where a token may be wrong."""
+        if reply.kind in _OF_TOKENS and (reply.fault or not self.allow_errors):
+            raise TritapeError(self._trouble(reply))
 
     def close(self) -> None:
         """Close the transport. The device keeps its tape and state."""
@@ -86,7 +122,9 @@ class TapeDevice:
             self.header = None  # BOOT says what is wrong with it
         reply = self.link.call(Command.BOOT)
         if reply.fault:
-            raise TritapeError(f"{protocol.FAULTS.get(reply.fault, 'fault code must be known')} (fault {reply.fault})")
+            raise TritapeError(
+                f"{protocol.FAULTS.get(Fault(reply.fault), 'fault code must be known')} (fault {reply.fault})"
+            )
         self.booted = reply.booted
 
     def write_memory(self, address: int, data: bytes) -> None:
@@ -113,7 +151,10 @@ class TapeDevice:
         out = b""
         while words:
             count = min(words, max(self._piece // groups, 1))
-            out += self.link.call(Command.READ, address, count).data
+            data = self.link.call(Command.READ, address, count).data
+            if len(data) != count * groups:
+                raise TritapeError(protocol.ERRORS[ErrorCode.MEMORY])
+            out += data
             address, words = address + count, words - count
         return out
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.hw.batch.token_loop import BatchTokenLoop
 from tritape.hw.config import Config
 from tritape.hw.counters import COUNTERS, MEMORY_ERRORS
-from tritape.hw.link.host_link import HostLink
+from tritape.hw.link.host_link import PATIENCE_BITS, HostLink
 from tritape.hw.memory.signature import MemorySignature
 from tritape.hw.probe import ProbeSignature
-from tritape.hw.token_loop import TokenLoop
+from tritape.hw.token_loop import WATCHDOG_BITS, TokenLoop
 
 
 class Accelerator(wiring.Component):
@@ -27,18 +27,28 @@ class Accelerator(wiring.Component):
     - `probe`: taps for simulation (`ProbeSignature`), an array of them with several slots.
     - `memory_errors`, u16, only with the parameter of that name: `errors` of a memory that has them, for the host to read.
 
-    `memory_words` is what IDENTIFY reports. One bitstream runs any tape within the limits of `config`; `config.batch` says
+    `watchdog`, `patience`: for tests, of `TokenLoop` and `HostLink`. `memory_words` is what IDENTIFY reports; the host cannot
+    reach further. One bitstream runs any tape within the limits of `config`; `config.batch` says
     how many tokens a pass serves. With several slots a restart also sets the counters to zero. Stream rules: those of
     amaranth.lib.stream. Tested: whole tokens of several models, bit for bit against the golden model, under random stalls of
     memory and host (tests/test_hw_accelerator.py); several slots: prompts chained over all of them, independent sequences,
     states that move between slots (tests/test_hw_batch_link.py). Source: docs/architecture.md, docs/contract.md.
     """
 
-    def __init__(self, config: Config, *, memory_words: int = (1 << 32) - 1, memory_errors: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        memory_words: int = (1 << 32) - 1,
+        memory_errors: bool = False,
+        watchdog: int = WATCHDOG_BITS,
+        patience: int = PATIENCE_BITS,
+    ) -> None:
         self.config = config
-        self._link = HostLink(config, memory_words=memory_words, counter_count=len(COUNTERS))
+        counters = len(COUNTERS)
+        self._link = HostLink(config, memory_words=memory_words, counter_count=counters, patience=patience)
         loop = TokenLoop if config.batch == 1 else BatchTokenLoop
-        self._loop: TokenLoop | BatchTokenLoop = loop(config, memory_words=memory_words)
+        self._loop: TokenLoop | BatchTokenLoop = loop(config, memory_words=memory_words, watchdog=watchdog)
         probe = Out(ProbeSignature(config.engines))
         super().__init__(
             {
@@ -70,10 +80,11 @@ class Accelerator(wiring.Component):
         wiring.connect(m, link.boot, loop.boot)
         wiring.connect(m, loop.results, link.results)
         wiring.connect(m, loop.logits, link.logits)
-        for name in ("configured", "fault", "fault_code", "state_value", "counter"):
+        for name in ("configured", "fault", "fault_code", "passing", "state_value", "counter"):
             m.d.comb += getattr(link, name).eq(getattr(loop, name))
         for name in ("state_access", "state_address", "state_write", "state_data", "logits_enable", "counter_index"):
             m.d.comb += getattr(loop, name).eq(getattr(link, name))
+        self._build_memory_errors(m, restart)
         if "memory_errors" in self.signature.members:
             with m.If(link.counter_index == MEMORY_ERRORS):
                 m.d.comb += link.counter.eq(self.memory_errors)
@@ -93,6 +104,19 @@ class Accelerator(wiring.Component):
         with m.Else():
             wiring.connect(m, loop.memory.requests, wiring.flipped(self.memory.requests))
             wiring.connect(m, wiring.flipped(self.memory.words), loop.memory.words)
+
+    def _build_memory_errors(self, m: Module, restart: Value) -> None:
+        """Errors of reading that concern the tape, since the restart."""
+        link, read_error = self._link, Signal()
+        with m.If(restart):
+            m.d.sync += read_error.eq(0)
+        with m.Elif(self.memory.read_failed & ~link.memory_mode):
+            m.d.sync += read_error.eq(1)
+        m.d.comb += [
+            link.damaged.eq(self._loop.damaged | read_error),
+            link.read_failed.eq(self.memory.read_failed & link.memory_mode),
+            link.write_failed.eq(self.memory.write_failed),
+        ]
 
     def _build_token(self, m: Module, loop: TokenLoop) -> None:
         """What is different for one token a pass."""

@@ -34,11 +34,11 @@ SERIAL_COUNTERS = ("running",)
 
 def count(
     m: Module, events: Mapping[str, Value], registers: Mapping[str, Value], index: Value, counter: Signal
-) -> None:
+) -> dict[str, Value]:
     """Count `events` (name -> how many happen in this cycle) and drive `counter` with number `index` of `COUNTERS`.
 
     Used by the token loops. `registers`: values that count themselves. An event is registered before it is counted, so that
-    counting costs no path; a name in neither reads 0.
+    counting costs no path; a name in neither reads 0. Returns: the value of each.
     """
     values = dict(registers)
     for name, happened in events.items():
@@ -52,3 +52,4 @@ def count(
             if name in values:
                 with m.Case(place):
                     m.d.comb += counter.eq(values[name])
+    return values

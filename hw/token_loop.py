@@ -14,6 +14,7 @@ from tritape.hw.engine.table_engine import TableEngine
 from tritape.hw.memory.signature import MemorySignature
 from tritape.hw.probe import ProbeSignature
 from tritape.hw.stream.queue import CommandQueue
+from tritape.hw.tape.header import FAULT_BITS
 from tritape.hw.tape.reader import NUMBERS, TapeReader, TokenRequest
 from tritape.hw.tape.sequencer import Sequencer
 from tritape.hw.vector.pipelined import PipelinedVector
@@ -32,6 +33,9 @@ SHARED = (
 )
 """Inputs of the vector path that the loop hands on."""
 
+WATCHDOG_BITS = 20
+"""A token that gets no word of its tape for 2^20 to 2^21 cycles, and does not wait for the host, is a fault (STARVED)."""
+
 
 class TokenLoop(wiring.Component):
     """A token in, one pass over the tape, a token out. `BatchTokenLoop` is the same for several tokens a pass.
@@ -39,7 +43,8 @@ class TokenLoop(wiring.Component):
     Ports
         memory: requests and words of a memory backend (its writes are the owner's).
         restart: In, high for one cycle: everything but the counters begins again.
-        boot: In stream, one transfer after a restart starts reading the tape. configured, fault, fault_code: its outcome.
+        boot: In stream, one transfer after a restart starts reading the tape. configured, fault, fault_code (`Fault`): its
+        outcome. damaged: Out, a section with a wrong CRC or a fault since the restart. passing: Out, of `Sequencer`.
         tokens: In stream of `TokenRequest`; results: Out stream of u16, the token that the head chose.
         inv_temperature u17, seed u32, reseed: In, of `Sampler`.
         state_access, state_address, state_write, state_data, state_value: as in `VectorSignature`, only while no token runs.
@@ -48,14 +53,16 @@ class TokenLoop(wiring.Component):
         running: In, a token runs, for the counters. probe: Out, `ProbeSignature`.
 
     Streams: those of amaranth.lib.stream. Latency and cost: those of the units. Tested inside `Accelerator`.
-    Raises `TritapeError` for several slots. Source: docs/architecture.md, docs/contract.md.
+    `watchdog`: for tests, another number of bits than `WATCHDOG_BITS`. Raises `TritapeError` for several slots.
+    Source: docs/architecture.md, docs/contract.md.
     """
 
-    def __init__(self, config: Config, *, memory_words: int = (1 << 32) - 1) -> None:
+    def __init__(self, config: Config, *, memory_words: int = (1 << 32) - 1, watchdog: int = WATCHDOG_BITS) -> None:
         if config.batch != 1:
             raise TritapeError(f"batch must be 1 here, not {config.batch!r}; several slots have a BatchTokenLoop")
         self.config = config
         self.memory_words = memory_words
+        self.watchdog = watchdog
         super().__init__(
             {
                 "memory": In(MemorySignature(config.word_bytes)),
@@ -63,7 +70,9 @@ class TokenLoop(wiring.Component):
                 "boot": In(stream.Signature(1)),
                 "configured": Out(1),
                 "fault": Out(1),
-                "fault_code": Out(4),
+                "fault_code": Out(FAULT_BITS),
+                "damaged": Out(1),
+                "passing": Out(1),
                 "tokens": In(stream.Signature(TokenRequest)),
                 "results": Out(stream.Signature(16)),
                 "inv_temperature": In(17),
@@ -94,7 +103,11 @@ class TokenLoop(wiring.Component):
         self._build_tape(m, reader, sequencer, vector)
         self._build_units(m, sequencer, engine, vector)
         self._build_host(m, vector)
-        self._build_counters(m, sequencer, engine, vector)
+        running = self._build_counters(m, sequencer, engine, vector)
+        m.d.comb += [
+            sequencer.tick.eq(running[self.watchdog]),
+            sequencer.paused.eq(self.logits.valid | ~self.running),
+        ]
         self._build_probes(m, engine, vector)
         return m
 
@@ -108,7 +121,11 @@ class TokenLoop(wiring.Component):
             *(getattr(reader, name).eq(getattr(sequencer, name)) for name in ("configured", "finished", *NUMBERS)),
             sequencer.fresh.eq(reader.fresh),
             sequencer.norm_done.eq(vector.norm_done),
-            *(getattr(self, name).eq(getattr(sequencer, name)) for name in ("configured", "fault", "fault_code")),
+            *(
+                getattr(self, name).eq(getattr(sequencer, name))
+                for name in ("configured", "fault", "fault_code", "passing")
+            ),
+            self.damaged.eq(sequencer.first_bad_valid),
         ]
 
     def _build_units(
@@ -138,8 +155,8 @@ class TokenLoop(wiring.Component):
 
     def _build_counters(
         self, m: Module, sequencer: Sequencer, engine: TableEngine, vector: PipelinedVector | SerialVector
-    ) -> None:
-        """`COUNTERS`, which a restart leaves alone."""
+    ) -> Value:
+        """`COUNTERS`, which a restart leaves alone. Returns: the cycles in which a token ran."""
         events: dict[str, Value] = {
             "running": self.running,
             "streaming": engine.streaming & self.running,
@@ -155,11 +172,12 @@ class TokenLoop(wiring.Component):
             events = {name: events[name] for name in SERIAL_COUNTERS}
         registers = {name: getattr(sequencer, name) for name in ("crc_errors", "first_bad_section", "fault_code")}
         counter = Signal(32)
-        count(m, events, registers, self.counter_index, counter)
+        values = count(m, events, registers, self.counter_index, counter)
         if self.config.serial:
             m.d.comb += self.counter.eq(counter)
         else:
             m.d.sync += self.counter.eq(counter)
+        return values["running"]
 
     def _build_probes(self, m: Module, engine: TableEngine, vector: PipelinedVector | SerialVector) -> None:
         """Taps on transfers between units."""

@@ -5,7 +5,7 @@ import struct
 from tritape.host import frames, protocol
 from tritape.hw.link.commands import REPLY, Command
 
-BOOTED, RUNNING, FAULT = 0x20, 0x10, 0x40
+BOOTED, RUNNING, DAMAGED = 0x40, 0x20, 0x80
 
 
 class Script:

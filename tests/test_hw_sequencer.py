@@ -16,6 +16,7 @@ from amaranth.sim import Simulator
 
 from tritape.base.errors import TritapeError
 from tritape.hw.config import Config
+from tritape.hw.tape.header import Fault
 from tritape.hw.tape.sequencer import REGISTERS, Sequencer
 from tritape.sim.bench import SIMULATORS, BenchResult, check_streams
 
@@ -72,6 +73,8 @@ class Tape:
         self.rng = random.Random(seed * 1000 + groups)
         self.words: list[int] = []
         self.sections = 0
+        self.number = 0  # of the next section
+        self.last = 0  # of the one before
         self.bank = 0
         names = [name for name in Harness(groups).signature.members if name.endswith("_commands")]
         names += ["weights", "parameters", "embedding_words"]
@@ -107,17 +110,25 @@ class Tape:
         base: int = 0,
         eps: int = 0,
         exponent: int = 0,
+        words: int | None = None,
         damage: int | None = None,
     ) -> list[int]:
         """Append a section; `damage` is a byte of the payload (or CRC) to spoil. Returns the words of its payload."""
         payload += bytes(-len(payload) % self.groups)
-        header = struct.pack("<BBBBHHIIHHI", opcode, mode, flags, shift, self.sections, tiles,
-                             len(payload) // self.groups, length, rows, mantissa, base)  # fmt: skip
-        header += eps.to_bytes(6, "little") + struct.pack("<bB", exponent, 0)
+        header = struct.pack("<BBBBHHHH", opcode, mode, flags, shift, self.number, tiles, rows, mantissa)
+        words = len(payload) // self.groups if words is None else words
+        header += b"".join(number.to_bytes(3, "little") for number in (words, length, base))
+        header += struct.pack("<b", exponent) + eps.to_bytes(6, "little")
+        check = 0x54415045
+        for (word,) in struct.iter_unpack("<I", header):
+            check ^= word
+        header += check.to_bytes(4, "little")
+        number, self.last = self.number, self.number
+        self.number = 1 if opcode == 6 else number + 1
         assert len(header) == 32
         header += bytes(-len(header) % self.groups)
         if damage is not None:
-            self.bad.append(self.sections)
+            self.bad.append(number)
             damage += len(header)
             if damage < len(header) + len(payload):
                 changed = damage
@@ -132,7 +143,7 @@ class Tape:
     def boot(self, damage: int | None = None, **changes: Any) -> None:
         """The HEADER section; `changes` override its fields."""
         rng = self.rng
-        fields: dict[str, Any] = dict(magic=b"TTAP", version=1, groups=self.groups, hidden=100, intermediate=300, layers=5,
+        fields: dict[str, Any] = dict(magic=b"TTAP", version=2, groups=self.groups, hidden=100, intermediate=300, layers=5,
                                       rows=40, vocabulary=1000)  # fmt: skip
         fields |= {name: rng.getrandbits(32) for name in REGISTERS if name not in fields and REGISTERS[name] == 32}
         fields |= {"row_words": -(-100 // self.groups) + 1, "logit_fraction": rng.getrandbits(8)} | changes
@@ -169,7 +180,7 @@ class Tape:
         length, multiplier = 100, self.rng.getrandbits(16)
         self.section(4, length=length, mantissa=multiplier, damage=damage)
         if row_damage is not None:
-            self.bad.append(self.sections - 1)
+            self.bad.append(self.last)
         self.put(self.rng.randbytes(length), row_damage)
         self.expected["embedding_commands"].append({"length": length, "multiplier": multiplier})
         words = -(-length // self.groups)
@@ -178,7 +189,7 @@ class Tape:
     def matvec(self, mode: int, length: int, blocks: list[int], tiles: int, damage: int | None = None) -> None:
         """One projection: `length` rows in all, a section for each block's number of rows."""
         rng, expected = self.rng, self.expected
-        shift, base = rng.randrange(48), rng.randrange(1 << 20)
+        shift, base = rng.randrange(48), rng.randrange(400)
         for number, rows in enumerate(blocks):
             first, last = int(number == 0), int(number == len(blocks) - 1)
             expected["weights"] += self.section(
@@ -205,7 +216,7 @@ class Tape:
         self.embed()
         self.load(1, 100)
         self.prep(0, 100, keep=1)
-        self.matvec(0, 32767, [40], 1)
+        self.matvec(0, 600, [40], 1)
         self.load(1, 100)
         self.prep(0, 100, keep=1)
         self.load(2, 1)
@@ -222,11 +233,12 @@ class Tape:
         self.load(1, 100)
         self.prep(2, 100)
         self.matvec(4, 1, [1], 1)
-        self.matvec(5, 65536, [40, 1, 0, 3], 1)
+        self.matvec(5, 1000, [40, 1, 3], 1)
         self.section(6)
 
     def check(self, simulator: str, stall: float = 0.3, **options: Any) -> BenchResult:
-        finals = {"crc_errors": len(self.bad), "first_bad_valid": int(bool(self.bad)), **options.pop("finals", {})}
+        finals = {"crc_errors": len(self.bad), **options.pop("finals", {})}
+        finals["first_bad_valid"] = int(bool(self.bad) or any(finals.get(name, 0) for name in ("fault", "fault_code")))
         if self.bad:
             finals["first_bad_section"] = self.bad[0]
         return check_streams(
@@ -250,7 +262,7 @@ def test_two_tokens_under_random_stalls(groups: int, simulator: str) -> None:
     tape.boot()
     tape.token()
     tape.token()
-    good = {"configured": 1, "fault": 0, "fault_code": 0, "tokens_finished": 2, "section": tape.sections - 1}
+    good = {"configured": 1, "fault": 0, "fault_code": 0, "tokens_finished": 2, "section": tape.last}
     tape.check(simulator, finals=good | tape.header)
 
 
@@ -319,9 +331,9 @@ def test_wrong_crcs_are_counted_and_data_still_pass(groups: int, simulator: str)
     tape.check(simulator, finals={"tokens_finished": 1, "fault": 0})
 
 
-HEADER_FAULTS = {
+HEADER_FAULTS: dict[int, dict[str, Any]] = {
     1: {"magic": b"TTAQ"},
-    2: {"version": 2},
+    2: {"version": 1},
     3: {"groups": 15},
     4: {"hidden": 101},
     5: {"intermediate": 301},
@@ -329,6 +341,8 @@ HEADER_FAULTS = {
     7: {"vocabulary": 1001},
     8: {"rows": 41},
     9: {"damage": 20},
+    10: {"row_words": 1},
+    11: {"body_words": 0},
 }
 
 
@@ -355,15 +369,29 @@ def _matvec(**fields: int) -> Callable[[Tape], Any]:
 
 
 SECTION_FAULTS = {
-    "opcode 0": (10, lambda tape: tape.section(0)),
-    "opcode 7": (10, lambda tape: tape.section(7)),
-    "opcode 255": (10, lambda tape: tape.section(255)),
-    "second HEADER": (10, lambda tape: tape.section(1)),
-    "LOAD target": (10, lambda tape: tape.section(2, mode=3)),
-    "PREP mode": (10, lambda tape: tape.section(3, mode=3)),
-    "MATVEC mode": (10, _matvec(mode=6)),
-    "rows": (11, _matvec(rows=41, tiles=1)),
-    "tiles": (11, _matvec(rows=1, tiles=5)),
+    "opcode 0": (Fault.OPCODE, lambda tape: tape.section(0)),
+    "opcode 7": (Fault.OPCODE, lambda tape: tape.section(7)),
+    "opcode 255": (Fault.OPCODE, lambda tape: tape.section(255)),
+    "second HEADER": (Fault.OPCODE, lambda tape: tape.section(1)),
+    "LOAD target": (Fault.OPCODE, lambda tape: tape.section(2, mode=3)),
+    "PREP mode": (Fault.OPCODE, lambda tape: tape.section(3, mode=3)),
+    "MATVEC mode": (Fault.OPCODE, _matvec(mode=6)),
+    "rows": (Fault.BLOCK_ROWS, _matvec(rows=41, tiles=1, words=1, length=1)),
+    "no rows": (Fault.BLOCK_ROWS, _matvec(rows=0, tiles=1, words=1, length=1)),
+    "tiles": (Fault.TILES, _matvec(rows=1, tiles=5, words=1, length=1)),
+    "no tiles": (Fault.TILES, _matvec(rows=1, tiles=0, words=1, length=1)),
+    "MATVEC without payload": (Fault.PAYLOAD, _matvec(rows=1, tiles=1, length=1)),
+    "PREP with payload": (Fault.PAYLOAD, lambda tape: tape.section(3, length=1, words=1)),
+    "END with payload": (Fault.PAYLOAD, lambda tape: tape.section(6, words=1)),
+    "LOAD without payload": (Fault.PAYLOAD, lambda tape: tape.section(2, length=1)),
+    "LOAD too long": (Fault.PAYLOAD, lambda tape: tape.section(2, length=1, words=39)),
+    "LOAD length": (Fault.LENGTH, lambda tape: tape.section(2, length=301, words=1)),
+    "PREP length": (Fault.LENGTH, lambda tape: tape.section(3)),
+    "EMBED length": (Fault.LENGTH, lambda tape: tape.section(4, length=301)),
+    "MATVEC length": (Fault.LENGTH, _matvec(rows=1, tiles=1, words=1, length=601)),
+    "logits length": (Fault.LENGTH, _matvec(mode=5, rows=1, tiles=1, words=1, length=1001)),
+    "state": (Fault.BASE, _matvec(mode=1, rows=1, tiles=1, words=1, length=100, base=401)),
+    "state far away": (Fault.BASE, _matvec(mode=2, rows=1, tiles=1, words=1, length=100, base=(1 << 24) - 50)),
 }
 
 
@@ -374,8 +402,62 @@ def test_section_faults(name: str) -> None:
     tape.boot()
     tape.matvec(5, 40, [40], 4)  # the largest
     section(tape)
-    del tape.words[-1]  # the buffer has room for two words after the header; nobody takes the CRC
-    tape.check("icarus", finals={"fault": 1, "fault_code": code, "configured": 1, "section": tape.sections - 1})
+    tape.expected = {name: None for name in tape.expected}  # a unit may get the command of a section that is refused
+    tape.check("icarus", finals={"fault": 1, "fault_code": code, "configured": 1, "section": tape.last})
+
+
+@pytest.mark.parametrize("groups", [4, 13, 16, 37])
+def test_every_damaged_bit_of_a_header_is_found_before_a_unit_is_told(groups: int) -> None:
+    """The check of a section's header, on a sample of its bits; units get commands of no other section."""
+    for bit in random.Random(groups).sample(range(256), 6):
+        tape = Tape(groups)
+        tape.boot()
+        tape.matvec(5, 40, [40], 1)
+        commands = {name: list(elements) for name, elements in tape.expected.items()}
+        start = len(tape.words)
+        tape.matvec(1, 40, [40], 1)
+        tape.words, tape.expected = tape.words[: start + -(-32 // groups)], commands
+        tape.words[start + bit // 8 // groups] ^= 1 << (bit // 8 % groups * 8 + bit % 8)
+        tape.check("icarus", finals={"fault": 1, "fault_code": Fault.CHECK, "section": 2, "first_bad_section": 2})  # fmt: skip
+
+
+def test_a_section_out_of_order() -> None:
+    tape = Tape(16)
+    tape.boot()
+    tape.matvec(5, 40, [40], 1)
+    tape.number += 1
+    tape.section(6)
+    tape.expected = {name: None for name in tape.expected}
+    tape.check("icarus", finals={"fault": 1, "fault_code": Fault.ORDER, "section": 2, "first_bad_section": 2})  # fmt: skip
+
+
+def test_starvation() -> None:
+    """Ticks without a word between them are a fault; not while a word came, nor while somebody else is waited for."""
+    dut = Sequencer(config(16))
+    seen: list[tuple[int, int]] = []
+
+    async def testbench(ctx: Any) -> None:
+        async def tick() -> None:
+            ctx.set(dut.tick, not ctx.get(dut.tick))
+            await ctx.tick().repeat(3)
+            seen.append((ctx.get(dut.fault), ctx.get(dut.fault_code)))
+
+        ctx.set(dut.paused, 1)
+        for _ in range(3):
+            await tick()
+        ctx.set(dut.paused, 0)
+        await tick()  # it was paused before this one
+        ctx.set(dut.words.valid, 1)
+        await ctx.tick()
+        ctx.set(dut.words.valid, 0)
+        await tick()
+        await tick()
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    simulator.run()
+    assert seen == [(0, 0)] * 5 + [(1, Fault.STARVED)]
 
 
 def test_a_memory_without_tape() -> None:

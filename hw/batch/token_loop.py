@@ -15,8 +15,10 @@ from tritape.hw.memory.signature import MemorySignature
 from tritape.hw.probe import PROBES, ProbeSignature
 from tritape.hw.stream.broadcast import Broadcast
 from tritape.hw.stream.pulse_join import PulseJoin
+from tritape.hw.tape.header import FAULT_BITS
 from tritape.hw.tape.reader import NUMBERS, SlotRequest, TapeReader
 from tritape.hw.tape.sequencer import Sequencer
+from tritape.hw.token_loop import WATCHDOG_BITS
 from tritape.hw.vector.ports import SATURATED
 
 _WAITS = ("wait_output", "wait_tables", "wait_activations")  # the first that a slot reports is counted
@@ -30,6 +32,7 @@ class BatchTokenLoop(wiring.Component):
         memory: requests and words of a memory backend (its writes are the owner's).
         restart: In, high for one cycle: everything begins again, the counters too.
         boot: In stream, one transfer after a restart starts reading the tape. configured, fault, fault_code: its outcome.
+        damaged, passing: as of `TokenLoop`.
         steps: In stream of T `SlotRequest`, taken when the results of the step before were taken; results: Out stream
             of T u16, what each slot chose (no meaning where it was not active).
             `chain` needs the slot before, in the ring of slots, to be active; not all may chain.
@@ -47,11 +50,12 @@ class BatchTokenLoop(wiring.Component):
     Source: docs/decisions/0006-batch.md.
     """
 
-    def __init__(self, config: Config, *, memory_words: int = (1 << 32) - 1) -> None:
+    def __init__(self, config: Config, *, memory_words: int = (1 << 32) - 1, watchdog: int = WATCHDOG_BITS) -> None:
         if config.batch < 2:
             raise TritapeError(f"batch must be at least 2 here, not {config.batch!r}; one slot has a TokenLoop")
         self.config = config
         self.memory_words = memory_words
+        self.watchdog = watchdog
         batch = config.batch
         super().__init__(
             {
@@ -60,7 +64,9 @@ class BatchTokenLoop(wiring.Component):
                 "boot": In(stream.Signature(1)),
                 "configured": Out(1),
                 "fault": Out(1),
-                "fault_code": Out(4),
+                "fault_code": Out(FAULT_BITS),
+                "damaged": Out(1),
+                "passing": Out(1),
                 "steps": In(stream.Signature(data.ArrayLayout(SlotRequest, batch))),
                 "results": Out(stream.Signature(data.ArrayLayout(16, batch))),
                 "inv_temperature": In(17).array(batch),
@@ -100,7 +106,13 @@ class BatchTokenLoop(wiring.Component):
             self.configured.eq(sequencer.configured),
             self.fault.eq(sequencer.fault),
             self.fault_code.eq(sequencer.fault_code),
+            self.damaged.eq(sequencer.first_bad_valid),
+            self.passing.eq(sequencer.passing),
         ]
+        timer = Signal(self.watchdog + 1)
+        m.d.sync += timer.eq(timer + 1)
+        waits = self.steps.valid | self.running | sequencer.passing
+        m.d.comb += [sequencer.tick.eq(timer[-1]), sequencer.paused.eq(~waits | self.logits.valid)]
         self._steps(m, reader, slots)
 
         # Everything that the sequencer says goes to all slots; only an embedding row is for one.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 
-from tritape.hw.link.frame_port import HEADER_BYTES, FramePort
+from tritape.hw.link.commands import ErrorCode
+from tritape.hw.link.frame_port import HEADER_BYTES, FramePort, Part
 
 
 class CommandRegisters:
@@ -26,6 +27,10 @@ class CommandRegisters:
         self.steps = Signal(range(max(word_bytes, identity_bytes) + 1), name="steps")  # bytes to move or cycles to wait
         self.status = Signal(3, name="status")
         self.answered = Signal(name="answered")  # the head of the reply is on its way
+        self.told = Signal(name="told")  # and says that something was damaged
+        self.waiting = Signal(name="waiting")  # the memory is waited for
+        self.impatient = Signal(name="impatient")  # and has had its time
+        self.failed = Signal(name="failed")  # the memory told of an error
         self.small = Signal(32, name="small")  # what a reply may tell besides memory
         self.turn = Signal(name="turn")  # the header by a byte
         self.shift = Signal(name="shift")  # the word by a byte
@@ -87,7 +92,41 @@ class CommandRegisters:
         m.d.sync += self.steps.eq(length)
         m.next = "GIVE"
 
+    def give_up(self, m: Module) -> None:
+        """The memory does not answer, or with an error: end the reply, or say so in its status."""
+        with m.If(self.answered):
+            m.next = "END"
+        with m.Else():
+            self.answer_with(m, ErrorCode.MEMORY)
+
     def answer_with(self, m: Module, code: Value | int) -> None:
         """Begin the reply, with status `code`."""
         m.d.sync += self.status.eq(code)
         m.next = "ANSWER"
+
+    def build_head(self, m: Module, flags: Value) -> None:
+        """States of the reply's head (kind and sequence number, argument; status and flags in the count's place) and its end.
+
+        The last bit of `flags` says that something was damaged.
+        """
+        reply = self.port.reply
+        with m.State("ANSWER"):
+            m.d.sync += [self.answered.eq(1), self.steps.eq(HEADER_BYTES)]
+            m.next = "HEAD"
+        with m.State("HEAD"):
+            m.d.comb += [reply.valid.eq(1), reply.payload.byte.eq(self.header[:8])]
+            with m.Switch(self.steps):
+                with m.Case(HEADER_BYTES):
+                    m.d.comb += reply.payload.byte[7].eq(1)
+                with m.Case(2):
+                    m.d.comb += reply.payload.byte.eq(self.status)
+                with m.Case(1):
+                    m.d.comb += reply.payload.byte.eq(flags)
+                    m.d.sync += self.told.eq(flags[-1])
+            m.d.comb += self.turn.eq(reply.ready)
+            with m.If(reply.ready & (self.steps == 1)):
+                m.next = "MORE"
+        with m.State("END"):
+            m.d.comb += [reply.valid.eq(1), reply.payload.part.eq(Part.END)]
+            with m.If(reply.ready):
+                m.next = "COMMAND"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import enum
 
 from tritape.hw.config import Config
-from tritape.hw.link.frame_port import FRAME_BYTES, HEADER_BYTES
+from tritape.hw.link.frame_port import CRC_BYTES, FRAME_BYTES, HEADER_BYTES
 
-PROTOCOL_VERSION = 2
-BATCH_VERSION = 3
-"""Version that a device with several slots tells: version 2 and what docs/protocol.md says of slots."""
+PROTOCOL_VERSION = 4
+BATCH_VERSION = 5
+"""Version that a device with several slots tells: version 4 and what docs/protocol.md says of slots."""
 REPLY = 0x80
 """A reply's first byte is the command's plus this."""
-DATA_BYTES = FRAME_BYTES - 4 - HEADER_BYTES
+DATA_BYTES = FRAME_BYTES - CRC_BYTES - HEADER_BYTES
 """Most bytes behind the header of a command or a reply: the host must not ask for more."""
 IDLE = 0x10
 """Bit of the commands that are refused (BUSY) while tokens run."""
@@ -26,6 +26,7 @@ class Command(enum.IntEnum):
     STOP = 0x03
     LOGITS = 0x04
     COUNTERS = 0x05
+    RESTART = 0x06
     WRITE = 0x10
     READ = 0x11
     CHECK = 0x12
@@ -45,6 +46,9 @@ class ErrorCode(enum.IntEnum):
     NOT_BOOTED = 2
     FAULT = 3
     BUSY = 4
+    MEMORY = 5
+    RANGE = 6
+    LENGTH = 7
 
 
 def identity(config: Config, memory_words: int) -> bytes:

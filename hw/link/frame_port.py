@@ -13,6 +13,7 @@ from tritape.hw.link.cobs import COBSDecoder
 
 FRAME_BYTES = 224
 """Longest frame, CRC included, without its stuffing: a command or a reply."""
+CRC_BYTES = 4
 CONSTANT_BYTES = 32
 HEADER_BYTES = 8
 """Bytes at the head of each command: kind, sequence number, argument u32, count u16."""
@@ -42,7 +43,8 @@ class FramePort(wiring.Component):
     Ports
         rx, tx: byte streams, from and to the host
         frame: Out, stream of bytes: those of the command, in order, as many as are wanted; valid from the command's
-            arrival to the reply's end. Reading past its last byte gives bytes without a meaning
+            arrival to the reply's end. spent: Out, u1: its last byte was read (with its header, one cycle later); reading on
+            gives bytes without a meaning
         reply: In, stream of `Reply`: the bytes of the answer, at most `FRAME_BYTES` - 4, then END
         checksum: Out, u32: CRC-32 of the CHECKED bytes, while `reply` is ready
         pending: Out, u1: a byte from the host waits while a command is being obeyed
@@ -71,6 +73,7 @@ class FramePort(wiring.Component):
                 "rx": In(stream.Signature(8)),
                 "tx": Out(stream.Signature(8)),
                 "frame": Out(stream.Signature(8)),
+                "spent": Out(1),
                 "reply": In(stream.Signature(Reply)),
                 "checksum": Out(32),
                 "pending": Out(1),
@@ -108,6 +111,7 @@ class FramePort(wiring.Component):
             s.read.en.eq(1),
             self.frame.payload.eq(s.found),
             self.tx.payload.eq(s.found),
+            self.spent.eq(s.place == s.end),
             self.checksum.eq(~crc.state),
             crc.bytes.payload.eq(s.byte),
             s.write.data.eq(s.byte),
@@ -145,9 +149,9 @@ class FramePort(wiring.Component):
             with m.If(decoded.valid & decoded.ready & decoded.payload.end):
                 m.d.comb += crc.restart.eq(1)
                 m.d.sync += [s.index.eq(0), s.too_long.eq(0), s.begun.eq(0), *s.read_at(0)]
-                whole = decoded.payload.byte[0] & ~s.too_long & (s.index >= HEADER_BYTES + 4)
+                whole = decoded.payload.byte[0] & ~s.too_long & (s.index >= HEADER_BYTES + CRC_BYTES)
                 with m.If(whole & (crc.state == RESIDUE)):
-                    m.d.sync += s.last_sequence.eq(s.sequence)
+                    m.d.sync += [s.last_sequence.eq(s.sequence), s.end.eq(s.index - CRC_BYTES)]
                     m.next = "OBEY"
                     with m.If((s.sequence == s.last_sequence) & ~s.first_kind):
                         m.next = "SEND"
@@ -203,6 +207,7 @@ class _Store:
         self.index = Signal(8, name="index")  # place of the next byte, of the command or the reply
         self.block = Signal(8, name="block")  # first place of the reply's block that has not ended
         self.place = Signal(8, name="place")  # next byte to read
+        self.end = Signal(8, name="end")  # behind the command's last byte
         self.fetching = Signal(name="fetching")  # the block RAM puts out the byte at `place`
         self.fetched, self.found = Signal(name="fetched"), Signal(8, name="found")  # this is the byte at `place`
         self.storing, self.stored = Signal(name="storing"), Signal(8, name="stored")  # a byte of the reply into memory

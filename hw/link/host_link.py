@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.base.errors import TritapeError
 from tritape.hw.config import Config
+from tritape.hw.exceeds import exceeds
 from tritape.hw.link.command_registers import CommandRegisters
 from tritape.hw.link.commands import DATA_BYTES, IDLE, Command, ErrorCode, identity
 from tritape.hw.link.frame_port import HEADER_BYTES, FramePort, Part
+from tritape.hw.link.runner import Runner, loaded, loop_ports
 from tritape.hw.link.step_runner import StepRunner
 from tritape.hw.link.token_runner import TokenRunner
 from tritape.hw.memory.signature import Request, write_word
-from tritape.hw.tape.reader import SlotRequest, TokenRequest
+from tritape.hw.tape.header import FAULT_BITS
 
-Runner = TokenRunner | StepRunner
 _ELEMENT_BYTES = 3
 """Bytes of a logit or an element of the state in a frame."""
+
+
+PATIENCE_BITS = 24
+"""A memory that does not take or give a word for 2^24 cycles is given up; a flash erases a sector in fewer."""
 
 
 class HostLink(wiring.Component):
@@ -26,6 +31,7 @@ class HostLink(wiring.Component):
 
     Parameters
         config, memory_words: what IDENTIFY tells; counter_count: counters that there are
+        patience: for tests, another number of bits than `PATIENCE_BITS`
 
     Ports:
 
@@ -34,7 +40,8 @@ class HostLink(wiring.Component):
       only while `memory_mode` is high; `words`: the answers, which must then not go elsewhere.
     - `restart`: high for one cycle before memory is written or read and at BOOT, to reset the token loop in the next cycle.
       After BOOT's, `boot`: stream, one transfer starts reading the HEADER section. `configured`, `fault`, `fault_code`: its
-      outcome.
+      outcome. `damaged`: something was wrong with the tape or the memory since `restart`; `passing`: a pass is not over.
+    - `read_failed`, `write_failed`: of the memory (`MemorySignature`).
     - `tokens`: stream of {token u16, fresh u1} into the token loop; `results`: the token that the head chose.
     - `logits_enable`: every logit waits until it came by `logits`, a stream of s18.
     - `inv_temperature`: of the sampler; `reseed`: high for the cycle in which it must take `seed`.
@@ -49,15 +56,17 @@ class HostLink(wiring.Component):
     - `inv_temperature`: an array of T. `slot`: whose sampler, state and logits are meant.
 
     Stream rules: those of `FramePort` for `rx` and `tx`: damaged frames vanish, repeated ones are answered again without
-    being obeyed again. A wait for tokens, logits or an idle token loop ends with the next byte from the host, so that a host
-    is never shut out. Cost: two block RAMs of 512 bytes and, all parts included, 927 iCE40 LUT4 at G = 4 (yosys, flat).
+    being obeyed again. A wait for tokens, logits or an idle token loop ends with the next byte from the host, and a wait
+    for the memory after 2^`patience` cycles, so that a host is never shut out. (A serial configuration has no room for that
+    count: its wait for the memory ends with the next byte too, but for a WRITE, since a flash takes its time.)
+    Cost: two block RAMs of 512 bytes and, all parts included, 927 iCE40 LUT4 at G = 4 (yosys, flat).
     Tested: every command and error, random stalls, G = 4, 13 (tests/test_hw_host_link.py). Source: docs/protocol.md.
     Errors: `TritapeError` for G beyond `DATA_BYTES`.
     """
 
     STATE_LATENCY = 5
 
-    def __init__(self, config: Config, *, memory_words: int, counter_count: int) -> None:
+    def __init__(self, config: Config, *, memory_words: int, counter_count: int, patience: int = PATIENCE_BITS) -> None:
         if config.word_bytes > DATA_BYTES:
             raise TritapeError(
                 f"engines times groups must be at most {DATA_BYTES} for the host link, not {config.word_bytes}; "
@@ -66,6 +75,8 @@ class HostLink(wiring.Component):
         self._config = config
         self._entry_bytes = 2 if config.batch == 1 else 3
         self._identity = identity(config, memory_words)
+        self._memory_words = memory_words
+        self._patience = patience
         last = max(memory_words, config.state_elements, counter_count)  # an address may come to be one past the end
         self._address_bits = min(last.bit_length(), 32)
         super().__init__(
@@ -80,8 +91,12 @@ class HostLink(wiring.Component):
                 "boot": Out(stream.Signature(1)),
                 "configured": In(1),
                 "fault": In(1),
-                "fault_code": In(8),
-                **_loop_ports(config.batch),
+                "fault_code": In(FAULT_BITS),
+                "damaged": In(1),
+                "passing": In(1),
+                "read_failed": In(1),
+                "write_failed": In(1),
+                **loop_ports(config.batch),
                 "logits_enable": Out(1),
                 "logits": In(stream.Signature(signed(18))),
                 "seed": Out(32),
@@ -113,13 +128,14 @@ class HostLink(wiring.Component):
         s = CommandRegisters(port, self._config.word_bytes, len(self._identity), self._address_bits)
         self._build_ports(m, s, runner)
         s.build(m, self.words.payload)
+        outside = self._build_memory_limits(m, s)
         with m.FSM():
             self._build_command(m, s, runner)
-            self._build_decode(m, s, runner)
+            self._build_decode(m, s, runner, outside)
             self._build_data(m, s, runner)
             self._build_tokens(m, s, runner)
             self._build_memory(m, s)
-            self._build_head(m, s, runner)
+            s.build_head(m, Cat(self.fault_code, runner.running, self.configured, self.damaged))
             self._build_more(m, s, runner)
             self._build_values(m, s)
         return m
@@ -140,9 +156,10 @@ class HostLink(wiring.Component):
             self.running.eq(runner.busy),
             runner.configured.eq(self.configured),
             runner.fault.eq(self.fault),
+            runner.passing.eq(self.passing),
             runner.place.eq(argument[:8]),
             runner.limit.eq(argument[8:16]),
-            *self._loaded(runner, argument, word),
+            *loaded(runner, argument, word),
             self.write.payload.address.eq(argument),
             self.write.payload.word.eq(word[-8 * self._config.word_bytes :]),
             self.requests.payload.address.eq(argument),
@@ -153,20 +170,42 @@ class HostLink(wiring.Component):
             port.reply.payload.byte.eq(word[:8]),
         ]
 
+    def _build_memory_limits(self, m: Module, s: CommandRegisters) -> Signal:
+        """How long the memory is waited for, and its errors. Returns: the command's words are not all inside the memory."""
+        if self._config.serial:  # for want of room: until the next byte from the host
+            m.d.comb += s.impatient.eq(s.port.pending & (s.operation != Command.WRITE))
+        else:
+            timer = Signal(self._patience)
+            m.d.sync += timer.eq(Mux(s.waiting, timer + 1, 0))
+            m.d.comb += s.impatient.eq(timer.all())
+        with m.If(self.read_failed):
+            m.d.sync += s.failed.eq(1)
+        bits, outside = self._memory_words.bit_length(), Signal()
+        end = s.argument[:bits] + s.count
+        m.d.sync += outside.eq(s.argument[bits:].any() | exceeds(end, self._memory_words))
+        return outside
+
     def _build_command(self, m: Module, s: CommandRegisters, runner: Runner) -> None:
         """The head of a command, and whether it must wait until no token runs."""
         with m.State("COMMAND"):
-            m.d.sync += [s.steps.eq(HEADER_BYTES), s.status.eq(0), s.answered.eq(0)]
+            m.d.sync += [s.steps.eq(HEADER_BYTES), s.status.eq(0), s.answered.eq(0), s.failed.eq(0)]
             m.next = "HEADER"
         with m.State("HEADER"):
             s.take(m, s.turn, "ADMIT")
+        data = Signal()  # the command has some
         with m.State("ADMIT"):
-            with m.If(((s.kind & IDLE) == 0) | ~runner.running):
+            with m.Switch(s.operation), m.Case(Command.WRITE, Command.LOAD, Command.WRITE_STATE):
+                m.d.comb += data.eq(s.count != 0)
+            with m.If(s.kind[5:] != 0):
+                s.answer_with(m, ErrorCode.UNKNOWN_COMMAND)
+            with m.Elif(s.port.spent == data):
+                s.answer_with(m, ErrorCode.LENGTH)
+            with m.Elif(((s.kind & IDLE) == 0) | ~runner.running):
                 m.next = "DECODE"
             with m.Elif(s.port.pending):
                 s.answer_with(m, ErrorCode.BUSY)
 
-    def _build_decode(self, m: Module, s: CommandRegisters, runner: Runner) -> None:
+    def _build_decode(self, m: Module, s: CommandRegisters, runner: Runner, outside: Value) -> None:
         """What a command does first, and where it goes from there."""
         batch, argument = self._config.batch, s.argument
         with m.State("DECODE"):
@@ -180,10 +219,16 @@ class HostLink(wiring.Component):
                     m.next = "SEEK"
                 with m.Case(Command.LOGITS, Command.COUNTERS, Command.READ_STATE):
                     pass
-                with m.Case(Command.WRITE, Command.READ, Command.CHECK):
+                with m.Case(Command.RESTART):
                     m.d.comb += self.restart.eq(1)
-                    m.d.sync += [self.memory_mode.eq(1), s.steps.eq(self._config.word_bytes)]
-                    m.next = "SETTLE"
+                    m.d.sync += [self.memory_mode.eq(0), self.logits_enable.eq(0)]
+                with m.Case(Command.WRITE, Command.READ, Command.CHECK):
+                    with m.If(outside):
+                        s.answer_with(m, ErrorCode.RANGE)
+                    with m.Else():
+                        m.d.comb += self.restart.eq(1)
+                        m.d.sync += [self.memory_mode.eq(1), s.steps.eq(self._config.word_bytes)]
+                        m.next = "SETTLE"
                 with m.Case(Command.BOOT):
                     m.d.comb += self.restart.eq(1)
                     m.d.sync += self.memory_mode.eq(0)
@@ -209,18 +254,18 @@ class HostLink(wiring.Component):
                         m.d.sync += self.slot.eq(argument)
                 with m.Default():
                     s.answer_with(m, ErrorCode.UNKNOWN_COMMAND)
-            with m.If(s.kind[5:] != 0):
-                s.answer_with(m, ErrorCode.UNKNOWN_COMMAND)
 
     def _build_data(self, m: Module, s: CommandRegisters, runner: Runner) -> None:
         """Data of a command: words for the memory, tokens, elements of the state."""
         with m.State("TAKE"):
             s.take(m, s.shift, "STORE")
+            with m.If(s.port.spent):
+                s.answer_with(m, ErrorCode.LENGTH)
         with m.State("STORE"):
             stored = Signal()
             with m.Switch(s.operation):
                 with m.Case(Command.WRITE):
-                    m.d.comb += [self.write.valid.eq(1), stored.eq(self.write.ready)]
+                    m.d.comb += [self.write.valid.eq(1), stored.eq(self.write.ready), s.waiting.eq(1)]
                     m.d.sync += s.steps.eq(self._config.word_bytes)
                 with m.Case(Command.LOAD):
                     m.d.comb += [runner.load.valid.eq(1), stored.eq(1)]
@@ -231,8 +276,14 @@ class HostLink(wiring.Component):
             with m.If(stored):
                 m.d.comb += [s.advance.eq(1), s.count_word.eq(1)]
                 m.next = "TAKE"
-                with m.If(s.count == 1):
+                with m.If((s.operation == Command.WRITE) & self.write_failed):
+                    s.give_up(m)
+                with m.Elif(s.count == 1):
                     m.next = "ANSWER"
+                    with m.If(~s.port.spent):
+                        s.answer_with(m, ErrorCode.LENGTH)
+            with m.Elif(s.impatient):
+                s.give_up(m)
 
     def _build_tokens(self, m: Module, s: CommandRegisters, runner: Runner) -> None:
         """POLL's wait for a token at its position."""
@@ -258,42 +309,26 @@ class HostLink(wiring.Component):
             m.d.comb += self.boot.valid.eq(1)
             with m.If(self.boot.ready):
                 m.next = "BOOTING"
-        with m.State("BOOTING"), m.If(self.configured | self.fault):
-            m.next = "ANSWER"
+        with m.State("BOOTING"):
+            m.d.comb += s.waiting.eq(1)
+            with m.If(self.configured | self.fault):
+                m.next = "ANSWER"
+            with m.Elif(s.impatient):
+                s.give_up(m)
         with m.State("REQUEST"):
-            m.d.comb += self.requests.valid.eq(1)
+            m.d.comb += [self.requests.valid.eq(1), s.waiting.eq(1)]
             with m.If(self.requests.ready):
                 m.next = "FETCH"
+            with m.Elif(s.impatient):
+                s.give_up(m)
         with m.State("FETCH"):
-            m.d.comb += self.words.ready.eq(1)
-            with m.If(self.words.valid):
+            m.d.comb += [self.words.ready.eq(1), s.waiting.eq(1)]
+            with m.If(s.failed | self.read_failed | s.impatient):
+                s.give_up(m)
+            with m.Elif(self.words.valid):
                 m.d.comb += [s.fetch.eq(1), s.advance.eq(1), s.count_word.eq(1)]
                 m.d.sync += s.steps.eq(self._config.word_bytes)
                 m.next = "GIVE"
-
-    def _build_head(self, m: Module, s: CommandRegisters, runner: Runner) -> None:
-        """The reply's head: kind and sequence number, argument; status and flags in the count's place. And its end."""
-        reply = s.port.reply
-        flags = Cat(self.fault_code[:4], runner.running, self.configured, self.fault, 0)
-        with m.State("ANSWER"):
-            m.d.sync += [s.answered.eq(1), s.steps.eq(HEADER_BYTES)]
-            m.next = "HEAD"
-        with m.State("HEAD"):
-            m.d.comb += [reply.valid.eq(1), reply.payload.byte.eq(s.header[:8])]
-            with m.Switch(s.steps):
-                with m.Case(HEADER_BYTES):
-                    m.d.comb += reply.payload.byte[7].eq(1)
-                with m.Case(2):
-                    m.d.comb += reply.payload.byte.eq(s.status)
-                with m.Case(1):
-                    m.d.comb += reply.payload.byte.eq(flags)
-            m.d.comb += s.turn.eq(reply.ready)
-            with m.If(reply.ready & (s.steps == 1)):
-                m.next = "MORE"
-        with m.State("END"):
-            m.d.comb += [reply.valid.eq(1), reply.payload.part.eq(Part.END)]
-            with m.If(reply.ready):
-                m.next = "COMMAND"
 
     def _build_more(self, m: Module, s: CommandRegisters, runner: Runner) -> None:
         """What comes behind the head, one value at a time."""
@@ -305,11 +340,12 @@ class HostLink(wiring.Component):
                     m.d.sync += s.steps.eq(len(self._identity))
                     m.next = "CONSTANT"
                 with m.Case(Command.POLL):
-                    with m.If((count != 0) & runner.available):
+                    news = self.damaged & ~s.told  # a token must not come behind a head that does not know of them
+                    with m.If((count != 0) & runner.available & ~news):
                         m.d.comb += runner.take.eq(1)
                         s.give(m, 2)
                     if isinstance(runner, StepRunner):
-                        with m.Elif((count != 0) & runner.partial):
+                        with m.Elif((count != 0) & runner.partial & runner.running & ~s.port.pending & ~news):
                             m.next = "MORE"
                 with m.Case(Command.LOGITS), m.If(count != 0):
                     m.next = "MORE"
@@ -354,27 +390,3 @@ class HostLink(wiring.Component):
                 s.give(m, _ELEMENT_BYTES)
                 with m.If(s.operation == Command.COUNTERS):
                     m.d.sync += s.steps.eq(4)
-
-    @staticmethod
-    def _loaded(runner: Runner, argument: Value, word: Value) -> list:
-        """What LOAD and POLL tell the runner in the argument, and what LOAD's data are in the top of `word`."""
-        if isinstance(runner, TokenRunner):
-            return [runner.fresh.eq(argument[16]), runner.load.payload.eq(word[-16:])]
-        entry = Cat(runner.load.payload)
-        return [runner.going.eq(argument[16:]), entry.eq(word[-24:][: len(entry)])]
-
-
-def _loop_ports(batch: int) -> dict[str, wiring.Member]:
-    """Ports of `HostLink` that are not the same for one slot and for several."""
-    if batch == 1:
-        return {
-            "tokens": Out(stream.Signature(TokenRequest)),
-            "results": In(stream.Signature(16)),
-            "inv_temperature": Out(17),
-        }
-    return {
-        "steps": Out(stream.Signature(data.ArrayLayout(SlotRequest, batch))),
-        "results": In(stream.Signature(data.ArrayLayout(16, batch))),
-        "inv_temperature": Out(17).array(batch),
-        "slot": Out(range(batch)),
-    }

@@ -33,7 +33,7 @@ class StepRunner(wiring.Component):
         running: Out, u1: the limit is not reached; busy: Out, u1: a step is in the token loop
         stopped: Out, `Stop`: why it stopped before the limit
         steps: Out, stream of T `SlotRequest`; answers: In, stream of T u16: of the token loop
-        configured, fault: In, u1
+        configured, fault, passing: In, u1, as of `TokenRunner`
 
     A slot that is not active keeps the token that it chose last. Latency from a step's answers to the next step: T + 2 cycles,
     and T more where the host gave it. Cost: a memory of 256 x T x 20 bits and 19 T flip-flops for the step under way.
@@ -64,6 +64,7 @@ class StepRunner(wiring.Component):
                 "answers": In(stream.Signature(data.ArrayLayout(16, batch))),
                 "configured": In(1),
                 "fault": In(1),
+                "passing": In(1),
             }
         )
 
@@ -99,7 +100,7 @@ class StepRunner(wiring.Component):
             self.load.ready.eq(~self.running),
             self.chosen.eq(s.read.data.token),
             done.eq(s.position - s.reader),
-            self.available.eq(s.fetched & (done != 0) & ~done[-1]),
+            self.available.eq(s.fetched & (done != 0) & ~done[-1] & (s.answering | ~self.passing)),
             self.partial.eq(s.reader_slot != 0),
         ]
         m.d.sync += s.fetched.eq(~(s.fetch | s.write.en))  # a cycle later, like the read data
@@ -121,12 +122,15 @@ class StepRunner(wiring.Component):
                 with m.If(s.load_slot == self.batch - 1):
                     m.d.sync += [s.load_slot.eq(0), s.known.eq(s.known + 1)]
             with m.If(self.running):
-                with m.If(s.halt | ((s.position + 1)[:8] == s.limit)):
-                    m.d.sync += [self.running.eq(0), s.halt.eq(0)]
-                with m.Elif(self.fault | ~self.configured):
-                    m.d.sync += [self.running.eq(0), self.stopped.eq(Stop.NOT_BOOTED)]
+                stop = s.halt | ((s.position + 1)[:8] == s.limit)
+                with m.If(self.fault | ~self.configured):
+                    m.d.sync += [self.running.eq(0), s.halt.eq(0), self.stopped.eq(Stop.NOT_BOOTED)]
                     with m.If(self.fault):
                         m.d.sync += self.stopped.eq(Stop.FAULT)
+                with m.Elif(stop & self.passing):
+                    m.d.comb += self.busy.eq(1)
+                with m.Elif(stop):
+                    m.d.sync += [self.running.eq(0), s.halt.eq(0)]
                 with m.Elif(s.position == s.known):
                     m.d.sync += s.known.eq(s.known + 1)
                     for index in range(self.batch):
@@ -159,17 +163,19 @@ class StepRunner(wiring.Component):
         with m.State("FEED"):
             m.d.sync += s.slot.eq(0)
             m.d.comb += [self.steps.valid.eq(1), self.busy.eq(1)]
-            with m.If(self.steps.ready):
+            with m.If(self.fault | ~self.configured):
+                m.next = "CHECK"
+            with m.Elif(self.steps.ready):
                 m.next = "WAIT"
         with m.State("WAIT"):
-            m.d.comb += [self.answers.ready.eq(1), self.busy.eq(1)]
-            with m.If(self.answers.valid):
+            m.d.comb += [self.answers.ready.eq(1), self.busy.eq(1), s.answering.eq(1)]
+            with m.If(self.fault | ~self.configured):
+                m.next = "CHECK"
+            with m.Elif(self.answers.valid):
                 for index in range(self.batch):
                     with m.If(step[index].active):
                         m.d.sync += step[index].token.eq(self.answers.payload[index])
                 m.next = "KEEP"
-            with m.Elif(self.fault):
-                m.next = "CHECK"
 
     def _state_keep(self, m: Module, s: _Ring) -> None:
         """The answers go into the ring, one a cycle."""
@@ -198,5 +204,6 @@ class _Ring:
         self.load_slot = Signal(slot_bits, name="load_slot")  # of the next entry from the host
         self.slot = Signal(slot_bits, name="slot")  # of the entry under way
         self.halt = Signal(name="halt")
+        self.answering = Signal(name="answering")  # the answers of the step under way are not there yet
         self.fetch = Signal(name="fetch")  # the ring is read for the loop, not for `chosen`
         self.fetched = Signal(name="fetched")  # it puts out the token at the reader's place

@@ -16,7 +16,7 @@ WINDOW = 120
 
 
 class Stop(enum.Enum, shape=2):  # type: ignore[call-arg]
-    """Why the runner refused to go on; the numbers are those of `ErrorCode` in `tritape.hw.link.host_link`."""
+    """Why the runner refused to go on; the numbers are those of `ErrorCode` in `tritape.hw.link.commands`."""
 
     NONE = 0
     NOT_BOOTED = 2
@@ -42,7 +42,8 @@ class TokenRunner(wiring.Component):
         running: Out, u1: the limit is not reached; busy: Out, u1: a token is in the token loop
         stopped: Out, `Stop`: why it stopped before the limit
         tokens: Out, stream of `TokenRequest`; answers: In, stream of u16: of the token loop
-        configured, fault: In, u1
+        configured, fault, passing: In, u1, of the token loop. No token is available whose pass is not over, so that
+            what is wrong with the pass is known before the token is
 
     Cost: one block RAM of 256 x 16 bits, 134 iCE40 LUT4. Tested inside `HostLink`: prompts, limits that move, stops,
     errors (tests/test_hw_host_link.py), and long sequences on the simulated device (tests/test_host_device.py).
@@ -68,6 +69,7 @@ class TokenRunner(wiring.Component):
                 "answers": In(stream.Signature(16)),
                 "configured": In(1),
                 "fault": In(1),
+                "passing": In(1),
             }
         )
 
@@ -82,6 +84,7 @@ class TokenRunner(wiring.Component):
         fresh, halt = Signal(), Signal()
         fetch = Signal()  # the ring is read for the loop, not for `chosen`
         fetched = Signal()  # it puts out the token at `reader`
+        answering = Signal()  # the answer of the token under way is not there yet
 
         m.d.comb += [
             read.en.eq(1),
@@ -90,7 +93,7 @@ class TokenRunner(wiring.Component):
             write.data.eq(self.load.payload),
             self.load.ready.eq(~self.running),
             self.chosen.eq(read.data),
-            self.available.eq(fetched & (reader != known)),
+            self.available.eq(fetched & (reader != known) & (answering | ~self.passing)),
             self.tokens.payload.token.eq(read.data),
             self.tokens.payload.fresh.eq(fresh),
         ]
@@ -107,26 +110,31 @@ class TokenRunner(wiring.Component):
                 m.d.comb += read.addr.eq(reader)
                 m.d.comb += write.en.eq(self.load.valid & ~self.running)
                 with m.If(self.running):
-                    with m.If(halt | (known == limit)):
-                        m.d.sync += [self.running.eq(0), halt.eq(0)]
-                    with m.Elif(self.fault | ~self.configured):
-                        m.d.sync += [self.running.eq(0), self.stopped.eq(Stop.NOT_BOOTED)]
+                    with m.If(self.fault | ~self.configured):
+                        m.d.sync += [self.running.eq(0), halt.eq(0), self.stopped.eq(Stop.NOT_BOOTED)]
                         with m.If(self.fault):
                             m.d.sync += self.stopped.eq(Stop.FAULT)
+                    with m.Elif((halt | (known == limit)) & self.passing):
+                        m.d.comb += self.busy.eq(1)
+                    with m.Elif(halt | (known == limit)):
+                        m.d.sync += [self.running.eq(0), halt.eq(0)]
                     with m.Else():
                         m.d.comb += [fetch.eq(1), read.addr.eq(position)]
                         m.next = "FEED"
             with m.State("FEED"):
                 m.d.comb += [fetch.eq(1), read.addr.eq(position), self.tokens.valid.eq(1), self.busy.eq(1)]
-                with m.If(self.tokens.ready):
+                with m.If(self.fault | ~self.configured):
+                    m.next = "CHECK"
+                with m.Elif(self.tokens.ready):
                     m.d.sync += [fresh.eq(0), position.eq(position + 1)]
                     m.next = "WAIT"
             with m.State("WAIT"):
                 m.d.comb += [self.answers.ready.eq(1), write.data.eq(self.answers.payload), self.busy.eq(1)]
-                with m.If(self.answers.valid):
-                    m.d.comb += write.en.eq(known == position)  # else the next token is given
+                m.d.comb += answering.eq(1)
+                with m.If(self.fault | ~self.configured):
                     m.next = "CHECK"
-                with m.Elif(self.fault):
+                with m.Elif(self.answers.valid):
+                    m.d.comb += write.en.eq(known == position)  # else the next token is given
                     m.next = "CHECK"
         with m.If(self.begin):
             m.d.sync += [position.eq(self.place), known.eq(self.place), fresh.eq(self.fresh)]

@@ -1,37 +1,95 @@
-"""What the sequencer refuses: sections that it must not obey, and tapes for another configuration."""
+"""What the sequencer refuses: sections that it must not obey, and tapes for another configuration or too damaged to run."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data
 
 from tritape.hw.config import Config
 from tritape.hw.exceeds import exceeds
-from tritape.hw.tape.header import MAGIC, VERSION, Fault, Opcode
+from tritape.hw.tape.header import (
+    MAGIC,
+    VERSION,
+    Fault,
+    MatvecMode,
+    Opcode,
+    words,
+)
 
 COMPARED_BYTES = 16
 """magic to rows of the HEADER payload: compared with the configuration, then forgotten."""
 
 
-def refusal(config: Config, header: data.View, configured: Value) -> tuple[Value, Value]:
-    """Whether the section that `header` begins must not be obeyed, and why (0 if it may)."""
-    modes = {Opcode.LOAD: 3, Opcode.PREP: 3, Opcode.MATVEC: 6}
-    unknown = ~exceeds(header.opcode, 1) | exceeds(header.opcode, 6)
-    for opcode, count in modes.items():
-        unknown |= (header.opcode == opcode) & exceeds(header.mode, count - 1)
-    beyond = exceeds(header.rows, config.lane(config.max_rows)) | exceeds(header.tiles, config.max_tiles)
-    beyond &= header.opcode == Opcode.MATVEC
-    other = header.opcode != Opcode.HEADER  # before the tape's header
-    refused = Mux(configured, unknown | beyond, other)
-    known = Mux(unknown, Fault.OPCODE, Mux(beyond, Fault.LIMIT, Fault.NONE))
-    return refused, Mux(configured, known, Mux(other, Fault.MAGIC, Fault.NONE))
+def first_of(tests: Mapping[Fault, Value]) -> Value:
+    """The code of the first test that is true, 0 if none is."""
+    code: Value = Value.cast(Fault.NONE)
+    for fault, test in reversed(tests.items()):
+        code = Mux(test, fault, code)
+    return code
 
 
-def mismatch(m: Module, config: Config, tape: data.View, bad_crc: Value) -> Value:
-    """What is wrong with the HEADER payload, 0 if nothing; the comparisons are registered."""
-    tests = {
+def registered(m: Module, tests: Mapping[Fault, Value], now: Value | int = 1) -> dict[Fault, Value]:
+    """The same tests a cycle later; each is 0 where `now` was not 1."""
+    flags: dict[Fault, Value] = {}
+    for fault, test in tests.items():
+        flags[fault] = flag = Signal(name=f"wrong_{fault.name.lower()}")
+        m.d.sync += flag.eq(test & now)
+    return flags
+
+
+def unknown(header: data.View) -> Value:
+    """The section's opcode, mode or target does not exist."""
+    result = ~exceeds(header.opcode, 1) | exceeds(header.opcode, 6)
+    for opcode, count in {Opcode.LOAD: 3, Opcode.PREP: 3, Opcode.MATVEC: 6}.items():
+        result |= (header.opcode == opcode) & exceeds(header.mode, count - 1)
+    return result
+
+
+def _outside(value: Value, limit: int) -> Value:
+    """`value` is not in 1..limit."""
+    return ~value.any() | exceeds(value, limit)
+
+
+def of_fields(config: Config, header: data.View, payload: Value, other_groups: Value) -> dict[Fault, Value]:
+    """What may be wrong in a section's header although its check is right: the tape was made for other limits, or wrongly.
+
+    payload: the bits of it that are used; other_groups: the tape is for words of another size. A serial configuration looks
+    only at what would make its units do harm; what is left stops by starvation.
+    """
+    opcode = {code: header.opcode == code for code in Opcode}
+    matvec, logits = opcode[Opcode.MATVEC], header.mode == MatvecMode.LOGITS
+    rows, tiles = config.lane(config.max_rows), config.max_tiles
+    if config.serial:
+        beyond = matvec & (exceeds(header.rows, rows) | exceeds(header.tiles, tiles))
+        return {Fault.GROUPS: other_groups, Fault.BLOCK_ROWS: beyond}
+    longest = config.lane(config.max_length)
+    gains = words(2 * longest, 2 * (config.groups // 2))
+    state = config.max_layers * config.lane(config.max_hidden)
+    bare = opcode[Opcode.PREP] | opcode[Opcode.EMBED] | opcode[Opcode.END]
+    vector = opcode[Opcode.LOAD] | opcode[Opcode.PREP] | opcode[Opcode.EMBED]
+    uses_state = matvec & ((header.mode == MatvecMode.F) | (header.mode == MatvecMode.G))
+    return {
+        Fault.GROUPS: other_groups,
+        Fault.TILES: matvec & _outside(header.tiles, tiles),
+        Fault.BLOCK_ROWS: matvec & _outside(header.rows, rows),
+        Fault.PAYLOAD: (matvec & ~payload.any())
+        | (bare & payload.any())
+        | (opcode[Opcode.LOAD] & _outside(payload, gains)),
+        Fault.LENGTH: (vector & _outside(header.length, longest))
+        | (matvec & logits & _outside(header.length, config.max_vocab))
+        | (matvec & ~logits & _outside(header.length, 2 * longest)),
+        Fault.BASE: uses_state & exceeds(header.base + header.length, state),
+    }
+
+
+def of_tape(config: Config, tape: data.View, numbers: Mapping[str, Value]) -> dict[Fault, Value]:
+    """What may be wrong in the payload of HEADER, besides its CRC. numbers: the bits of its counts of words that are used."""
+    empty = ~numbers["prologue_words"].any() | ~numbers["body_words"].any()
+    regions = {} if config.serial else {Fault.REGION_WORDS: empty}
+    return {
         Fault.MAGIC: tape.magic != MAGIC,
-        Fault.HEADER_CRC: bad_crc,
         Fault.VERSION: tape.version != VERSION,
         Fault.GROUPS: tape.groups != config.geometry_code,
         Fault.HIDDEN: exceeds(tape.hidden, config.max_hidden),
@@ -39,12 +97,6 @@ def mismatch(m: Module, config: Config, tape: data.View, bad_crc: Value) -> Valu
         Fault.LAYERS: exceeds(tape.layers, config.max_layers),
         Fault.VOCABULARY: exceeds(tape.vocabulary, config.max_vocab),
         Fault.ROWS: exceeds(tape.rows, config.max_rows),
+        Fault.ROW_WORDS: ~exceeds(numbers["row_words"], 1),
+        **regions,
     }
-    code: Value = Value.cast(Fault.NONE)
-    for fault, test in reversed(tests.items()):
-        flag = test
-        if fault is not Fault.HEADER_CRC:
-            flag = Signal(name=f"wrong_{fault.name.lower()}")  # type: ignore[attr-defined]
-            m.d.sync += flag.eq(test)
-        code = Mux(flag, fault, code)
-    return code

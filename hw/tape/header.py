@@ -5,9 +5,11 @@ from __future__ import annotations
 from amaranth.hdl import signed
 from amaranth.lib import data, enum
 
-from tritape.model.tape.layout import HEADER_BYTES, HEADER_PAYLOAD_BYTES, MAGIC, VERSION, MatvecMode, Opcode
+from tritape.model.tape.layout import CHECK, HEADER_BYTES, HEADER_PAYLOAD_BYTES, MAGIC, VERSION, MatvecMode, Opcode
 
 __all__ = [
+    "CHECK",
+    "FAULT_BITS",
     "HEADER_BYTES",
     "HEADER_PAYLOAD_BYTES",
     "MAGIC",
@@ -22,9 +24,10 @@ __all__ = [
 
 
 class Fault(enum.IntEnum):
-    """Why the sequencer stopped (`fault_code`); 0 while it has not."""
+    """Why the token loop stopped (`fault_code`); 0 while it has not. The host's words for each: `tritape.host.protocol`."""
 
     NONE = 0
+    # The HEADER section
     MAGIC = 1
     VERSION = 2
     GROUPS = 3
@@ -34,9 +37,22 @@ class Fault(enum.IntEnum):
     VOCABULARY = 7
     ROWS = 8
     HEADER_CRC = 9
-    OPCODE = 10
-    LIMIT = 11
+    ROW_WORDS = 10
+    REGION_WORDS = 11
+    # A section's header
+    CHECK = 12
+    OPCODE = 13
+    ORDER = 14
+    TILES = 15
+    BLOCK_ROWS = 16
+    PAYLOAD = 17
+    LENGTH = 18
+    BASE = 19
+    # Anywhere
+    STARVED = 20
 
+
+FAULT_BITS = 5
 
 SectionHeader = data.StructLayout(
     {
@@ -46,14 +62,14 @@ SectionHeader = data.StructLayout(
         "shift": 8,
         "index": 16,
         "tiles": 16,
-        "payload": 32,
-        "length": 32,
         "rows": 16,
         "mantissa": 16,
-        "base": 32,
-        "eps": 48,
+        "payload": 24,
+        "length": 24,
+        "base": 24,
         "exponent": signed(8),
-        "zero": 8,
+        "eps": 48,
+        "check": 32,
     }
 )
 """The 32 bytes that begin every section."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, stream
 
-from tritape.hw.tape.header import HEADER_BYTES, HEADER_PAYLOAD_BYTES, Opcode, SectionHeader, TapeHeader, words
+from tritape.hw.tape.header import CHECK, HEADER_BYTES, HEADER_PAYLOAD_BYTES, Opcode, SectionHeader, TapeHeader, words
 
 
 class SectionRegisters:
@@ -25,8 +25,30 @@ class SectionRegisters:
         self.left = Signal(address_bits, name="left")  # words until the CRC
         self.closing = Signal(name="closing")  # the next word is the CRC
         self.first_parameter, self.wants = Signal(name="first_parameter"), Signal(name="wants")
+        self.begin = Signal(init=1, name="begin")  # the next word begins a section
+        self.xor = Signal(32, name="header_xor")  # of the header's words of 32 bits
         # The opcode, decoded: Amaranth's enumerations have no types.
         self.opcode = {code: Signal(name=f"is_{code.name.lower()}") for code in Opcode}
+
+    def build(self, m: Module) -> None:
+        """Registers that change with every word."""
+        size = len(self.word) // 8
+        lanes = [Const(0, 8)] * 4
+        for index in range(size):
+            lanes[index % 4] = lanes[index % 4] ^ self.word[8 * index : 8 * index + 8]
+        # Lane k holds bytes k, k + 4, .. of the word that came last; where the next word begins elsewhere, the lanes turn.
+        before = [self.xor.word_select((lane + size) % 4, 8) for lane in range(4)]
+        kept = Cat(before) & (~self.begin).replicate(32)
+        with m.If(self.taken):
+            m.d.sync += [self.begin.eq(self.closing), self.xor.eq(Cat(lanes) ^ kept)]
+
+    @property
+    def sound(self) -> Value:
+        """The check of the header whose last word came in the cycle before is right."""
+        start = (self.header_words - 1) * len(self.word) // 8
+        wanted = CHECK.to_bytes(4, "little")
+        turned = bytes(wanted[(lane + start) % 4] for lane in range(4))
+        return self.xor == int.from_bytes(turned, "little")
 
 
 def capture(m: Module, target: data.View, word: Value, number: Value, count: int) -> None:

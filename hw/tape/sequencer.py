@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.hw import commands
-from tritape.hw.commands import Destination, Pattern, ResidualMode
+from tritape.hw.commands import Destination, Pattern
 from tritape.hw.config import Config
 from tritape.hw.stream.buffer import StreamBuffer
-from tritape.hw.tape.checks import COMPARED_BYTES, mismatch, refusal
+from tritape.hw.tape.checks import COMPARED_BYTES, first_of, of_fields, of_tape, registered, unknown
 from tritape.hw.tape.crc import CRC32
 from tritape.hw.tape.header import (
+    FAULT_BITS,
+    Fault,
     MatvecMode,
     Opcode,
     SectionHeader,
     TapeHeader,
     words,
 )
+from tritape.hw.tape.preparations import preparations
 from tritape.hw.tape.section import SectionRegisters, capture
 
 _NAMES = (
@@ -28,7 +33,7 @@ _NAMES = (
 REGISTERS = {name: TapeHeader[name].width for name in _NAMES}
 """Registers of the loaded tape: name -> bits."""
 
-_EPS = SectionHeader["eps"]
+_CONSTANTS = SectionHeader["exponent"].offset  # exponent and eps stand one behind the other
 
 # By the mode of a MATVEC; 0, SCALE_ALL and MLGRU, for the others.
 _PATTERN = {MatvecMode.G: Pattern.PASS_ALL, MatvecMode.GATE_UP: Pattern.SCALE_EVEN}
@@ -51,14 +56,19 @@ class Sequencer(wiring.Component):
         embedding_commands, embedding_words: Out; an EMBED, and the row that follows it (8 G bits a word).
     Ports (plain)
         fresh: In 1, copied into mlgru_commands; stable during a token. norm_done: In 1, pulse: a PREP is finished.
+        tick: In 1, changes once in a while; paused: In 1, no token runs, or it waits for the host (see STARVED).
         configured: Out 1 and the `REGISTERS`: values of a good HEADER. Constant from then on.
-        fault: Out 1, fault_code: Out 4 (`Fault`): the sequencer stopped until reset. MAGIC: no HEADER section or no
-        magic; then, in this order, HEADER_CRC, VERSION, GROUPS, HIDDEN .. ROWS (more than the configuration has); later
-        OPCODE (an unknown opcode, mode or target) and LIMIT (rows or tiles of a MATVEC beyond the configuration).
+        fault: Out 1, fault_code: Out 5 (`Fault`): the sequencer stopped until reset. MAGIC: no HEADER section or no
+        magic; then, in this order, HEADER_CRC, VERSION, GROUPS, HIDDEN .. ROWS (more than the configuration has), ROW_WORDS and
+        REGION_WORDS (too few). Of every section: CHECK (its header is damaged) and OPCODE (an unknown opcode, mode or target),
+        before any unit is told; a cycle later ORDER (not the number that is due; not where the configuration is serial) and
+        TILES .. BASE (a field that is 0 or beyond the configuration; `of_fields`). STARVED: between two changes of `tick` no
+        word was taken, and `paused` was low.
         crc_errors: Out 16, saturating: sections and embedding rows with a wrong CRC; first_bad_section: Out 16 and
-        first_bad_valid: Out 1: index of the first (where the configuration is serial crc_errors saturates at 255, and an
-        index has 10 bits). Bad payload has been passed on by then; only HEADER is refused.
-        section: Out 16, index of the section under way. finished: Out 1, pulse after END.
+        first_bad_valid: Out 1: index of the first one with a wrong CRC or a fault (where the configuration is serial crc_errors
+        saturates at 255, and an index has 10 bits). Bad payload has been passed on by then; only HEADER is refused.
+        section: Out 16, index of the section under way. finished: Out 1, pulse after END. passing: Out 1, from the embedding
+        row of a token to `finished`: what is found out about its pass may still change.
         wait_words: Out 1, a word is needed, none is there; wait_units: Out 1, a word is there, a unit is not ready.
 
     `address_bits`: of the memory's addresses in words; addresses and counts of words keep only so many bits.
@@ -93,8 +103,8 @@ class Sequencer(wiring.Component):
             "embedding_commands": commands.EmbeddingCommand,
             "embedding_words": word,
         }
-        status = {"configured": 1, "fault": 1, "fault_code": 4, "crc_errors": 16, "first_bad_section": 16}
-        status |= {"first_bad_valid": 1, "section": 16, "finished": 1, "wait_words": 1, "wait_units": 1}
+        status = {"configured": 1, "fault": 1, "fault_code": FAULT_BITS, "crc_errors": 16, "first_bad_section": 16}
+        status |= {"first_bad_valid": 1, "finished": 1, "passing": 1, "wait_words": 1, "wait_units": 1}
         if config.batch > 1:
             status["slot"] = (config.batch - 1).bit_length()
         super().__init__(
@@ -103,7 +113,10 @@ class Sequencer(wiring.Component):
                 **{name: Out(stream.Signature(shape)) for name, shape in streams.items()},
                 "fresh": In(1),
                 "norm_done": In(1),
+                "tick": In(1),
+                "paused": In(1),
                 **{name: Out(width) for name, width in (REGISTERS | status).items()},
+                "section": Out(16, init=0xFFFF),  # HEADER, the first section, is number 0
             }
         )
 
@@ -117,20 +130,18 @@ class Sequencer(wiring.Component):
             wiring.connect(m, wiring.flipped(self.words), buffer.sender)
             source = buffer.receiver
         s = SectionRegisters(source, groups, self.address_bits)
-        begin = Signal(init=1)  # the next word begins a section
-        m.d.comb += [crc.word.eq(s.word), crc.valid.eq(s.taken), crc.first.eq(begin), crc.last.eq(s.closing)]
-        with m.If(s.taken):
-            m.d.sync += begin.eq(s.closing)
+        s.build(m)
+        m.d.comb += [crc.word.eq(s.word), crc.valid.eq(s.taken), crc.first.eq(s.begin), crc.last.eq(s.closing)]
         pending = self._build_commands(m, s.header)
-        room = self._build_preparations(m, s)
+        room = preparations(m, s, self.norm_commands, self.residual_commands, direct=self._direct)
         load = self._build_payload(m, s)
         self._build_header_payload(m, s)
         judged, bad = Signal(), Signal()  # a CRC was checked; and was wrong
         m.d.sync += [judged.eq(crc.done), bad.eq(crc.done & ~crc.good)]
         with m.FSM():
             self._state_header(m, s, pending)
-            self._state_decode(m, s)
-            self._state_payload(m, s, room, load)
+            late = self._state_decode(m, s)
+            self._state_payload(m, s, room, load, late)
             self._state_row(m, s)
             self._state_check(m, s, judged, bad)
             with m.State("FAULT"):
@@ -176,28 +187,52 @@ class Sequencer(wiring.Component):
                 with m.If(s.number == s.header_words - 1):
                     m.next = "DECODE"
 
-    def _state_decode(self, m: Module, s: SectionRegisters) -> None:
-        """The header is there: refuse it, or give the units their commands."""
+    def _refuse(self, m: Module, tests: Mapping[Fault, Value]) -> None:
+        """Stop if one of the tests is true."""
+        with m.If(Cat(*tests.values()).any()):
+            m.d.sync += [self.fault.eq(1), self.fault_code.eq(first_of(tests))]
+            m.next = "FAULT"
+
+    def _state_decode(self, m: Module, s: SectionRegisters) -> dict[Fault, Value]:
+        """The header is there: refuse it, or give the units their commands. Returns: what is wrong with its fields, which is
+        known a cycle later, before the units can finish anything."""
         header = s.header
+        place, decode = Signal(10 if self.config.serial else 16), Signal()
+        order = {}
+        if self.config.serial:
+            m.d.comb += place.eq(header.index)
+        else:  # the number that is due
+            m.d.comb += place.eq(Mux(s.opcode[Opcode.END], 0, self.section) + 1)
+            order = {Fault.ORDER: header.index != place}
+        payload = header.payload[: self.address_bits]
+        other_groups = ~self.configured & (payload != s.tape_words)
+        tests = {**order, **of_fields(self.config, header, payload, other_groups)}
+        late = registered(m, tests, decode)
         with m.State("DECODE"):
-            refused, code = refusal(self.config, header, self.configured)
+            m.d.comb += decode.eq(1)
             m.d.sync += [
-                self.section.eq(header.index[: 10 if self.config.serial else 16]),
+                self.section.eq(place),
                 s.left.eq(header.payload),
                 s.closing.eq(header.payload[: self.address_bits] == 0),
                 s.number.eq(0),
                 s.first_parameter.eq(1),
                 *(flag.eq(header.opcode == code) for code, flag in s.opcode.items()),
-                self.fault.eq(refused),
-                self.fault_code.eq(code),
             ]
             m.next = "PAYLOAD"
-            with m.If(refused):
-                m.next = "FAULT"
-            with m.Else():
-                self._dispatch(m, header)
+            self._dispatch(m, header, s.sound)
+            self._refuse(
+                m,
+                {
+                    Fault.MAGIC: ~self.configured & (header.opcode != Opcode.HEADER),
+                    Fault.CHECK: ~s.sound,
+                    Fault.OPCODE: self.configured & unknown(header),
+                },
+            )
+        return late
 
-    def _state_payload(self, m: Module, s: SectionRegisters, room: Value, load: Value) -> None:
+    def _state_payload(
+        self, m: Module, s: SectionRegisters, room: Value, load: Value, late: Mapping[Fault, Value]
+    ) -> None:
         """The words of a section's payload, and its CRC."""
         matvec, is_load = s.opcode[Opcode.MATVEC], s.opcode[Opcode.LOAD]
         with m.State("PAYLOAD"):
@@ -220,6 +255,7 @@ class Sequencer(wiring.Component):
                         m.next = "ROW"
                     with m.If(s.opcode[Opcode.HEADER]):
                         m.next = "CHECK"
+            self._refuse(m, late)
 
     def _state_row(self, m: Module, s: SectionRegisters) -> None:
         """The embedding row of the token, or of every slot's, each with its CRC."""
@@ -232,7 +268,7 @@ class Sequencer(wiring.Component):
             with m.If(s.taken):
                 m.d.sync += [s.left.eq(s.left - 1), s.closing.eq(s.left == 2)]
                 with m.If(s.closing):
-                    m.d.sync += s.closing.eq(0)
+                    m.d.sync += [s.closing.eq(0), self.passing.eq(1)]
                     m.next = "HEADER"
                     if self.config.batch > 1:
                         m.d.sync += [self.slot.eq(0), s.left.eq(self.row_words)]
@@ -242,20 +278,23 @@ class Sequencer(wiring.Component):
 
     def _state_check(self, m: Module, s: SectionRegisters, judged: Value, bad: Value) -> None:
         """The tape's header against the configuration, when its CRC is judged."""
-        with m.State("CHECK"):
-            low = s.header.as_value()[: 8 * COMPARED_BYTES]
-            seen = data.View(TapeHeader, Cat(low, s.tape.as_value()[8 * COMPARED_BYTES :]))
-            wrong = mismatch(m, self.config, seen, bad)
-            with m.If(judged):
-                m.d.sync += s.number.eq(0)
-                m.d.sync += [self.fault_code.eq(wrong), self.fault.eq(wrong != 0), self.configured.eq(wrong == 0)]
-                m.next = "HEADER"
-                with m.If(wrong != 0):
-                    m.next = "FAULT"
+        low = s.header.as_value()[: 8 * COMPARED_BYTES]
+        seen = data.View(TapeHeader, Cat(low, s.tape.as_value()[8 * COMPARED_BYTES :]))
+        numbers = {name: getattr(self, name)[: self.address_bits] for name in REGISTERS}
+        tests = registered(m, of_tape(self.config, seen, numbers))
+        # A wrong CRC says why the rest is wrong, but what is no tape at all has no magic.
+        wrong = {Fault.MAGIC: tests.pop(Fault.MAGIC), Fault.HEADER_CRC: bad, **tests}
+        with m.State("CHECK"), m.If(judged):
+            m.d.sync += [s.number.eq(0), self.configured.eq(~Cat(*wrong.values()).any())]
+            m.next = "HEADER"
+            self._refuse(m, wrong)
 
     def _build_status(self, m: Module, s: SectionRegisters, bad: Value) -> None:
         """End of a token, and the count of wrong CRCs."""
         m.d.sync += self.finished.eq(s.taken & s.closing & s.opcode[Opcode.END])
+        with m.If(self.finished):
+            m.d.sync += self.passing.eq(0)
+        self._build_watchdog(m, s)
         # Index of the section whose CRC is judged: the one under way if its header takes long enough.
         checked = self.section
         if s.header_words <= CRC32.LATENCY:
@@ -264,32 +303,42 @@ class Sequencer(wiring.Component):
                 m.d.sync += checked.eq(self.section)
         errors = Signal(8 if self.config.serial else 16)
         m.d.comb += self.crc_errors.eq(errors)
-        with m.If(bad):
-            with m.If(~errors.all()):
-                m.d.sync += errors.eq(errors + 1)
-            with m.If(~self.first_bad_valid):
-                m.d.sync += [self.first_bad_valid.eq(1), self.first_bad_section.eq(checked)]
+        with m.If(bad & ~errors.all()):
+            m.d.sync += errors.eq(errors + 1)
+        with m.If((bad | self.fault) & ~self.first_bad_valid):
+            m.d.sync += [self.first_bad_valid.eq(1), self.first_bad_section.eq(Mux(bad, checked, self.section))]
+
+    def _build_watchdog(self, m: Module, s: SectionRegisters) -> None:
+        """No word from one `tick` to the next, while a token runs and waits for nobody: stop."""
+        last, moved = Signal(), Signal()
+        m.d.sync += last.eq(self.tick)
+        with m.If(self.tick != last):
+            m.d.sync += moved.eq(0)
+            with m.If(~moved & ~self.fault):
+                m.d.sync += [self.fault.eq(1), self.fault_code.eq(Fault.STARVED)]
+        with m.If(s.taken | self.paused):
+            m.d.sync += moved.eq(1)
 
     @property
     def _direct(self) -> bool:
         """A PREP's eps and exponent go from the words straight to its command (its opcode came in a word before)."""
-        return self.config.serial and 8 * self.config.word_bytes <= _EPS.offset
+        return self.config.serial and 8 * self.config.word_bytes <= _CONSTANTS
 
     def _keeps_constants(self, m: Module, s: SectionRegisters) -> Value:
         """Keep eps and exponent of a PREP, if they are to go straight to its command. Returns: there is no room for them."""
         if not self._direct:
             return Const(0)
         norm, width = self.norm_commands, len(s.word)
-        kept = Cat(norm.payload.eps, norm.payload.exponent)
+        kept = Cat(norm.payload.exponent, norm.payload.eps)
         prep, blocked = s.header.opcode == Opcode.PREP, Signal()
         with m.Switch(s.number):
-            for index in range(_EPS.offset // width, -(-(_EPS.offset + len(kept)) // width)):
-                low, high = max(index * width, _EPS.offset), min((index + 1) * width, _EPS.offset + len(kept))
+            for index in range(_CONSTANTS // width, -(-(_CONSTANTS + len(kept)) // width)):
+                low, high = max(index * width, _CONSTANTS), min((index + 1) * width, _CONSTANTS + len(kept))
                 with m.Case(index):
                     m.d.comb += blocked.eq(prep & norm.valid)
                     with m.If(s.taken & prep):
                         part = s.word[low - index * width : high - index * width]
-                        m.d.sync += kept[low - _EPS.offset : high - _EPS.offset].eq(part)
+                        m.d.sync += kept[low - _CONSTANTS : high - _CONSTANTS].eq(part)
         return blocked
 
     def _targets(self, header: data.View) -> dict[stream.Interface, tuple[Value, dict[str, Value]]]:
@@ -337,36 +386,6 @@ class Sequencer(wiring.Component):
         m.d.sync += pending.eq(Cat(port.valid for port in targets).any())
         return pending
 
-    def _dispatch(self, m: Module, header: data.View) -> None:
+    def _dispatch(self, m: Module, header: data.View, sound: Value) -> None:
         for port, (wanted, _) in self._targets(header).items():
-            m.d.sync += port.valid.eq(wanted)
-
-    def _build_preparations(self, m: Module, s: SectionRegisters) -> Value:
-        """Queues of the PREPs: two for the residual, each giving two commands, one for the norm. Returns: there is room."""
-        header, norm, residual = s.header, self.norm_commands, self.residual_commands
-        with m.If(norm.ready):
-            m.d.sync += norm.valid.eq(0)
-
-        behind, full = Signal.like(residual.payload), Signal()
-        front, second = Signal.like(residual.payload), Signal()
-        m.d.comb += [residual.payload.eq(front), residual.payload.mode.eq(Mux(second, ResidualMode.READ, front.mode))]
-        with m.If(residual.valid & residual.ready):
-            m.d.sync += second.eq(~second)
-        with m.If(~residual.valid | (residual.ready & second)):
-            m.d.sync += [front.eq(behind), residual.valid.eq(full), full.eq(0)]
-
-        with m.If(s.opcode[Opcode.PREP] & s.closing & s.taken):
-            m.d.sync += [
-                norm.valid.eq(1),
-                norm.payload.length.eq(header.length),
-                norm.payload.bank.eq(header.flags[0]),
-                norm.payload.keep.eq(header.flags[2]),
-                norm.payload.mantissa.eq(header.mantissa),
-                full.eq(1),
-                behind.mode.eq(header.mode),
-                behind.region.eq(header.flags[1]),
-                behind.length.eq(header.length),
-            ]
-            if not self._direct:
-                m.d.sync += [norm.payload.eps.eq(header.eps), norm.payload.exponent.eq(header.exponent)]
-        return ~full & ~norm.valid
+            m.d.sync += port.valid.eq(wanted & sound)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from tritape.base.errors import TritapeError
 from tritape.model.config import ModelConfig
 
-VERSION = 1
+VERSION = 2
 MAGIC = 0x50415454  # "TTAP" little-endian
 HEADER_BYTES = 32
 HEADER_PAYLOAD_BYTES = 64
@@ -21,8 +21,10 @@ MIN_GROUPS = 4
 MAX_GROUPS = 255
 MAX_ENGINES = 255
 MAX_ROWS = 0xFFFF  # of a block: a 16-bit field
+CHECK = 0x54415045
+"""XOR of the eight 32-bit words of a section's header."""
 
-_HEADER = struct.Struct("<BBBBHHIIHHI6sbx")
+_HEADER = struct.Struct("<BBBBHHHH3s3s3sb6s")  # and the check
 _PAYLOAD = struct.Struct("<IHHHHHHIIIIIIIB19x")
 
 
@@ -64,6 +66,14 @@ class MatvecMode(enum.IntEnum):
     LOGITS = 5
 
 
+def header_xor(data: bytes | memoryview) -> int:
+    """XOR of the 32-bit words of `data`; `CHECK` for a whole section header."""
+    result = 0
+    for (word,) in struct.iter_unpack("<I", data):
+        result ^= word
+    return result
+
+
 @dataclass(frozen=True)
 class Section:
     """Header of a section, plus what the assembler needs to fill it: `what` names the projection or vector, such as
@@ -87,21 +97,29 @@ class Section:
 
     def encode(self) -> bytes:
         """The 32 header bytes."""
-        return _HEADER.pack(
-            self.opcode, self.mode, self.flags, self.shift, self.index & 0xFFFF, self.tiles, self.payload, self.length,
-            self.rows, self.mantissa, self.base, self.eps.to_bytes(6, "little"), self.exponent,
+        fields = _HEADER.pack(
+            self.opcode, self.mode, self.flags, self.shift, self.index & 0xFFFF, self.tiles, self.rows, self.mantissa,
+            *(value.to_bytes(3, "little") for value in (self.payload, self.length, self.base)),
+            self.exponent, self.eps.to_bytes(6, "little"),
         )  # fmt: skip
+        return fields + (header_xor(fields) ^ CHECK).to_bytes(4, "little")
 
     @classmethod
     def decode(cls, data: bytes | memoryview) -> Section:
-        """Parse 32 header bytes. Raises TritapeError for an opcode that does not exist."""
-        op, mode, flags, shift, index, tiles, payload, length, rows, mantissa, base, eps, exponent = _HEADER.unpack(
-            data
+        """Parse 32 header bytes. Raises TritapeError for an opcode that does not exist, and a wrong check."""
+        op, mode, flags, shift, index, tiles, rows, mantissa, payload, length, base, exponent, eps = _HEADER.unpack(
+            data[: _HEADER.size]
         )
+        if header_xor(data) != CHECK:
+            raise TritapeError(
+                f"check of section header {index} must make the XOR of its words {CHECK:#010x}, not {header_xor(data):#010x}; "
+                "the tape is damaged: pack it again"
+            )
         if op not in Opcode.__members__.values():
             raise TritapeError(f"opcode must be 1 to 6, not {op}; the tape is damaged: pack it again")
         return cls(
-            Opcode(op), mode, flags, shift, index, tiles, payload, length, rows, mantissa, base,
+            Opcode(op), mode, flags, shift, index, tiles, int.from_bytes(payload, "little"),
+            int.from_bytes(length, "little"), rows, mantissa, int.from_bytes(base, "little"),
             int.from_bytes(eps, "little"), exponent,
         )  # fmt: skip
 
@@ -228,7 +246,9 @@ class Geometry:
         return header_and_payload + self.pad(struct.pack("<I", zlib.crc32(header_and_payload)))
 
 
-def program(config: ModelConfig, groups: int, max_rows: int, engines: int = 1) -> tuple[list[Section], list[Section]]:
+def program(
+    config: ModelConfig | _Shape, groups: int, max_rows: int, engines: int = 1
+) -> tuple[list[Section], list[Section]]:
     """(prologue, body) of a shape: every section in tape order, with sizes and flags but without constants.
 
     max_rows: rows a block may have, 2 to 65535. Raises TritapeError for groups or rows out of range.
@@ -264,6 +284,21 @@ def program(config: ModelConfig, groups: int, max_rows: int, engines: int = 1) -
     builder.matvec("head", MatvecMode.LOGITS, config.vocab_size, hidden)
     builder.add(Section(Opcode.END))
     return prologue, builder.take()
+
+
+@dataclass(frozen=True)
+class _Shape:
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    vocab_size: int
+
+
+def section_names(header: HeaderPayload) -> dict[int, str]:
+    """Number of every section of a tape -> its opcode and what it holds, such as `MATVEC layers.3.down`; for messages."""
+    shape = _Shape(header.hidden, header.intermediate, header.layers, header.vocab)
+    prologue, body = program(shape, header.groups, max(header.rows, 2 * header.engines), header.engines)
+    return {section.index & 0xFFFF: f"{section.opcode.name} {section.what}".strip() for section in prologue + body}
 
 
 class _Builder:

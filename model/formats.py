@@ -34,6 +34,7 @@ from tritape.model.quantised import (
 )
 from tritape.model.reference import BITLINEAR_EPS, FloatModel, Recorder
 from tritape.model.tape.layout import ternary_weights
+from tritape.model.weights import EMBEDDINGS
 
 MARGIN = 2.0
 """Room above the largest value that calibration saw, in every format."""
@@ -42,7 +43,8 @@ MAX_LOGIT_FRACTION = 13
 GAIN_MAX = 32767
 EPS_MAX = (1 << 48) - 1
 CALIBRATION_TOKENS = 192
-EMBEDDINGS = "model.embeddings.weight"
+HEAD_ROWS = 16
+"""Tokens that pass the head together when it is compared with the float model's."""
 
 
 def calibration_ids(checkpoint: Checkpoint, tokens: int = CALIBRATION_TOKENS, seed: int = 1) -> list[int]:
@@ -128,7 +130,11 @@ def quantise_model(
 def _head_logits(model: QuantisedModel, x: Ints) -> NDArray[np.float64]:
     """Logits [n, vocab] of the last layer's residuals [n, hidden], as real numbers."""
     runner, head = IntegerModel(model), model.head
-    return runner.scaled(head, runner.prepare(head, x, None, None, ""), None, "") * np.float64(2.0**-model.logit_fraction)
+    logits = np.empty((len(x), model.config.vocab_size))
+    for start in range(0, len(x), HEAD_ROWS):  # what is on the way to logits takes several times their memory
+        part = runner.prepare(head, x[start : start + HEAD_ROWS], None, None, "")
+        logits[start : start + HEAD_ROWS] = runner.scaled(head, part, None, "")
+    return logits * 2.0**-model.logit_fraction
 
 
 def _layer_weights(checkpoint: Checkpoint, index: int, name: str) -> NDArray[np.int8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Sequence
@@ -170,6 +171,13 @@ def load_tokenizer(checkpoint: Checkpoint) -> TextCodec:
     raise TritapeError(
         f"{checkpoint.name}: tokenizer.json must be in the folder, not missing; take it from the model's repository"
     )
+
+
+def without_ends(codec: TextCodec) -> TextCodec:
+    """The same codec for texts that no token ends."""
+    other = copy.copy(codec)
+    other.eos_ids = frozenset()  # type: ignore[misc]
+    return other
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,14 @@ from tritape.model.data import default_model_path, embedded_models
 from tritape.model.formats import quantise_model
 from tritape.model.tape.assembler import pack
 from tritape.model.tape.container import read_tape
-from tritape.model.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer, tape_text, tape_tokenizer
+from tritape.model.tokenizer import (
+    ByteTokenizer,
+    Tokenizer,
+    load_tokenizer,
+    tape_text,
+    tape_tokenizer,
+    without_ends,
+)
 
 TINY = Path(__file__).parent / "data" / "mmfreelm-tiny"
 AUSTEN = Tokenizer(default_model_path().parent / "austen-128x4" / "tokenizer.json", 512)  # spells any byte
@@ -179,3 +186,10 @@ def test_what_a_tape_cannot_run_is_refused_when_it_is_packed(tmp_path: Path) -> 
         TritapeError, match="vocab_size must be at most 65536, not 65537; such a model is not supported"
     ):
         tape_text(random_checkpoint(ModelConfig(65537, 1, 1, 1), 1))
+
+
+def test_a_codec_for_texts_that_no_token_ends() -> None:
+    codec = ByteTokenizer([3])
+    assert without_ends(codec).eos_ids == frozenset()
+    assert without_ends(codec).encode("a") == codec.encode("a")
+    assert codec.eos_ids == {3}

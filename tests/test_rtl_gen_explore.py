@@ -85,7 +85,7 @@ def test_points_of_a_space(space: Space) -> None:
         ("clock = [50e6, 80e6]", "", "space.clock must be given, not missing"),
         ("xck26", "xck27", "part must be one of ecp5-25, .*, not 'xck27'"),
         ("[space]", "[space", "file must be TOML, not damaged text"),
-        ("step = 4", "step = 4 }\nlanes = { from = 1, to = 65536", "space must have at most 100000 points"),
+        ("step = 4", "step = 4 }\nbatch = { from = 1, to = 65536", "space must have at most 100000 points"),
     ],
 )
 def test_what_a_space_cannot_say(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -17,6 +17,8 @@ from tritape.host.device import Device
 from tritape.hw.link.commands import BATCH_VERSION, PROTOCOL_VERSION, REPLY, Command
 from tritape.model.checkpoint import load_checkpoint, random_checkpoint, save_checkpoint
 from tritape.model.config import ModelConfig
+from tritape.model.tape.container import read_tape
+from tritape.model.tape.reader import sections
 
 
 @pytest.fixture(scope="module")
@@ -191,10 +193,10 @@ def test_damaged_tape(refused, here):
 
 def test_wrong_crc_of_a_section(refused, here):
     path = here / "model.tape"
-    data = bytearray(path.read_bytes())
-    image_bytes = int.from_bytes(data[16:24], "little")
-    start = len(data) - image_bytes
-    data[start + 1000] ^= 1
+    tape = read_tape(path)
+    address = next(address for section, address, _ in sections(tape.image, tape.geometry) if section.payload)
+    data, geometry = bytearray(path.read_bytes()), tape.geometry
+    data[len(data) - len(tape.image) + (address + geometry.header_words) * geometry.word_bytes] ^= 1
     path.write_bytes(data)
     line = refused("inspect", "model.tape")
     assert "CRC-32 of section" in line

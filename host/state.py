@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from tritape.base.errors import TritapeError
 
 _MAGIC = b"TRITSTAT"
-_STATE = struct.Struct(
-    "<8sIHHHBBI"
-)  # magic, CRC of the tape, hidden, layers, last token, flags, tokens, CRC of the rest
+# Magic, CRC of the tape, hidden, layers, last token, flags, tokens, CRC of the rest.
+_STATE = struct.Struct("<8sIHHHBBI")
 _FRESH, _TOKEN = 1, 2  # flags: nothing was fed yet; the last token is known
 
 

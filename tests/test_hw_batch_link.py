@@ -147,12 +147,12 @@ def test_one_slot_does_not_know_the_command():
 
 def test_identity():
     parsed = protocol.Identity.decode(identity(THREE, 99))
-    assert (parsed.version, parsed.batch, parsed.engines, parsed.memory_words) == (3, 3, 2, 99)
+    assert (parsed.version, parsed.batch, parsed.engines, parsed.memory_words) == (5, 3, 2, 99)
     assert protocol.Identity.decode(identity(Config(), 99)).batch == 1
     with pytest.raises(
-        TritapeError, match=r"^protocol version of the device must be 2 or 3, not 4; program a bitstream"
+        TritapeError, match=r"^protocol version of the device must be 4 or 5, not 3; program a bitstream"
     ):
-        protocol.Identity.decode(b"\4" + identity(THREE, 99)[1:])
+        protocol.Identity.decode(b"\3" + identity(THREE, 99)[1:])
 
 
 class OnChip(wiring.Component):

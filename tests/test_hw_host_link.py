@@ -199,10 +199,10 @@ def test_a_memory_that_does_not_answer():
 
 def test_a_memory_that_fails():
     """An error of the memory ends WRITE with a status, and a reading without the word."""
-    script = Script()
+    script = Script(BOOTED)
     script.send(Command.WRITE, 7, 2, bytes(8), left=8, status=ErrorCode.MEMORY)
     check(script, statics={"write_failed": 1}, write=[{"address": 7, "word": 0}])
-    script = Script()
+    script = Script(BOOTED)
     script.send(Command.CHECK, 7, 2, status=ErrorCode.MEMORY)
     check(script, statics={"read_failed": 1}, requests=[{"address": 7, "length": 1}])
 

@@ -13,6 +13,7 @@ from tritape.base import simulators as toolchain
 from tritape.base.errors import TritapeError
 from tritape.hw.config import Config
 from tritape.hw.counters import COUNTERS
+from tritape.hw.link.commands import BATCH_VERSION, PROTOCOL_VERSION
 from tritape.rtl_gen.verilog import WAIVERS, write_verilog
 
 SMALL = {"groups": 4, "max_hidden": 64, "max_intermediate": 64, "max_layers": 1, "max_vocab": 128, "max_rows": 64}
@@ -41,7 +42,7 @@ def test_files_describe_the_ports(written):
     folder, description = written
     assert sorted(path.name for path in folder.iterdir()) == NAMES
     assert json.loads((folder / "tritape.json").read_text()) == description
-    assert description["protocol_version"] == 2
+    assert description["protocol_version"] == PROTOCOL_VERSION
     assert all(command["name"] != "SLOT" for command in description["commands"])
     text = (folder / "tritape.v").read_text()
     assert "`include" not in text
@@ -78,7 +79,7 @@ def test_shared_fillers_need_no_other_waiver(tmp_path):
 def test_two_lanes(tmp_path):
     """The same ports but for a probe a slot, the slots' protocol version and command, no other waiver."""
     description = write_verilog(tmp_path, Config(**SMALL, batch=2), "tritape verilog")
-    assert description["protocol_version"] == 3
+    assert description["protocol_version"] == BATCH_VERSION
     assert {"name": "SLOT", "byte": 0x19} in description["commands"]
     ports = {port["name"]: port["bits"] for port in description["ports"]}
     assert (ports["rx__payload"], ports["probe__1__logit"]) == (8, 18)

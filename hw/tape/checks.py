@@ -25,7 +25,7 @@ COMPARED_BYTES = 16
 def first_of(tests: Mapping[Fault, Value]) -> Value:
     """The code of the first test that is true, 0 if none is."""
     code: Value = Value.cast(Fault.NONE)
-    for fault, test in reversed(tests.items()):
+    for fault, test in reversed(list(tests.items())):
         code = Mux(test, fault, code)
     return code
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 from amaranth.hdl import signed
-from amaranth.lib import data, enum
+from amaranth.lib import data
 
 from tritape.model.tape.layout import CHECK, HEADER_BYTES, HEADER_PAYLOAD_BYTES, MAGIC, VERSION, MatvecMode, Opcode
 
@@ -23,7 +25,7 @@ __all__ = [
 ]
 
 
-class Fault(enum.IntEnum):
+class Fault(IntEnum):
     """Why the token loop stopped (`fault_code`); 0 while it has not. The host's words for each: `tritape.host.protocol`."""
 
     NONE = 0

@@ -163,7 +163,8 @@ class ByteTokenizer:
 
 def load_tokenizer(checkpoint: Checkpoint) -> TextCodec:
     """The checkpoint's tokenizer.json, or bytes when it has none and its vocabulary is 256. Raises TritapeError."""
-    ends = end_ids(checkpoint.config.eos_token_id, checkpoint.path, checkpoint.config.vocab_size)
+    config = checkpoint.config
+    ends = end_ids(config.eos_token_id, checkpoint.path, config.vocab_size, "config.json: eos_token_id")
     if checkpoint.tokenizer_path is not None:
         return Tokenizer(checkpoint.tokenizer_path, checkpoint.config.vocab_size, ends)
     if checkpoint.config.vocab_size == BYTE_VOCABULARY:
@@ -211,10 +212,15 @@ def tape_text(checkpoint: Checkpoint) -> TapeText:
 def tape_tokenizer(tape: TapeFile, source: str) -> TextCodec:
     """The tokenizer of a tape, or bytes when its vocabulary is 256. Raises TritapeError for a tape without one."""
     config = ModelConfig.from_dict(tape.metadata["config"], source)
-    # Absent in tapes of before there were these entries.
-    ends = tape.metadata.get("eos_ids") or end_ids(config.eos_token_id, None, config.vocab_size)
+    # Tapes of before there were these entries have neither.
+    ends = end_ids(tape.metadata.get("eos_ids", config.eos_token_id), None, config.vocab_size, f"{source}: eos_ids")
+    settings = tape.metadata.get("tokenizer_config", {})
+    if not isinstance(settings, dict):
+        raise TritapeError(
+            f"{source}: tokenizer_config of the metadata must be a JSON object, not {type(settings).__name__}; "
+            "pack the model again"
+        )
     if tape.tokenizer:
-        settings = tape.metadata.get("tokenizer_config")
         return Tokenizer.from_bytes(tape.tokenizer, source, config.vocab_size, settings, ends)
     if config.vocab_size == BYTE_VOCABULARY:
         return ByteTokenizer(ends)

@@ -126,6 +126,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     made.enable_truncation(8)
     made.enable_padding(length=12, pad_token="<pad>", pad_id=3)
     made.save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text(json.dumps({"model_type": "hgrn_bit"}))
     (folder / "tokenizer_config.json").write_text(json.dumps(NAMES | settings))
     return Tokenizer(folder / "tokenizer.json"), transformers.AutoTokenizer.from_pretrained(folder)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,14 @@ def test_a_tape_carries_what_a_tokenizer_needs(tmp_path: Path) -> None:
     assert carried.eos_ids == load_tokenizer(checkpoint).eos_ids == {3, 4}
     assert carried.encode("!Emma") == load_tokenizer(checkpoint).encode("!Emma")
     assert carried.decode([0]) == ""  # a special token by its settings alone
+    tape = read_tape(tmp_path / "nano.tape")
+    for entry, value, message in (
+        ("eos_ids", "3", "nano.tape: eos_ids must be null, an id or a list of ids, not '3'; correct it"),
+        ("tokenizer_config", [], "nano.tape: tokenizer_config of the metadata must be a JSON object, not list; pack"),
+        ("tokenizer_config", {"added_tokens_decoder": 3}, r"nano.tape: file must be a tokenizer, not damaged \("),
+    ):
+        with pytest.raises(TritapeError, match=message):
+            tape_tokenizer(replace(tape, metadata=tape.metadata | {entry: value}), "nano.tape")
     plain = embedded_models()["nano"]
     assert tape_text(load_checkpoint(plain)).metadata == {}  # and a plain model's tape is what it was
 

@@ -7,7 +7,7 @@ that class builds them, spaces are cleaned up where it does so, and whether a te
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import tokenizers
 from tokenizers import AddedToken
 
 from tritape.base.errors import TritapeError
+from tritape.model.config import is_int
 
 Settings = Mapping[str, Any]
 """A parsed tokenizer_config.json; empty where there is none."""
@@ -49,21 +50,20 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def end_ids(config: int | Sequence[int] | None, folder: Path | None, vocab_size: int) -> tuple[int, ...]:
-    """The ids that end a text: `eos_token_id` of config.json and of the folder's generation_config.json, each one id or several.
-
-    Ids that the model cannot choose are left out. Raises TritapeError for what is neither.
+def end_ids(value: Any, folder: Path | None, vocab_size: int, source: str) -> tuple[int, ...]:
+    """The ids that end a text: a configuration's `value`, and `eos_token_id` of the folder's generation_config.json, each null,
+    one id or several. Ids that the model cannot choose are left out. Raises TritapeError, naming `source`, for anything else.
     """
-    path = None if folder is None else folder / "generation_config.json"
-    more = None if path is None else read_object(path).get("eos_token_id")
-    ends = set()
-    for source, value in (("config.json", config), (str(path), more)):
-        for token in () if value is None else value if isinstance(value, (list, tuple)) else (value,):
-            if not isinstance(token, int) or isinstance(token, bool):
-                raise TritapeError(
-                    f"{source}: eos_token_id must be null, an id or a list of ids, not {value!r}; correct it"
-                )
-            ends.add(token)
+    values = [(source, value)]
+    if folder is not None:
+        path = folder / "generation_config.json"
+        values.append((f"{path}: eos_token_id", read_object(path).get("eos_token_id")))
+    ends: set[int] = set()
+    for name, found in values:
+        tokens = [] if found is None else found if isinstance(found, (list, tuple)) else [found]
+        if not all(is_int(token) for token in tokens):
+            raise TritapeError(f"{name} must be null, an id or a list of ids, not {found!r:.80}; correct it")
+        ends.update(tokens)
     return tuple(sorted(token for token in ends if 0 <= token < vocab_size))
 
 

@@ -39,11 +39,11 @@ def serve(
         import uvicorn
 
         from tritape.host.server import Served, make_app
-    lost = False
+    lost: list[TritapeError] = []
 
-    def eject() -> None:
-        nonlocal lost
-        lost = server.should_exit = True
+    def eject(error: TritapeError) -> None:
+        lost.append(error)
+        server.should_exit = True
 
     with _listener(host, http_port) as listener:
         source = find_model(model, board)
@@ -51,6 +51,11 @@ def serve(
         with open_device(port, board, baud) as device:
             load(device, source)
             assert device.header is not None
+
+            def recover() -> None:
+                device.restart()
+                device.load_model(source)
+
             served = Served(
                 source.name,
                 without_ends(source.codec) if ignore_eos else source.codec,
@@ -60,13 +65,13 @@ def serve(
                 slots=device.identity.batch,
                 sampler=not is_greedy(device),
             )
-            made = make_app(device, served, queue=queue, cors=cors or (), sensor=sensor, eject=eject)
+            made = make_app(device, served, queue=queue, cors=cors or (), sensor=sensor, recover=recover, eject=eject)
             server = uvicorn.Server(uvicorn.Config(made, log_level="warning", timeout_graceful_shutdown=_PATIENCE_S))
             address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
             console.print(f"{address}/v1 serves {source.name}, {address} is a page; Ctrl-C ends", soft_wrap=True)
             server.run(sockets=[listener])
     if lost:
-        raise TritapeError(f"{port}: device must answer, not be gone; connect it and start again")
+        raise TritapeError(f"{port}: {lost[0]}")
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -39,7 +39,8 @@ class CPUDevice:
         quantised = _quantised()
         self.model = CPUModel(quantised)
         self.served = Served("austen", self.codec, quantised.config.vocab_size, quantised.logit_fraction, "ab" * 32)
-        self.ejected: list[int] = []
+        self.ejected: list[TritapeError] = []
+        self.recovered = 0
         self.fail_at: int | None = None
         self.alive = True
         self.pause_s = 0.0
@@ -100,6 +101,10 @@ class CPUDevice:
         if not self.alive:
             raise TritapeError(GONE)
         return {"crc_errors": self.crc_errors, "first_bad_section": 3}
+
+    def recover(self) -> None:
+        self.recovered += 1
+        self.crc_errors = 0
 
     def expected(self, prompt: str, count: int, temperature: float = 0.0, seed: int = 0) -> str:
         """What the model says behind a prompt."""

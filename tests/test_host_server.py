@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import openai
 import pytest
-from served_device import CPUDevice, serving
+from served_device import GONE, CPUDevice, serving
 
 PROMPT = "It is a truth universally acknowledged, that"
 
@@ -22,7 +22,7 @@ def served() -> CPUDevice:
 @pytest.fixture(scope="module")
 def client(served: CPUDevice) -> Iterator[openai.OpenAI]:
     with (
-        serving(served, served.served, eject=lambda: served.ejected.append(served.ran)) as url,
+        serving(served, served.served, recover=served.recover, eject=served.ejected.append) as url,
         openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=30) as made,
     ):
         yield made
@@ -297,7 +297,8 @@ def test_a_device_that_goes_away(client, served):
     served.fail_at, served.alive = 20, True
     with pytest.raises(openai.APIError, match="port X must answer, not be gone"):
         list(client.completions.create(model="austen", prompt=PROMPT, max_tokens=40, temperature=0, stream=True))
-    assert len(served.ejected) == 1
+    assert [str(error) for error in served.ejected] == [GONE]
+    assert served.recovered == 1
     served.fail_at = None
     answer = client.completions.create(model="austen", prompt=PROMPT, max_tokens=2, temperature=0)
     assert answer.choices[0].text == served.expected(PROMPT, 2)
@@ -316,4 +317,5 @@ def test_a_damaged_tape(client, served):
             client.completions.create(model="austen", prompt=PROMPT, max_tokens=20)
     finally:
         served.pause_s = pausing
+    assert served.recovered == 2, "the tape was loaded again"
     assert client.completions.create(model="austen", prompt=PROMPT, max_tokens=2).choices[0].text

@@ -148,6 +148,14 @@ def test_text_that_is_no_unicode(url):
     assert "text must be UTF-8" in answer["error"]["message"]
 
 
+def test_errors_about_text_that_is_no_unicode(url):
+    """An error may repeat what was sent; JSON has a form for it."""
+    talk = {"format": 1, "model": "\ud800", "pending": [], "text": "", "state": ""}
+    status, _, answer = ask(url, "POST", "/conversation", json.dumps({"text": "a", "conversation": talk}).encode())
+    assert status == 400
+    assert "must be of model abababababab, not \ud800" in json.loads(answer)["error"]["message"]
+
+
 def test_bodies_say_that_they_are_json(url):
     """Pages of other origins can post texts and forms without asking; they cannot post JSON."""
     status, _, answer = ask(url, "POST", "/v1/completions", b'{"prompt": "a"}', {"Content-Type": "text/plain"})

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import FileResponse, Response
 
+from tritape.base.errors import TritapeError
 from tritape.host.power.sensor import Sensor
 from tritape.host.server.device import ServedDevice
 from tritape.host.server.endpoints import Endpoints
@@ -34,17 +35,19 @@ def make_app(
     queue: int = QUEUE,
     cors: Sequence[str] = (),
     sensor: Sensor | None = None,
-    eject: Callable[[], None] | None = None,
+    recover: Callable[[], None] | None = None,
+    eject: Callable[[TritapeError], None] | None = None,
 ) -> FastAPI:
     """The application (docs/server.md lists its routes). Requests take turns on the device, at most `queue` wait; a client that
     hangs up frees it within `chat.CHUNK` tokens, streaming or not.
 
     Errors come as OpenAI's do: 4xx for a wrong request, 429 for a full queue, 503 for a device that refuses, whose tape is
-    damaged, or that does not answer; `eject` is called after the last. `cors`: origins whose pages may ask. `sensor`: joules in
+    damaged, or that does not answer. `recover` is called after such an error and loads the tape again; `eject` is told why the
+    device does not answer, or cannot be recovered. `cors`: origins whose pages may ask. `sensor`: joules in
     the metrics; it is closed at the end.
     """
     metrics = Metrics(served.slots, sensor)
-    worker = Worker(device, metrics, queue, eject)
+    worker = Worker(device, metrics, queue, recover, eject)
     app = FastAPI(title="tritape", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan(worker, metrics))
     _errors(app, metrics)
     _questions(app, served, metrics)

@@ -73,15 +73,21 @@ class Worker:
     """Runs works in the order in which they came: one after the other, or, where the device has slots, as many of those that
     share it together.
 
-    `submit` raises `Refused` (429) when `most_waiting` of them wait. A TritapeError from the device becomes `Refused` (503);
-    if the device does not answer afterwards either, `eject` is called: it is gone. A work during which a CRC-32 of the tape
-    was wrong ends with 503 too: its text is not the model's.
+    `submit` raises `Refused` (429) when `most_waiting` of them wait. A TritapeError from the device becomes `Refused` (503),
+    and `recover` is to load the tape again; if the device does not answer, or that fails, `eject` is told why: it is gone. A
+    work during which a CRC-32 of the tape was wrong ends with 503 too: its text is not the model's.
     """
 
     def __init__(
-        self, device: ServedDevice, metrics: Metrics, most_waiting: int, eject: Callable[[], None] | None
+        self,
+        device: ServedDevice,
+        metrics: Metrics,
+        most_waiting: int,
+        recover: Callable[[], None] | None,
+        eject: Callable[[TritapeError], None] | None,
     ) -> None:
-        self._device, self._metrics, self._most, self._eject = device, metrics, most_waiting, eject
+        self._device, self._metrics, self._most = device, metrics, most_waiting
+        self._recover, self._eject = recover, eject
         self._waiting: deque[Ticket[Any]] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -219,18 +225,20 @@ class Worker:
         counters = self._read_crc()
         wrong = counters["crc_errors"] - ticket.crc_errors
         if wrong > 0:
-            raise Refused(
-                503,
+            raise TritapeError(
                 f"CRC-32 of every section must be right, not wrong {wrong} times (first: section "
                 f"{counters.get('first_bad_section')}); load the tape again, or lower the clock",
             )
 
     def _fault(self, error: TritapeError) -> Refused:
-        """Count what the device refused, and find out whether it is still there."""
+        """Count what the device refused, and load its tape again, if it is still there."""
         self._metrics.faults.inc()
         try:
             self._read_crc()
-        except TritapeError:
+            if self._recover is not None:
+                self._recover()
+                self._crc_errors = None  # counted from the beginning
+        except TritapeError as gone:
             if self._eject is not None:
-                self._eject()
+                self._eject(gone)
         return Refused(503, str(error))

@@ -12,7 +12,7 @@ from test_hw_accelerator import Probed, extend, odd
 from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
 from tritape.hw.counters import MEMORY_ERRORS
-from tritape.hw.link.commands import Command
+from tritape.hw.link.commands import Command, ErrorCode
 from tritape.hw.memory.attach import add_memory
 from tritape.hw.memory.axi import AXIMemory
 from tritape.hw.probe import ProbeSignature
@@ -65,9 +65,11 @@ def test_tape_loaded_over_the_link(groups: int, ports: int, port_bits: int) -> N
     probes, _ = extend(link, model, [3, 50], 1, 0)
     extend(link, model, [3, 50], 1, 0, position=3)
     link.send(Command.COUNTERS, MEMORY_ERRORS, 1, back=bytes(4))
-    # A word behind the end of the memories goes to as many ports as it covers, and each answers with an error.
+    # A word behind the end of the memories goes to as many ports as it covers, and each answers with an error,
+    # which the reply tells.
     link.flags = 0
-    link.write(lines * port_bits * ports, bytes(groups), groups)
+    behind = lines * port_bits * ports
+    link.send(Command.WRITE, behind, 1, bytes(groups), left=behind + 1, status=ErrorCode.MEMORY)
     link.send(Command.COUNTERS, MEMORY_ERRORS, 1, back=bytes([min(ports, -(-groups * 8 // port_bits)), 0, 0, 0]))
     check_streams(
         Probed(AXIAccelerator(config, ports, port_bits, lines, latency=40), groups),

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from tritape.base.errors import TritapeError
 from tritape.hw.memory.gearbox import grain, run_layout
-from tritape.hw.memory.signature import Request
+from tritape.hw.memory.signature import Request, ends_behind
 from tritape.hw.memory.times import times
 
 Fetch = data.StructLayout({"line": 32, "count": 32})
@@ -71,7 +71,7 @@ class Planner(wiring.Component):
                     start.eq(times(request.address, word)),
                     size.eq(times(request.length, word)),
                     length.eq(request.length),
-                    outside.eq(request.address + request.length > self._words),
+                    outside.eq(ends_behind(request, self._words)),
                 ]
                 with m.If(self.requests.valid & (request.length != 0)):
                     m.d.sync += stage.eq(1)

@@ -10,7 +10,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.base.errors import TritapeError
-from tritape.hw.memory.signature import MemorySignature
+from tritape.hw.memory.signature import MemorySignature, ends_behind
 from tritape.hw.memory.times import times
 from tritape.hw.memory.word_bytes import WordBytes
 from tritape.hw.stream.forward import forward
@@ -176,7 +176,7 @@ class QSPIMemory(wiring.Component):
                 self._final.eq(request.length == 1),
                 self._nibble.eq(0),
                 self._reading.eq(1),
-                self._outside.eq(request.address + request.length > self.depth),
+                self._outside.eq(ends_behind(request, self.depth)),
             ]
             with m.If(request.length != 0):
                 self._send(m, Command.READ, _Step.READ, address, 8)

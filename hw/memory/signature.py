@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from amaranth.hdl import Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 Request = data.StructLayout({"address": 32, "length": 32})
 """A run of consecutive words to read; both count words."""
+
+
+def ends_behind(request: data.View, words: int) -> Value:
+    """Whether a request asks for more than a memory of `words` words has."""
+    address, length = request.address, request.length
+    bits = min(words.bit_length(), 32)  # longer numbers are behind the end by themselves: a short adder will do
+    return (address[bits:] | length[bits:]).any() | (address[:bits] + length[:bits] > words)
 
 
 def write_word(groups: int) -> data.StructLayout:

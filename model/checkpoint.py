@@ -48,27 +48,24 @@ class _Ternary:
     """Whether the magnitudes of a matrix are zero or one `value`, with some of both; its `value` is None when not."""
 
     def __init__(self) -> None:
-        self._seen: float | None = None
+        self._seen = 0.0
         self._zeros = False
         self._other = False
 
     def add(self, magnitudes: np.ndarray) -> None:
-        """Take note of a part of the matrix."""
-        if self._other:
-            return
-        first = np.unique(magnitudes.reshape(-1)[:64])  # enough to tell latent weights
-        found = np.unique(magnitudes) if len(first) <= 2 else first
-        values = {float(value) for value in found if value}
-        self._zeros |= len(values) < len(found)
-        if self._seen is not None:
-            values.add(self._seen)
-        self._other = len(values) > 1
-        self._seen = next(iter(values), None)
+        """Take note of a part of the matrix; latent weights are told by its first few."""
+        for part in (magnitudes.reshape(-1)[:64], magnitudes):
+            if self._other or not part.size:
+                return
+            zero = part == 0
+            self._seen = self._seen or float(part.max())
+            self._other = not bool((zero | (part == self._seen)).all())
+            self._zeros |= bool(zero.any())
 
     @property
     def value(self) -> float | None:
         """The one magnitude, or None."""
-        return self._seen if self._zeros and not self._other else None
+        return self._seen if self._seen and self._zeros and not self._other else None
 
 
 class Checkpoint:

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from tritape.base.errors import TritapeError
-from tritape.base.extras import extra
 from tritape.cli import app
 from tritape.cli.common import IgnoreEOS, console
 from tritape.cli.device import Baud, BoardName, ModelPath, Port, find_model, is_greedy, load, open_device
@@ -35,10 +34,10 @@ def serve(
     baud: Baud = None,
 ) -> None:
     """Serve completions and chats to any client of OpenAI's interface, and a page to browsers. Ends when the board goes away."""
-    with extra("serve", "the server's packages"):
-        import uvicorn
+    import uvicorn  # here, for it takes a while
 
-        from tritape.host.server import Served, make_app
+    from tritape.host.server import Served, make_app
+
     lost: list[TritapeError] = []
 
     def eject(error: TritapeError) -> None:

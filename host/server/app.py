@@ -24,7 +24,7 @@ from tritape.host.server.worker import Worker
 
 QUEUE = 64
 """Requests that may wait for the device unless told otherwise."""
-PAGE = Path(__file__).parent / "page"
+PAGE = Path(__file__).parent / "page" / "index.html"
 _READ = ["GET", "HEAD"]
 
 
@@ -129,6 +129,4 @@ def _questions(app: FastAPI, served: Served, metrics: Metrics) -> None:
 
     @app.api_route("/", methods=_READ)
     async def page() -> Response:
-        return FileResponse(
-            PAGE / "index.html", headers={"Content-Security-Policy": "default-src 'self' 'unsafe-inline'"}
-        )
+        return FileResponse(PAGE, headers={"Content-Security-Policy": "default-src 'self' 'unsafe-inline'"})

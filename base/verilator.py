@@ -77,11 +77,7 @@ def build_executable(
         files = ["model_all.cpp"]
     files += [name for name in sources if name.endswith(".cpp")]
     headers = {name: text for name, text in sources.items() if name.endswith(".h")}
-    common = _compiler(macros)
-    first = _common_header(common, flags)
-    units = {name: [*common, *flags, *first, "-c", name, "-o", f"{name}.o"] for name in files}
-    _compile(units, work, tell)
-    runtime = [str(_runtime_object(common, module, headers)) for module in _RUNTIME.findall(classes)]
+    runtime = _compile(work, _compiler(macros), flags, files, _RUNTIME.findall(classes), headers, tell)
     tell("linking")
     objects = [f"{name}.o" for name in files]
     _step(
@@ -138,21 +134,33 @@ def _runtime_object(common: Sequence[str], module: str, headers: Mapping[str, st
     return cached("runtime", _key(module, *common, *texts), build) / f"{module}.o"
 
 
-def _compile(units: Mapping[str, Sequence[str]], folder: Path, tell: Tell) -> None:
-    """Run the commands, `JOBS` at a time; tell of each that is done. The first error ends the others that wait."""
+def _compile(
+    folder: Path,
+    common: Sequence[str],
+    flags: Sequence[str],
+    files: Sequence[str],
+    modules: Sequence[str],
+    headers: Mapping[str, str],
+    tell: Tell,
+) -> list[str]:
+    """Compile the files to `FILE.o`, `JOBS` at a time, and tell of each; the run-time objects of `modules`, from the cache if
+    they are there. The first error ends what waits."""
     done, lock = 0, threading.Lock()
 
-    def compile_one(command: Sequence[str]) -> None:
+    def compile_one(name: str, first: Sequence[str]) -> None:
         nonlocal done
-        _step("compiling", command, folder)
+        _step("compiling", [*common, *flags, *first, "-c", name, "-o", f"{name}.o"], folder)
         with lock:
             done += 1
-            tell(f"compiling {done}/{len(units)}")
+            tell(f"compiling {done}/{len(files)}")
 
     pool = ThreadPoolExecutor(JOBS)
     try:
-        for future in [pool.submit(compile_one, command) for command in units.values()]:
+        runtime = [pool.submit(_runtime_object, common, module, headers) for module in modules]
+        first = _common_header(common, flags)  # meanwhile
+        for future in [pool.submit(compile_one, name, first) for name in files]:
             future.result()
+        return [str(future.result()) for future in runtime]
     finally:
         pool.shutdown(cancel_futures=True)
 

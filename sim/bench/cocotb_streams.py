@@ -46,6 +46,11 @@ class StreamPort:
         self.random = random.Random(seed)
         self.monitor = StreamMonitor()
         self.cycles: list[int] = []  # cycle of each transfer
+        self.gates: dict[int, list[tuple[StreamPort, int]]] = {}  # element -> what must have been transferred before
+
+    def held_back(self) -> bool:
+        """Whether the next element has to wait for transfers of other ports."""
+        return any(len(port.cycles) < count for port, count in self.gates.get(len(self.cycles), ()))
 
     def missing(self) -> int:
         """Elements still to come."""
@@ -57,7 +62,6 @@ class InputDriver(StreamPort):
 
     def __init__(self, port: dict[str, Any], seed: str) -> None:
         super().__init__(port, seed)
-        self.gates: dict[int, list[tuple[OutputTaker, int]]] = {}  # element -> what must have come out before
         width = port["width"]
         self.noise = [f"{self.random.getrandbits(width):0{width}b}0" if width else "0" for _ in range(16)]
         self.valid = False
@@ -66,11 +70,7 @@ class InputDriver(StreamPort):
     def choose(self) -> None:
         """Decide what the next cycle offers; `valid` is low when this is called."""
         index = len(self.cycles)
-        if (
-            index < len(self.words)
-            and (not self.stall or self.random.random() >= self.stall)
-            and all(len(port.cycles) >= count for port, count in self.gates.get(index, ()))
-        ):
+        if index < len(self.words) and (not self.stall or self.random.random() >= self.stall) and not self.held_back():
             self.valid = True
             self.text = self.words[index] + "1"
         else:
@@ -99,7 +99,9 @@ class OutputTaker(StreamPort):
 
     def choose(self, seen: bool) -> None:
         """Decide the next cycle's `ready`; `seen`: the element it would take has been offered already."""
-        if not self.stall:
+        if self.held_back():
+            self.ready = "0"
+        elif not self.stall:
             self.ready = "1"
         else:
             self.ready = "1" if (seen or not self.hold) and self.random.random() >= self.stall else "0"
@@ -128,10 +130,10 @@ async def drive_and_check(dut: Any, job: dict[str, Any]) -> dict[str, Any]:
     """Run one job; returns the verdict's fields of a good run, raises `Failed` for a bad one."""
     drivers = [InputDriver(port, f"{job['seed']} in {port['name']}") for port in job["inputs"]]
     takers = [OutputTaker(port, f"{job['seed']} out {port['name']}") for port in job["outputs"]]
-    by_name = {taker.name: taker for taker in takers}
-    for driver, port in zip(drivers, job["inputs"]):
-        for index, output, count in port["after"]:
-            driver.gates.setdefault(index, []).append((by_name[output], count))
+    by_name: dict[str, StreamPort] = {port.name: port for port in (*drivers, *takers)}
+    for port in (*job["inputs"], *job["outputs"]):
+        for index, other, count in port["after"]:
+            by_name[port["name"]].gates.setdefault(index, []).append((by_name[other], count))
 
     # observe: payload and valid of each output, ready of each input, plain outputs
     at = 0

@@ -79,8 +79,8 @@ def check_streams(
       takes and checks the port's transfers without comparing them.
     - `statics`: plain input -> value from reset on (others keep their initial value); `finals`: plain output -> value
       after the last cycle.
-    - `after`: input port -> list of (element index, output port, count): hold that element back until the output
-      port has transferred `count` elements.
+    - `after`: stream port -> list of (element index, other stream port, count): hold that element back until the
+      other port has transferred `count` elements. Either may be an input or an output.
     - `seed`: of the stalls; `input_stall`, `output_stall`: their probability per cycle, 0 for full rate.
     - `max_cycles`: limit of the whole run; by default 10,000 cycles without a transfer are a timeout.
     - `name`: what error messages call the component (default: its class).
@@ -99,8 +99,8 @@ def check_streams(
                 raise TritapeError(f"{name}: {what} must name ports of {list(known)}, not {key!r}")
     for key, gates in after.items():
         for gate in gates:
-            if key not in inputs or gate[1] not in expected:
-                raise TritapeError(f"{name}: after must go from an input port to an output port, not {key!r}: {gate!r}")
+            if not {key, gate[1]} <= {*inputs, *expected}:
+                raise TritapeError(f"{name}: after must name stream ports, not {key!r}: {gate!r}")
 
     def stream_job(port: _Port, elements: Sequence[Any] | None, what: str, stall: float) -> dict[str, Any]:
         words = None if elements is None else payload.texts(port.shape, elements, f"{what}[{port.name!r}]")

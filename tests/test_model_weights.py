@@ -14,6 +14,7 @@ from torch_file import write_tensors
 from tritape.base.errors import TritapeError
 from tritape.model.checkpoint import load_checkpoint, random_checkpoint, save_checkpoint
 from tritape.model.config import ModelConfig
+from tritape.model.open import open_model
 from tritape.model.stored import read_safetensors, serialise
 from tritape.model.weights import download_command
 
@@ -112,3 +113,7 @@ def test_a_name_on_the_hub_gets_the_command(monkeypatch: pytest.MonkeyPatch, tmp
     (tmp_path / "models").mkdir()
     for path in ("models/mine", "mine", "a/b/c", "../x", "/a/b", "./a/b c"):
         assert download_command(Path(path)) is None, path
+    with pytest.raises(
+        TritapeError, match="or a name, not one on the hub; run: hf download ridger/MMfreeLM-370M --local-dir"
+    ):
+        open_model("ridger/MMfreeLM-370M")

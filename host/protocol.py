@@ -41,16 +41,16 @@ FAULTS = {
     Fault.ROWS: "rows a block must be within the bitstream's limit; pack the tape with fewer --rows",
     Fault.HEADER_CRC: "CRC-32 of the tape's header must be right; load the tape again",
     Fault.ROW_WORDS: "words of an embedding row must be at least 2; pack the tape again",
-    Fault.REGION_WORDS: "prologue and body of the tape must have words; pack the tape again",
+    Fault.REGION_WORDS: "words of prologue and body must be at least 1 each; pack the tape again",
     Fault.CHECK: "check of every section's header must be right; load the tape again, packed by this tritape",
     Fault.OPCODE: "opcode and mode of every section must be known; pack the tape again",
-    Fault.ORDER: "sections must come in order; load the tape again",
+    Fault.ORDER: "order of the sections must be the tape's; load the tape again",
     Fault.TILES: "tiles of every section must be within the bitstream's limits; pack the tape again",
     Fault.BLOCK_ROWS: "rows of every section must be within the bitstream's limits; pack the tape again",
     Fault.PAYLOAD: "payload of every section must be as long as its fields say; pack the tape again",
     Fault.LENGTH: "length of every section must be within the bitstream's limits; pack the tape again",
     Fault.BASE: "state of every section must be within the bitstream's; pack the tape again",
-    Fault.STARVED: "a token must go on, not wait for ever; check the memory, then load the tape again",
+    Fault.STARVED: "words of the tape must be there when a token needs them; check the memory, then load the tape again",
 }
 STOPPED = "device must go on to the last token, not stop; was it reset? load the tape again"
 IDENTITY = struct.Struct("<BQHHHHHII")

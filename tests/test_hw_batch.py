@@ -84,6 +84,16 @@ class Pulses(wiring.Component):
         return m
 
 
+def test_a_unit_too_far_ahead_ends_the_simulation():
+    with pytest.raises(AssertionError, match="no unit's pulses must be more than 3 before another's"):
+        check_streams(
+            Pulses(),
+            inputs={"unit_0": [0] * 5, "unit_1": [], "unit_2": []},
+            expected={"joined": []},
+            input_stall=0,
+        )
+
+
 def test_joined_pulses_are_as_many_as_the_slowest_gave():
     units = [f"unit_{index}" for index in range(BATCH)]
     ahead = PulseJoin.AHEAD

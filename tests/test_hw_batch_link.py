@@ -9,7 +9,7 @@ import pytest
 from amaranth.hdl import Module, ResetInserter
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
-from link_script import BOOTED, Script
+from link_script import BOOTED, DAMAGED, Script
 from small_board import small_model
 
 from tritape.base.errors import TritapeError
@@ -21,6 +21,7 @@ from tritape.hw.link.commands import Command, ErrorCode, identity
 from tritape.hw.link.host_link import HostLink
 from tritape.hw.link.step_runner import StepRunner
 from tritape.hw.memory.onchip import OnChipMemory
+from tritape.hw.tape.header import Fault
 from tritape.model import arith
 from tritape.model.golden import IntegerModel
 from tritape.model.quantised import QuantisedModel
@@ -160,7 +161,7 @@ class OnChip(wiring.Component):
 
     def __init__(self, config: Config, tape: bytes) -> None:
         words = -(-len(tape) // config.word_bytes)
-        self._accelerator = Accelerator(config, memory_words=words)
+        self._accelerator = Accelerator(config, memory_words=words, watchdog=14)
         self._memory = OnChipMemory(config.word_bytes, words, tape)
         super().__init__({"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8))})
 
@@ -261,6 +262,34 @@ def test_whole_steps_under_random_stalls(config: Config):
     tape = image(model, config.groups, config.max_rows, config.engines)
     check_streams(
         OnChip(config, tape),
+        inputs={"rx": list(script.rx)},
+        expected={"tx": list(script.tx)},
+        after={"rx": script.gates},
+        input_stall=0.2,
+        output_stall=0.2,
+        max_cycles=1_000_000,
+    )
+
+
+@pytest.mark.slow
+def test_all_slots_chained_in_a_circle():
+    """No slot begins: the step starves, the device says so, and RESTART and BOOT make it run again."""
+    model = small_model()
+    golden = Golden(model, 2)
+    script = BatchScript(BOOTED)
+    script.send(Command.BOOT)
+    script.steps(0, [[Entry(5, chain=True), Entry(7, chain=True)]])
+    script.flags |= DAMAGED | Fault.STARVED
+    script.send(Command.POLL, 1 | 2 << 8, 2, status=ErrorCode.FAULT)
+    script.flags = 0
+    script.send(Command.RESTART)
+    script.flags = BOOTED
+    script.send(Command.BOOT)
+    step = [Entry(5, fresh=True), Entry(7, fresh=True)]
+    script.steps(0, [step])
+    script.tokens(1, [golden.step(step)])
+    check_streams(
+        OnChip(TWO, image(model, TWO.groups, TWO.max_rows)),
         inputs={"rx": list(script.rx)},
         expected={"tx": list(script.tx)},
         after={"rx": script.gates},

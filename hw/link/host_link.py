@@ -172,12 +172,13 @@ class HostLink(wiring.Component):
 
     def _build_memory_limits(self, m: Module, s: CommandRegisters) -> Signal:
         """How long the memory is waited for, and its errors. Returns: the command's words are not all inside the memory."""
-        if self._config.serial:  # for want of room: until the next byte from the host
-            m.d.comb += s.impatient.eq(s.port.pending & (s.operation != Command.WRITE))
-        else:
-            timer = Signal(self._patience)
-            m.d.sync += timer.eq(Mux(s.waiting, timer + 1, 0))
-            m.d.comb += s.impatient.eq(timer.all())
+        # For want of room a serial configuration counts less, and then waits for the next byte from the host: a repetition of the
+        # command must not end one that the memory is obeying.
+        timer = Signal(_SERIAL_PATIENCE if self._config.serial else self._patience)
+        m.d.sync += timer.eq(Mux(s.waiting, timer + 1, 0))
+        m.d.comb += s.impatient.eq(timer.all())
+        if self._config.serial:
+            m.d.comb += s.impatient.eq(timer.all() & s.port.pending & (s.operation != Command.WRITE))
         with m.If(self.read_failed):
             m.d.sync += s.failed.eq(1)
         bits, outside = self._memory_words.bit_length(), Signal()

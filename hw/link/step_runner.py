@@ -7,6 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory, ReadPort, WritePort
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw.assertion import check
 from tritape.hw.link.token_runner import RING, Stop
 from tritape.hw.tape.reader import SlotRequest
 
@@ -68,7 +69,7 @@ class StepRunner(wiring.Component):
             }
         )
 
-    def elaborate(self, _platform: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         bits = (self.batch - 1).bit_length()
         # no_rw_check: nothing that is read in the cycle of a write is used
@@ -82,6 +83,7 @@ class StepRunner(wiring.Component):
             self._state_run(m, s)
             self._state_keep(m, s)
         with m.If(self.begin):
+            check(m, platform, ~self.running, "begin must come only while not running")
             m.d.sync += [s.position.eq(self.place), s.known.eq(self.place), s.load_slot.eq(0)]
         with m.If(self.go):
             m.d.sync += [s.reader.eq(self.place - 1), s.reader_slot.eq(0), s.fetched.eq(0)]

@@ -7,6 +7,7 @@ from amaranth.lib import enum, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw.assertion import check
 from tritape.hw.tape.reader import TokenRequest
 
 RING = 256
@@ -73,7 +74,7 @@ class TokenRunner(wiring.Component):
             }
         )
 
-    def elaborate(self, _platform: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         memory = Memory(shape=16, depth=RING, init=[], attrs={"no_rw_check": 1})
         m.submodules.memory = memory
@@ -137,6 +138,7 @@ class TokenRunner(wiring.Component):
                     m.d.comb += write.en.eq(known == position)  # else the next token is given
                     m.next = "CHECK"
         with m.If(self.begin):
+            check(m, platform, ~self.running, "begin must come only while not running")
             m.d.sync += [position.eq(self.place), known.eq(self.place), fresh.eq(self.fresh)]
         with m.If(self.go):
             m.d.sync += [reader.eq(self.place), limit.eq(self.limit), fetched.eq(0)]

@@ -6,6 +6,8 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from tritape.hw.assertion import check
+
 
 class PulseJoin(wiring.Component):
     """`joined` pulses once for every pulse that all of `pulses` have given; none is more than `AHEAD` before another.
@@ -20,10 +22,12 @@ class PulseJoin(wiring.Component):
     def __init__(self, count: int) -> None:
         super().__init__({"pulses": In(count), "joined": Out(1)})
 
-    def elaborate(self, _platform: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         counts = [Signal(range(self.AHEAD + 1), name=f"count_{index}") for index in range(len(self.pulses))]
         m.d.comb += self.joined.eq(Cat(count.any() for count in counts).all())
         for count, pulse in zip(counts, self.pulses):
+            fits = (count != self.AHEAD) | ~pulse | self.joined
+            check(m, platform, fits, f"no unit's pulses must be more than {self.AHEAD} before another's")
             m.d.sync += count.eq(count + pulse - self.joined)
         return m

@@ -7,6 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritape.base.errors import TritapeError
+from tritape.hw.assertion import check
 from tritape.hw.memory.signature import Request
 from tritape.hw.tape.header import HEADER_BYTES, HEADER_PAYLOAD_BYTES, words
 
@@ -84,6 +85,8 @@ class TapeReader(wiring.Component):
         with m.If(self.finished):
             m.d.sync += busy.eq(0)
         m.d.sync += [size.eq(self.row_words), offset.eq(token * size)]
+        with m.If(self.tokens.valid & self.tokens.ready):
+            check(m, platform, self.configured, "a token must be taken only when configured is high")
 
         with m.FSM():
             with m.State("BOOT"):

@@ -24,6 +24,8 @@ _ELEMENT_BYTES = 3
 
 PATIENCE_BITS = 24
 """A memory that does not take or give a word for 2^24 cycles is given up; a flash erases a sector in fewer."""
+_SERIAL_PATIENCE = 10
+"""The same of a serial configuration, whose memories answer sooner, and which then waits for a byte from the host."""
 
 
 class HostLink(wiring.Component):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Cat, Module, ResetInserter, Signal
 from amaranth.lib import fifo, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -40,7 +40,7 @@ class AXIMemory(wiring.Component):
     Streams: `words` and `write.ready` are registers.
     Rate: min(G, W ports) bytes a cycle on long requests (measured: `python -m tritape.sim.memory.measure axi`).
     Latency: `latency` cycles and the memory's, from a request to its first word.
-    Cost: about 750 LUT4, 1,350 flip-flops and 4 block RAMs of an ECP5 for G = 16 and one port of 128 bits.
+    Cost: 761 LUT4, 1,339 flip-flops and 4 block RAMs of an ECP5 for G = 16, one port of 128 bits and 2^21 words.
     Tested: 1 to 4 ports of 16 to 512 bits, G = 5 to 64, with random latency, back-pressure, error responses and restarts
     (tests/test_hw_axi.py), each fault by itself (tests/test_hw_axi_faults.py), whole tokens (tests/test_hw_axi_tokens.py).
     Errors: `TritapeError` for ports that is no power of two, words out of range, and those of the parts.
@@ -89,8 +89,9 @@ class AXIMemory(wiring.Component):
         wiring.connect(m, bytes_.bytes, writer.bytes)
         m.d.comb += bytes_.byte_failed.eq(writer.failed)
 
-        with m.If(writer.idle & ~self.write.valid):
-            wiring.connect(m, wiring.flipped(self.requests), planner.requests)
+        wiring.connect(m, wiring.flipped(self.requests), planner.requests)
+        with m.If(~writer.idle | self.write.valid):  # valid and ready only: gates for the payload would cost 64 LUTs
+            m.d.comb += [planner.requests.valid.eq(0), self.requests.ready.eq(0)]
         m.d.comb += [
             runs.w_data.eq(planner.runs.payload),
             runs.w_en.eq(planner.runs.valid),
@@ -122,15 +123,20 @@ class AXIMemory(wiring.Component):
     def _count_errors(self, m: Module) -> None:
         """Tell the accelerator of errors in the cycle after them, and the host of their number and kind."""
         readers, writer, planner = self._readers, self._writer, self._planner
-        sources = [*((reader.error, reader.cause) for reader in readers), (writer.error, writer.cause)]
-        sources += [(planner.refused, Cause.OUTSIDE), (self._bytes.refused, Cause.OUTSIDE)]
-        failed = Signal(range(len(sources) + 1))
+        refused = Signal()  # a request or a word outside
+        m.d.comb += refused.eq(planner.refused | self._bytes.refused)
+        failed = Signal(range(len(readers) + 2))
         total = self.errors + failed
         m.d.sync += [
-            failed.eq(sum(error for error, _ in sources)),
+            failed.eq(sum(reader.error for reader in readers) + (writer.error | refused)),
             self.read_failed.eq(Cat(*(reader.error for reader in readers), planner.refused).any() & ~self.restart),
-            self.errors.eq(Mux(total[16:].any(), 0xFFFF, total)),
         ]
-        for error, cause in sources:
-            with m.If(error):
-                m.d.sync += self.cause.eq(cause)
+        with m.If(total[16:].any()):
+            m.d.sync += self.errors.eq(0xFFFF)
+        with m.Else():
+            m.d.sync += self.errors.eq(total)
+        for part in (*readers, writer):
+            with m.If(part.error):
+                m.d.sync += self.cause.eq(part.cause)
+        with m.If(refused):
+            m.d.sync += self.cause.eq(Cause.OUTSIDE)

@@ -132,7 +132,9 @@ class AXIReader(wiring.Component):
             width=8, depth=max(16, 2 * self.fifo_lines // self.burst)
         )  # of the bursts asked for, less one
         m.submodules.lengths = ResetInserter(dropping & settled)(lengths)
-        under_way = Signal(range(self.fifo_lines + 1))  # lines asked for that have not come
+        under_way = Signal(
+            range(self.fifo_lines + 1)
+        )  # lines asked for that have not come; nonsense after one not asked for
         beat, known, whole = Signal(8), lengths.r_rdy, Signal()
         m.d.comb += [
             axi.rready.eq(1),
@@ -145,7 +147,7 @@ class AXIReader(wiring.Component):
             settled.eq(((under_way == 0) & ~known) | (((under_way == 0) | ~known) & (quiet == self.QUIET - 1))),
         ]
         m.d.sync += [
-            under_way.eq(under_way + Mux(issue, size, 0) - (axi.rvalid & (under_way != 0))),
+            under_way.eq(under_way + Mux(issue, size, 0) - axi.rvalid),
             quiet.eq(Mux(dropping & ~axi.rvalid, quiet + 1, 0)),
             self.error.eq(axi.rvalid & axi.rresp[1] & ~dropping & ~self.restart),
             self.cause.eq(Mux(axi.rresp[0], Cause.DECERR, Cause.SLVERR)),

@@ -63,7 +63,7 @@ class QSPIMemory(wiring.Component):
     tape in its last sector is lost. A page is programmed when it is full, when the next byte is elsewhere or a request comes,
     or after 2^16 cycles. A write ends a read that is under way. `write.ready` stays low while the flash works, up to 0.4 s.
     Rate: G bytes in 2 G cycles. Latency: `LATENCY` + pad_cycles + 2 G cycles from a request to its first word.
-    Cost: about 16 G + 200 flip-flops, 550 LUT4 of an iCE40 at G = 8.
+    Cost: about 16 G + 200 flip-flops, 590 LUT4 of an iCE40 at G = 8.
     Tested: G = 4, 8, 13 and 0 to 3 pad cycles against `tritape.sim.memory.flash`.
     `size`: bytes of the flash, a power of two; addresses outside would wrap and erase its first sector.
     Source: data sheet of Winbond's W25Q128JV. Errors: `TritapeError` for groups, base, pad_cycles and size out of range.

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from tritape.host.server.answers import Answer
 from tritape.host.server.errors import Refused, json_response
 from tritape.host.server.metrics import Metrics
-from tritape.host.server.worker import Cancelled, Ticket
+from tritape.host.server.ticket import Cancelled, Ticket
 
 _GAVE_UP = 499  # what proxies write down for a client that hung up; nobody receives it
 _END = object()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator
-from typing import Any, Generic, TypeVar, cast
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar, cast
 
 from tritape.base.errors import TritapeError
 from tritape.host.chat import CHUNK
@@ -16,57 +15,11 @@ from tritape.host.sequence_device import SequenceDevice
 from tritape.host.server.device import ServedDevice
 from tritape.host.server.errors import Refused
 from tritape.host.server.metrics import Metrics
+from tritape.host.server.ticket import Cancelled, End, Ticket, Work
 
 T = TypeVar("T")
-Work = Callable[[ServedDevice, Batch | None], Generator[T | None]]
-"""Something done on the device. It yields at least every `CHUNK` tokens, so that it can be ended in between.
-
-A work that shares the device gets a batch, adds jobs to it, and yields None when it waits for their tokens."""
 _NO_MORE = object()
 _log = logging.getLogger(__name__)
-
-
-class _End:
-    def __init__(self, error: BaseException | None) -> None:
-        self.error = error
-
-
-class Cancelled(Exception):
-    """The client gave up; nobody reads the answer."""
-
-
-class Ticket(Generic[T]):
-    """One work in the queue or under way: an asynchronous iterator over what it yields, which raises what it raised.
-
-    Made on the event loop that reads it; the worker's thread hands items over.
-    """
-
-    def __init__(self, work: Work[T], worker: Worker, shares: bool) -> None:
-        self.work, self.shares, self._worker = work, shares, worker
-        self.cancelled = False
-        self.crc_errors = 0  # at its beginning
-        self._loop = asyncio.get_running_loop()
-        self._items: asyncio.Queue[T | _End] = asyncio.Queue()
-
-    def put(self, item: T | _End) -> None:
-        """Hand an item to the event loop; called by the worker."""
-        try:
-            self._loop.call_soon_threadsafe(self._items.put_nowait, item)
-        except RuntimeError:  # the loop has ended, and the client with it
-            self.cancelled = True
-
-    def cancel(self) -> None:
-        """Leave the queue, or end what is under way before its next item. Harmless at the end."""
-        self._worker.cancel(self)
-
-    async def __aiter__(self) -> AsyncIterator[T]:
-        while True:
-            item = await self._items.get()
-            if isinstance(item, _End):
-                if item.error is not None:
-                    raise item.error
-                return
-            yield item
 
 
 class Worker:
@@ -126,7 +79,7 @@ class Worker:
             if ticket in self._waiting:
                 self._waiting.remove(ticket)
                 self._metrics.queue.set(len(self._waiting))
-                ticket.put(_End(Cancelled()))
+                ticket.put(End(Cancelled()))
 
     def _run(self) -> None:
         while True:
@@ -147,8 +100,8 @@ class Worker:
         """Run works together, and those that come meanwhile, until there are none or the next one wants the device for itself."""
         tokens = batch.run()
         while True:
-            while len(self._live) < slots and self._waiting and self._waiting[0].shares:
-                self._begin(batch)
+            while len(self._live) < slots and self._begin(batch):
+                pass
             for ticket in list(self._live):
                 while ticket in self._live and self._advance(ticket) is not None:
                     pass
@@ -165,9 +118,9 @@ class Worker:
         tokens.close()
 
     def _begin(self, batch: Batch | None) -> Ticket[Any] | None:
-        """Take the next work from the queue."""
+        """Take the next work from the queue, with a batch only one that shares; None where there is none."""
         with self._changed:
-            if not self._waiting:  # it was cancelled
+            if not self._waiting or (batch is not None and not self._waiting[0].shares):
                 return None
             ticket = self._waiting.popleft()
             self._live[ticket] = ticket.work(self._device, batch)
@@ -212,7 +165,7 @@ class Worker:
             pieces = self._live.pop(ticket)
         pieces.close()
         self._metrics.busy.set(len(self._live))
-        ticket.put(_End(error))
+        ticket.put(End(error))
 
     def _read_crc(self) -> dict[str, int]:
         counters, before = self._device.counters(), self._crc_errors

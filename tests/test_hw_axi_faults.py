@@ -178,7 +178,9 @@ def test_a_beat_that_nothing_asked_for() -> None:
         bench.slave.stray = 1
         await bench.wait(10)
         assert (bench.read_failures, *bench.told()) == (1, 1, Cause.UNEXPECTED)
+        asked = len(bench.slave.reads)
         assert await bench.read(0, 9) == []
+        assert len(bench.slave.reads) == asked
         await bench.works()
 
     bench.run(script)

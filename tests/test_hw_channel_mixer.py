@@ -2,30 +2,11 @@
 
 import numpy as np
 import pytest
-from amaranth import Module
-from amaranth.lib import wiring
-from amaranth.lib.wiring import Out
+from wrappers import CountPulses
 
 from tritape.hw.mixer.channel_mixer import ChannelMixer
 from tritape.model import arith
 from tritape.sim.bench import SIMULATORS, check_streams
-
-
-class CountingMixer(wiring.Component):
-    """A mixer whose saturations are counted."""
-
-    def __init__(self):
-        self.mixer = ChannelMixer()
-        members = self.mixer.signature.members
-        super().__init__({name: members[name] for name in ("commands", "values", "elements")} | {"count": Out(16)})
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.mixer = self.mixer
-        for name in ("commands", "values", "elements"):
-            wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(self.mixer, name))
-        m.d.sync += self.count.eq(self.count + self.mixer.saturated)
-        return m
 
 
 def run(blocks, simulator, **options):
@@ -38,7 +19,7 @@ def run(blocks, simulator, **options):
         elements += arith.sat18(products).tolist()
         saturated += arith.count_saturated(products)
     result = check_streams(
-        CountingMixer(),
+        CountPulses(ChannelMixer(), "saturated"),
         inputs={"commands": [{"pairs": len(g), "shift": s} for g, _, s in blocks], "values": values},
         expected={"elements": elements},
         finals={"count": saturated},

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from wrappers import HoldBack
 
 from tritape.base.errors import TritapeError
 from tritape.hw.norm.gain_memory import GainMemory
@@ -27,7 +26,7 @@ def words_of(elements: list[int], groups: int, bank: int) -> list[dict[str, int]
 
 
 def program(groups: int, vectors: list[tuple[int, int]]) -> dict[str, Any]:
-    """What `check_streams` and `HoldBack` need for: per (bank, length), write a vector, read it twice.
+    """What `check_streams` needs for: per (bank, length), write a vector, read it twice.
 
     A bank is written again only after it has been read out, and read only after it has been written.
     """
@@ -35,7 +34,7 @@ def program(groups: int, vectors: list[tuple[int, int]]) -> dict[str, Any]:
     words: list[dict[str, int]] = []
     reads: list[dict[str, int]] = []
     elements: list[int] = []
-    counts: list[int] = []
+    needs: list[tuple[int, str, int]] = []
     gates: list[tuple[int, str, int]] = []
     used = [0, 0]
     for bank, length in vectors:
@@ -43,11 +42,11 @@ def program(groups: int, vectors: list[tuple[int, int]]) -> dict[str, Any]:
         gates.append((len(words), "elements", used[bank]))
         words += words_of(vector, groups, bank)
         for _ in range(2):
-            counts.append(len(words))
+            needs.append((len(reads), "words", len(words)))
             reads.append({"bank": bank, "length": length})
             elements += vector
         used[bank] = len(elements)
-    return {"words": words, "reads": reads, "elements": elements, "counts": counts, "gates": gates}
+    return {"words": words, "reads": reads, "elements": elements, "needs": needs, "gates": gates}
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
@@ -55,10 +54,10 @@ def program(groups: int, vectors: list[tuple[int, int]]) -> dict[str, Any]:
 def test_reads_what_was_written(groups: int, simulator: str) -> None:
     p = program(groups, [(0, 40), (1, 65), (0, 1), (0, 2), (1, 8), (0, 65), (1, 64)])
     check_streams(
-        HoldBack(GainMemory(groups, 65, 2), "reads", "words", p["counts"]),
+        GainMemory(groups, 65, 2),
         inputs={"words": p["words"], "reads": p["reads"]},
         expected={"elements": p["elements"]},
-        after={"words": p["gates"]},
+        after={"words": p["gates"], "reads": p["needs"]},
         simulator=simulator,
     )
 
@@ -67,9 +66,10 @@ def test_reads_what_was_written(groups: int, simulator: str) -> None:
 def test_latency_and_one_element_a_cycle(groups: int) -> None:
     p = program(groups, [(0, 61)])
     result = check_streams(
-        HoldBack(GainMemory(groups, 64, 1), "reads", "words", p["counts"]),
+        GainMemory(groups, 64, 1),
         inputs={"words": p["words"], "reads": p["reads"]},
         expected={"elements": p["elements"]},
+        after={"reads": p["needs"]},
         input_stall=0,
         output_stall=0,
     )

@@ -2,43 +2,13 @@
 
 import numpy as np
 import pytest
-from amaranth import Module, Signal
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from wrappers import CountPulses
 
 from tritape.base.errors import TritapeError
 from tritape.hw.commands import MLGRUMode
 from tritape.hw.mixer.mlgru import MLGRU
 from tritape.model import arith
 from tritape.sim.bench import SIMULATORS, check_streams
-
-STREAMS = ("commands", "parameters", "values", "elements")
-
-
-class CountingMLGRU(wiring.Component):
-    """An MLGRU whose saturations are counted, and whose first command waits for `needed` parameter words."""
-
-    def __init__(self, groups, max_hidden, max_layers):
-        self.mlgru = MLGRU(groups, max_hidden, max_layers)
-        members = self.mlgru.signature.members
-        super().__init__({name: members[name] for name in STREAMS} | {"needed": In(16), "count": Out(16)})
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.mlgru = self.mlgru
-        for name in ("parameters", "values", "elements"):
-            wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(self.mlgru, name))
-        loaded = Signal(16)
-        start = loaded == self.needed
-        m.d.comb += [
-            self.mlgru.commands.payload.eq(self.commands.payload),
-            self.mlgru.commands.valid.eq(self.commands.valid & start),
-            self.commands.ready.eq(self.mlgru.commands.ready & start),
-        ]
-        with m.If(self.parameters.valid & self.parameters.ready):
-            m.d.sync += loaded.eq(loaded + 1)
-        m.d.sync += self.count.eq(self.count + self.mlgru.saturated)
-        return m
 
 
 class Golden:
@@ -79,10 +49,10 @@ def parameter_words(lower_bound, groups):
 def run(golden, lower_bound, simulator, groups=4, max_hidden=128, max_layers=3, **options):
     words = parameter_words(lower_bound, groups)
     return check_streams(
-        CountingMLGRU(groups, max_hidden, max_layers),
+        CountPulses(MLGRU(groups, max_hidden, max_layers), "saturated"),
         inputs={"commands": golden.commands, "parameters": words, "values": golden.values},
         expected={"elements": golden.elements},
-        statics={"needed": len(words)},
+        after={"commands": [(0, "parameters", len(words))]},
         finals={"count": golden.saturated},
         simulator=simulator,
         **options,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
-from wrappers import CountPulses, HoldBack
+from wrappers import CountPulses
 
 from tritape.hw.norm.rmsnorm import RMSNorm
 from tritape.hw.norm.vector_scalar import VectorScalar
@@ -53,7 +53,7 @@ class Program:
     vector: list[int] = field(default_factory=list)
     activations: list[dict[str, int]] = field(default_factory=list)
     scales: list[dict[str, int]] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)  # parameters that a command needs
+    needs: list[tuple[int, str, int]] = field(default_factory=list)  # parameters that a command waits for
     gates: list[tuple[int, str, int]] = field(default_factory=list)
     maxima: list[int] = field(default_factory=list)
     square_sum: int = 0
@@ -75,7 +75,7 @@ class Program:
             self.load(first, 0, bank)
         self.load(product, 1, bank)
         self.load(product * 0 + 77, 2, bank)  # a lower bound, not for this unit
-        self.counts.append(len(self.parameters))
+        self.needs.append((len(self.commands), "parameters", len(self.parameters)))
         self.commands.append(
             {
                 "length": len(x),
@@ -99,7 +99,7 @@ class Program:
         return {
             "inputs": {"parameters": self.parameters, "commands": self.commands, "vector": self.vector},
             "expected": {"activations": self.activations, "scales": self.scales},
-            "after": {"parameters": self.gates},
+            "after": {"parameters": self.gates, "commands": self.needs},
         }
 
 
@@ -134,8 +134,7 @@ def random_program(groups: int, seed: int, lengths: list[int]) -> Program:
 )
 def test_equals_the_model(groups: int, lengths: list[int], simulator: str) -> None:
     program = random_program(groups, groups, lengths)
-    unit = HoldBack(Norm(groups, 130), "commands", "parameters", program.counts)
-    check_streams(unit, **program.streams(), simulator=simulator)
+    check_streams(Norm(groups, 130), **program.streams(), simulator=simulator)
 
 
 def test_done_comes_once_a_command() -> None:
@@ -143,8 +142,7 @@ def test_done_comes_once_a_command() -> None:
     program = Program(4)
     program.add(rng.integers(-1000, 1000, 9), gain(rng, 9), gain(rng, 9))
     program.add(rng.integers(-1000, 1000, 1), None, gain(rng, 1))
-    unit = HoldBack(CountPulses(Norm(4, 16), "done"), "commands", "parameters", program.counts)
-    check_streams(unit, **program.streams(), finals={"count": 2})
+    check_streams(CountPulses(Norm(4, 16), "done"), **program.streams(), finals={"count": 2})
 
 
 def test_latency_between_the_passes_and_rate() -> None:
@@ -158,7 +156,7 @@ def test_latency_between_the_passes_and_rate() -> None:
         program.add(x, product, product)
     assert [m.bit_length() for m in program.maxima] == list(range(18))
     result = check_streams(
-        HoldBack(Norm(8, 64), "commands", "parameters", program.counts),
+        Norm(8, 64),
         **program.streams(),
         input_stall=0,
         output_stall=0,
@@ -179,5 +177,6 @@ def test_next_command_goes_on_while_no_scale_is_taken() -> None:
     program = Program(4)
     for _ in range(4):
         program.add(rng.integers(-1000, 1000, 8), gain(rng, 8), gain(rng, 8))
-    unit = HoldBack(Norm(4, 16), "scales", "activations", [4 * 8])
-    check_streams(HoldBack(unit, "commands", "parameters", program.counts), **program.streams())
+    streams = program.streams()
+    streams["after"]["scales"] = [(0, "activations", 4 * 8)]
+    check_streams(Norm(4, 16), **streams)

@@ -135,8 +135,7 @@ class AXIMemory(wiring.Component):
             m.d.sync += self.errors.eq(0xFFFF)
         with m.Else():
             m.d.sync += self.errors.eq(total)
-        for part in (*readers, writer):
-            with m.If(part.error):
-                m.d.sync += self.cause.eq(part.cause)
-        with m.If(refused):
-            m.d.sync += self.cause.eq(Cause.OUTSIDE)
+        causes = [(reader.error, reader.cause) for reader in readers]
+        for error, cause in (*causes, (writer.error, writer.cause), (refused, Cause.OUTSIDE)):
+            with m.If(error):
+                m.d.sync += self.cause.eq(cause)

@@ -16,6 +16,7 @@ import typer
 
 from tritape.base.simulators import have_icarus
 from tritape.hw.memory.litedram import LiteDRAMMemory
+from tritape.hw.memory.qspi import SECTOR
 from tritape.rtl_gen.litedram import DRAMS, litedram_core
 from tritape.sim.bench import BenchResult, check_streams
 from tritape.sim.memory import pattern
@@ -84,7 +85,7 @@ def measure_axi(
 def measure_qspi(groups: int, words: int) -> dict[str, Any]:
     """Words through `QSPIMemory` from a model of a flash that shows its bits in the cycle behind a clock."""
     requests = tape_requests(words)
-    size = 1 << (groups * 2 * words).bit_length()
+    size = max(SECTOR, 1 << (groups * 2 * words).bit_length())
     result = check_streams(
         QSPIMemoryOnFlash(groups, size, pattern.contents(0, size)),
         inputs=inputs(requests),

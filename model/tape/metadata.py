@@ -41,7 +41,7 @@ def parse_metadata(text: bytes, image_bytes: int, source: str) -> dict[str, Any]
         )
     for field, (low, high) in _RANGES.items():
         value = found.get(field, 1 if field == "engines" else None)  # absent before there were several
-        if not is_int(value) or not low <= value <= high:
+        if not isinstance(value, int) or not is_int(value) or not low <= value <= high:
             raise wrong(field, f"an integer in {low}..{high}", value)
     if found["groups"] % found.get("engines", 1):
         raise wrong("groups", f"a multiple of the {found['engines']} engines", found["groups"])

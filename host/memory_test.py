@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import random
 import time
-import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from tritape.base.errors import TritapeError
-from tritape.host.protocol import Identity
+from tritape.host.protocol import Identity, check_sum
 
 PIECE_BYTES = 1 << 14
 """Memory that one check covers; where it fails these bytes are read back."""
@@ -92,7 +91,7 @@ def memory_test(
                 began = time.perf_counter()
                 if not checking:
                     device.write_memory(start, data)
-                good = not checking or device.check_memory(start, length) == zlib.crc32(data)
+                good = not checking or device.check_memory(start, length) == check_sum(data)
                 seconds[checking] += time.perf_counter() - began
                 if not good:
                     found = _differences(start, data, device.read_memory(start, length), size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass
 
 from tritape.base.errors import TritapeError
@@ -135,6 +136,21 @@ class Reply:
     def damaged(self) -> bool:
         """Whether a section had a wrong CRC, or the memory told of an error, since the tape was booted."""
         return bool(self.flags & 0x80)
+
+
+_PIECE = 1 << 20
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def check_sum(data: bytes) -> int:
+    """What CHECK answers for these bytes of memory: CRC-32 of them with the bits of each reversed.
+
+    A plain CRC-32 would be the same for any two tapes of the same sizes: each section ends with its own, which cancels it.
+    """
+    crc = 0
+    for start in range(0, len(data), _PIECE):  # an image may be larger than memory
+        crc = zlib.crc32(bytes(data[start : start + _PIECE]).translate(_REVERSED), crc)
+    return crc
 
 
 def command(kind: int, sequence: int, argument: int = 0, count: int = 0, data: bytes = b"") -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import struct
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -96,7 +95,7 @@ class TapeDevice:
                 "choose a smaller model or a board with more memory"
             )
         self.header = read_header(data, self.identity.geometry, source)
-        self._tape_crc = zlib.crc32(data)
+        self._tape_crc = protocol.check_sum(data)
         if verify:
             self.link.place(data)
         piece = max(_CHECK_BYTES // groups, 1) * groups
@@ -159,12 +158,12 @@ class TapeDevice:
         return out
 
     def check_memory(self, address: int, words: int) -> int:
-        """CRC-32 of words, computed in the device."""
+        """`protocol.check_sum` of words, computed in the device."""
         self.booted = False
         return self.link.call(Command.CHECK, address, words).argument
 
     def _same(self, address: int, data: bytes) -> bool:
-        return self.check_memory(address, len(data) // self.identity.geometry.word_bytes) == zlib.crc32(data)
+        return self.check_memory(address, len(data) // self.identity.geometry.word_bytes) == protocol.check_sum(data)
 
     def counters(self) -> dict[str, int]:
         """The fabric's counters by name (`tritape.hw.counters.COUNTERS`)."""

@@ -85,7 +85,7 @@ class Pulses(wiring.Component):
 
 
 def test_a_unit_too_far_ahead_ends_the_simulation():
-    with pytest.raises(AssertionError, match="no unit's pulses must be more than 3 before another's"):
+    with pytest.raises(RuntimeError, match="no unit's pulses must be more than 3 before another's"):
         check_streams(
             Pulses(),
             inputs={"unit_0": [0] * 5, "unit_1": [], "unit_2": []},

@@ -1,7 +1,6 @@
 """Host link: every command and every error of docs/protocol.md, byte for byte."""
 
 import struct
-import zlib
 
 import pytest
 from link_script import BOOTED, DAMAGED, RUNNING, Script
@@ -47,7 +46,7 @@ def test_session(simulator: str, groups: int):
     script.send(Command.WRITE, 0x01020304, 2, words[0] + words[1], left=0x01020306)
     script.send(Command.WRITE, 7, 0)
     script.send(Command.READ, 0x10, 2, back=words[2] + words[3])
-    script.send(Command.CHECK, 0x20, 3, left=zlib.crc32(words[2] + words[3] + words[4]))
+    script.send(Command.CHECK, 0x20, 3, left=protocol.check_sum(words[2] + words[3] + words[4]))
     script.send(Command.BOOT, 5)
     script.send(Command.SEED, 0xCAFEF00D)
     script.send(Command.TEMPERATURE, 0x1ABCD)

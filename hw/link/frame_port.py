@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.memory import Memory, ReadPort, WritePort
 from amaranth.lib.wiring import In, Out
@@ -25,7 +25,7 @@ class Part(enum.Enum, shape=2):  # type: ignore[call-arg]
     """What an element of the reply is."""
 
     BYTE = 0
-    CHECKED = 1  # goes into the check sum and nowhere else; before the first BYTE only
+    CHECKED = 1  # goes into the check sum, its bits reversed, and nowhere else; before the first BYTE only
     END = 2  # no byte
 
 
@@ -46,7 +46,7 @@ class FramePort(wiring.Component):
             arrival to the reply's end. spent: Out, u1: its last byte was read (with its header, one cycle later); reading on
             gives bytes without a meaning
         reply: In, stream of `Reply`: the bytes of the answer, at most `FRAME_BYTES` - 4, then END
-        checksum: Out, u32: CRC-32 of the CHECKED bytes, while `reply` is ready
+        checksum: Out, u32: CRC-32 of the CHECKED bytes, the bits of each reversed, while `reply` is ready
         pending: Out, u1: a byte from the host waits while a command is being obeyed
 
     A frame that is damaged, cut, shorter than a header or longer than `FRAME_BYTES` is dropped without a word. A command with
@@ -166,7 +166,7 @@ class FramePort(wiring.Component):
                 self.pending.eq(self.rx.valid),
                 self.frame.valid.eq(s.fetched),
                 self.reply.ready.eq(crc.bytes.ready),
-                s.byte.eq(reply.byte),
+                s.byte.eq(Mux(reply.part == Part.CHECKED, reply.byte[::-1], reply.byte)),
             ]
             with m.If(self.frame.valid & self.frame.ready):
                 m.d.sync += s.read_at(s.place + 1)

@@ -310,7 +310,7 @@ class Sequencer(wiring.Component):
 
     def _build_watchdog(self, m: Module, s: SectionRegisters) -> None:
         """No word from one `tick` to the next, while a token runs and waits for nobody: stop."""
-        last, moved = Signal(), Signal()
+        last, moved = Signal(), Signal(init=1)
         m.d.sync += last.eq(self.tick)
         with m.If(self.tick != last):
             m.d.sync += moved.eq(0)

@@ -388,8 +388,7 @@ SECTION_FAULTS = {
     "LOAD length": (Fault.LENGTH, lambda tape: tape.section(2, length=301, words=1)),
     "PREP length": (Fault.LENGTH, lambda tape: tape.section(3)),
     "EMBED length": (Fault.LENGTH, lambda tape: tape.section(4, length=301)),
-    "MATVEC length": (Fault.LENGTH, _matvec(rows=1, tiles=1, words=1, length=601)),
-    "logits length": (Fault.LENGTH, _matvec(mode=5, rows=1, tiles=1, words=1, length=1001)),
+    "MATVEC length": (Fault.LENGTH, _matvec(rows=1, tiles=1, words=1)),
     "state": (Fault.BASE, _matvec(mode=1, rows=1, tiles=1, words=1, length=100, base=401)),
     "state far away": (Fault.BASE, _matvec(mode=2, rows=1, tiles=1, words=1, length=100, base=(1 << 24) - 50)),
 }

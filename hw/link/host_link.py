@@ -176,9 +176,9 @@ class HostLink(wiring.Component):
         """How long the memory is waited for, and its errors. Returns: the command's words are not all inside the memory."""
         # For want of room a serial configuration counts less, and then waits for the next byte from the host: a repetition of the
         # command must not end one that the memory is obeying.
-        timer = Signal(_SERIAL_PATIENCE if self._config.serial else self._patience)
+        timer = Signal(_SERIAL_PATIENCE if self._config.serial else self._patience + 1)
         m.d.sync += timer.eq(Mux(s.waiting, timer + 1, 0))
-        m.d.comb += s.impatient.eq(timer.all())
+        m.d.comb += s.impatient.eq(timer[-1])
         if self._config.serial:
             m.d.comb += s.impatient.eq(timer.all() & s.port.pending & (s.operation != Command.WRITE))
         with m.If(self.read_failed):

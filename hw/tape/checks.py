@@ -59,7 +59,7 @@ def of_fields(config: Config, header: data.View, payload: Value, other_groups: V
     only at what would make its units do harm; what is left stops by starvation.
     """
     opcode = {code: header.opcode == code for code in Opcode}
-    matvec, logits = opcode[Opcode.MATVEC], header.mode == MatvecMode.LOGITS
+    matvec = opcode[Opcode.MATVEC]
     rows, tiles = config.lane(config.max_rows), config.max_tiles
     if config.serial:
         beyond = matvec & (exceeds(header.rows, rows) | exceeds(header.tiles, tiles))
@@ -78,8 +78,7 @@ def of_fields(config: Config, header: data.View, payload: Value, other_groups: V
         | (bare & payload.any())
         | (opcode[Opcode.LOAD] & _outside(payload, gains)),
         Fault.LENGTH: (vector & _outside(header.length, longest))
-        | (matvec & logits & _outside(header.length, config.max_vocab))
-        | (matvec & ~logits & _outside(header.length, 2 * longest)),
+        | (matvec & ~header.length.any()),  # a longer one starves
         Fault.BASE: uses_state & exceeds(header.base + header.length, state),
     }
 

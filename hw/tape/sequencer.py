@@ -60,10 +60,10 @@ class Sequencer(wiring.Component):
         configured: Out 1 and the `REGISTERS`: values of a good HEADER. Constant from then on.
         fault: Out 1, fault_code: Out 5 (`Fault`): the sequencer stopped until reset. MAGIC: no HEADER section or no
         magic; then, in this order, HEADER_CRC, VERSION, GROUPS, HIDDEN .. ROWS (more than the configuration has), ROW_WORDS and
-        REGION_WORDS (too few). Of every section: CHECK (its header is damaged) and OPCODE (an unknown opcode, mode or target),
-        before any unit is told; a cycle later ORDER (not the number that is due; not where the configuration is serial) and
-        TILES .. BASE (a field that is 0 or beyond the configuration; `of_fields`). STARVED: between two changes of `tick` no
-        word was taken, and `paused` was low.
+        REGION_WORDS (too few). Of every section, before any unit is told: CHECK (its header is damaged), OPCODE (an unknown
+        opcode, mode or target), ORDER (not the number that is due; not where the configuration is serial), TILES .. BASE (a
+        field that is 0 or beyond the configuration; `of_fields`). STARVED: between two changes of `tick` no word was taken,
+        and `paused` was low.
         crc_errors: Out 16, saturating: sections and embedding rows with a wrong CRC; first_bad_section: Out 16 and
         first_bad_valid: Out 1: index of the first one with a wrong CRC or a fault (where the configuration is serial crc_errors
         saturates at 255, and an index has 10 bits). Bad payload has been passed on by then; only HEADER is refused.
@@ -194,8 +194,8 @@ class Sequencer(wiring.Component):
             m.next = "FAULT"
 
     def _state_decode(self, m: Module, s: SectionRegisters) -> dict[Fault, Value]:
-        """The header is there: refuse it, or give the units their commands. Returns: what is wrong with its fields, which is
-        known a cycle later, before the units can finish anything."""
+        """The header is there: refuse it, or give the units their commands. Returns: what is wrong with its fields, a
+        cycle later."""
         header = s.header
         place, decode = Signal(10 if self.config.serial else 16), Signal()
         order = {}
@@ -219,13 +219,14 @@ class Sequencer(wiring.Component):
                 *(flag.eq(header.opcode == code) for code, flag in s.opcode.items()),
             ]
             m.next = "PAYLOAD"
-            self._dispatch(m, header, s.sound)
+            strange = unknown(header)
+            self._dispatch(m, header, s.sound & ~strange & ~Cat(*tests.values()).any())
             self._refuse(
                 m,
                 {
                     Fault.MAGIC: ~self.configured & (header.opcode != Opcode.HEADER),
                     Fault.CHECK: ~s.sound,
-                    Fault.OPCODE: self.configured & unknown(header),
+                    Fault.OPCODE: self.configured & strange,
                 },
             )
         return late

@@ -15,6 +15,7 @@ from tritape.base.extras import extra, missing_tool
 from tritape.rtl_gen.boards import board, boards
 from tritape.train import cli as train_cli
 
+
 @pytest.fixture
 def without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """`without("dask")`: that module, or package of tools, is not installed."""

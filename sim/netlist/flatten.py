@@ -23,7 +23,7 @@ YOSYS_MODELS = {
 }
 """Yosys' models of a family, below its `share` folder; read where they are installed, not copied."""
 
-_MODULE = re.compile(r"(?:\(\*[^)]*\*\)\s*)*^module\s+\\?([\w$]+).*?^endmodule", re.S | re.M)
+_MODULE = re.compile(r"(?:\(\*[^)]*\*\)\s*)*^module\s+\\?([\w$]+).*?^\s*endmodule\b", re.S | re.M)
 _SPECIFY = re.compile(r"^\s*specify\b.*?\bendspecify\b", re.S | re.M)
 _DEFINE = re.compile(r"^`define\s+\w+[^\n]*(?:\\\n[^\n]*)*", re.M)
 _FLATTEN = (

@@ -94,12 +94,14 @@ module DP16KD(
     // rows that a write of the other port changes in this cycle (both ports have one clock)
     wire [9:0] whole_a = WIDE_A | WIDE_B ? 10'h3fe : 10'h3ff;
     wire meet_b = write_a & ((row_a & whole_a) == (row_b & whole_a)), meet_a = write_b & ~WIDE_A & (row_a == row_b);
+    // Resets of our memories are tied to 0; a write gives the old row where the mode says so.
+    localparam OLD_A = WRITEMODE_A == "READBEFOREWRITE", OLD_B = WRITEMODE_B == "READBEFOREWRITE" || WIDE_A;
     always @(posedge CLKA) if (on_a & RSTA) out_a <= 0;
-        else if (on_a & ~WEA) out_a <= part(DATA_WIDTH_A, ada, rows[row_a]) ^ {18{meet_a}};
+        else if (on_a & (OLD_A | ~WEA)) out_a <= part(DATA_WIDTH_A, ada, rows[row_a]) ^ {18{meet_a}};
     always @(posedge CLKB) if (on_b & RSTB) begin
             out_b <= 0;
             out_high <= 0;
-        end else if (on_b & (WIDE_A | ~WEB)) begin
+        end else if (on_b & (OLD_B | ~WEB)) begin
             out_b <= part(DATA_WIDTH_B, adb, rows[row_b]) ^ {18{meet_b}};
             out_high <= rows[row_b | 10'd1] ^ {18{meet_b}};
         end
@@ -109,7 +111,7 @@ module DP16KD(
 
     generate
         if (REGMODE_A != "NOREG" || REGMODE_B != "NOREG" || WRITEMODE_A == "WRITETHROUGH" || WRITEMODE_B == "WRITETHROUGH"
-            || CLKAMUX != "CLKA" || CLKBMUX != "CLKB" || RESETMODE != "SYNC") DP16KD_mode_without_a_model unknown();
+            || CLKAMUX != "CLKA" || CLKBMUX != "CLKB") DP16KD_mode_without_a_model unknown();
     endgenerate
 endmodule
 

@@ -236,11 +236,12 @@ class Sequencer(wiring.Component):
     ) -> None:
         """The words of a section's payload, and its CRC."""
         matvec, is_load = s.opcode[Opcode.MATVEC], s.opcode[Opcode.LOAD]
+        refused = Cat(*late.values()).any()
         with m.State("PAYLOAD"):
             m.d.comb += [
                 s.wants.eq(1),
-                self.weights.valid.eq(s.have & matvec & ~s.closing),
-                self.parameters.valid.eq(s.have & is_load & ~s.closing & load),
+                self.weights.valid.eq(s.have & matvec & ~s.closing & ~refused),
+                self.parameters.valid.eq(s.have & is_load & ~s.closing & load & ~refused),
             ]
             with m.If(s.closing):
                 m.d.comb += s.take.eq(~s.opcode[Opcode.PREP] | room)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tritape.base.errors import TritapeError
+from tritape.hw.link.commands import PROTOCOL_VERSION
 from tritape.rtl_gen.archive import ROUTED, read_archive
 from tritape.rtl_gen.boards import AnyBoard
 
@@ -58,6 +59,11 @@ def check_archive(board: AnyBoard, path: Path) -> tuple[dict[str, Any], bytes]:
     if about["state"] != ROUTED:
         raise TritapeError(
             f"{path}: state of the archive must be {ROUTED!r}, not {about['state']!r}; build a bitstream"
+        )
+    if about.get("protocol_version") != PROTOCOL_VERSION:
+        raise TritapeError(
+            f"{path}: protocol version of the archive must be {PROTOCOL_VERSION}, not {about.get('protocol_version')!r}; "
+            f"run: tritape build {board.name}"
         )
     return about, bitstream
 

@@ -26,6 +26,8 @@ MAX_BYTES = 1 << 20
 ROUTED = "routed"
 GENERATED = "generated, not routed"
 NOT_BUILT = "not built"
+STALE = "to be built again"
+"""Made for another version of the host protocol, which this host does not speak."""
 MAX_CONTENT = 1 << 26
 """Bytes of the largest file in an archive: no bitstream has so many, and what says so is not unpacked."""
 _BROKEN = (
@@ -109,11 +111,12 @@ def read_archive(path: Path) -> tuple[dict[str, Any], bytes]:
 
 
 def state(board: AnyBoard, folder: Path = FOLDER) -> str:
-    """`ROUTED` or `GENERATED` as the archive in `folder` says, `NOT_BUILT` without one for this configuration."""
+    """`ROUTED` or `GENERATED` as the archive in `folder` says, `STALE` for one whose device this host could not speak to,
+    `NOT_BUILT` without one for this configuration."""
     path = folder / f"{board.name}.zip"
     if not path.exists():
         return NOT_BUILT
     about, _ = read_archive(path)
     if about["configuration_hash"] != f"{board.config.hash64():016x}":
         return NOT_BUILT
-    return str(about["state"])
+    return STALE if about.get("protocol_version") != PROTOCOL_VERSION else str(about["state"])

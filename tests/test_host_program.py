@@ -85,6 +85,10 @@ def test_wrong_archives(packed, fake, tmp_path):
     archive.write_archive(packed, archive.manifest(BOARD, files, "top.v", {}), files)
     with pytest.raises(TritapeError, match="state of the archive must be 'routed', not 'generated, not routed'"):
         program.program(BOARD, packed)
+    about = archive.manifest(BOARD, files, "top.v", {}, **ROUTED)
+    archive.write_archive(packed, {**about, "protocol_version": 2}, files)
+    with pytest.raises(TritapeError, match=r"protocol version of the archive must be 4, not 2; run: tritape build ulx3s-85f$"):
+        program.program(BOARD, packed)
     assert not (fake / "loaded").exists()
 
 

@@ -46,6 +46,10 @@ def test_state_follows_the_manifest(tmp_path: Path) -> None:
     assert archive.state(BOARD, tmp_path) == "generated, not routed"
     write(tmp_path, **NUMBERS)
     assert archive.state(BOARD, tmp_path) == "routed"
+    about, content = archive.read_archive(path := write(tmp_path, **NUMBERS))
+    archive.write_archive(path, {**about, "protocol_version": 2}, {about["bitstream"]: content})
+    assert archive.state(BOARD, tmp_path) == "to be built again"
+    write(tmp_path, **NUMBERS)
     other = replace(BOARD, config=Config(groups=5))
     assert archive.state(other, tmp_path) == "not built"
 

@@ -224,7 +224,9 @@ class FaultyTransport:
 
     def write(self, data):
         kind, sequence, argument, _ = protocol.HEADER.unpack_from(frames.decode(data.strip(b"\0")))
-        reply = protocol.REPLY_HEADER.pack(kind | REPLY, sequence, argument, 0, self.fault if kind == Command.BOOT else 0)
+        reply = protocol.REPLY_HEADER.pack(
+            kind | REPLY, sequence, argument, 0, self.fault if kind == Command.BOOT else 0
+        )
         self.answers = frames.encode(reply + (self.identity if kind == Command.IDENTIFY else b""))
 
     def read(self, timeout_s):

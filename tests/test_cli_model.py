@@ -15,7 +15,7 @@ from tritape.model.config import ModelConfig
 from tritape.model.data import embedded_models
 from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel
-from tritape.model.tape.layout import read_tape
+from tritape.model.tape.container import read_tape
 from tritape.model.tape.reader import read_model
 
 SHAPE = ModelConfig(vocab_size=256, hidden_size=40, num_hidden_layers=3, intermediate_size=65)

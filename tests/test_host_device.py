@@ -188,12 +188,13 @@ def test_not_a_device(answer, message):
 def test_late_answers_are_ignored():
     """Answers of an earlier session, or to an earlier command, do not count."""
     identity = protocol.IDENTITY.pack(2, 0, 16, 1, 1, 1, 1, 1, 1)
+    booted = 0x40
 
     def answer(data):
         kind, sequence, argument, _ = protocol.HEADER.unpack_from(frames.decode(data.strip(b"\0")))
         stale = protocol.REPLY_HEADER.pack(kind | 0x80, sequence, argument ^ 1, 0, 0) + identity
         late = protocol.REPLY_HEADER.pack(kind | 0x80, (sequence - 1) % 256, argument, 0, 0) + identity
-        good = protocol.REPLY_HEADER.pack(kind | 0x80, sequence, argument, 0, 0x20) + identity
+        good = protocol.REPLY_HEADER.pack(kind | 0x80, sequence, argument, 0, booted) + identity
         return b"".join(frames.encode(reply) for reply in (stale, late, good))
 
     assert Link(Canned(answer)).open().booted

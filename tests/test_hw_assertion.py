@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from tritape.base.verilog_text import verilog_text
 from tritape.hw.assertion import check
 from tritape.sim.bench import check_streams
-from tritape.sim.bench.streams import SIMULATORS
+from tritape.sim.bench.simulator import SIMULATORS
 
 TEXT = "a byte must not be 200"
 

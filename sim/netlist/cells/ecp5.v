@@ -4,8 +4,8 @@
 // with the RTL that it stands for.
 
 // Block RAM: two ports of 1 to 18 bits, or one of 36 that writes and one that reads. 1,024 rows of 18 bits; a port of 9 bits
-// has half a row, narrower ones use 8 of each 9 bits. A read that meets a write to its row in the same cycle gives the
-// inverted row: what silicon gives there is not defined, so no design of ours may use it.
+// has half a row, narrower ones use 8 of each 9 bits. A read that meets a write of the other port in
+// its cycle gets the bits inverted that are written: what silicon gives there is not defined, so no design may use it.
 module DP16KD(
     input DIA17, DIA16, DIA15, DIA14, DIA13, DIA12, DIA11, DIA10, DIA9, DIA8, DIA7, DIA6, DIA5, DIA4, DIA3, DIA2, DIA1, DIA0,
     input ADA13, ADA12, ADA11, ADA10, ADA9, ADA8, ADA7, ADA6, ADA5, ADA4, ADA3, ADA2, ADA1, ADA0,
@@ -91,19 +91,21 @@ module DP16KD(
     endgenerate
 
     reg [17:0] out_a = 0, out_b = 0, out_high = 0;
-    // rows that a write of the other port changes in this cycle (both ports have one clock)
-    wire [9:0] whole_a = WIDE_A | WIDE_B ? 10'h3fe : 10'h3ff;
-    wire meet_b = write_a & ((row_a & whole_a) == (row_b & whole_a)), meet_a = write_b & ~WIDE_A & (row_a == row_b);
+    // Bits of a row that a write of the other port changes in this cycle (both ports have one clock).
+    function [17:0] meets(input [9:0] row);
+        meets = (write_a & row == row_a ? mask_a : 18'h0) | (write_a & WIDE_A & row == (row_a | 10'd1) ? mask_high : 18'h0);
+    endfunction
+    wire [17:0] meets_a = write_b & ~WIDE_A & row_a == row_b ? mask_b : 18'h0;
     // Resets of our memories are tied to 0; a write gives the old row where the mode says so.
     localparam OLD_A = WRITEMODE_A == "READBEFOREWRITE", OLD_B = WRITEMODE_B == "READBEFOREWRITE" || WIDE_A;
     always @(posedge CLKA) if (on_a & RSTA) out_a <= 0;
-        else if (on_a & (OLD_A | ~WEA)) out_a <= part(DATA_WIDTH_A, ada, rows[row_a]) ^ {18{meet_a}};
+        else if (on_a & (OLD_A | ~WEA)) out_a <= part(DATA_WIDTH_A, ada, rows[row_a] ^ meets_a);
     always @(posedge CLKB) if (on_b & RSTB) begin
             out_b <= 0;
             out_high <= 0;
         end else if (on_b & (OLD_B | ~WEB)) begin
-            out_b <= part(DATA_WIDTH_B, adb, rows[row_b]) ^ {18{meet_b}};
-            out_high <= rows[row_b | 10'd1] ^ {18{meet_b}};
+            out_b <= part(DATA_WIDTH_B, adb, rows[row_b] ^ meets(row_b));
+            out_high <= rows[row_b | 10'd1] ^ meets(row_b | 10'd1);
         end
     // A port of 36 bits reads its low half on DOA, its high half on DOB.
     assign {DOA17, DOA16, DOA15, DOA14, DOA13, DOA12, DOA11, DOA10, DOA9, DOA8, DOA7, DOA6, DOA5, DOA4, DOA3, DOA2, DOA1, DOA0} = WIDE_B ? out_b : out_a;

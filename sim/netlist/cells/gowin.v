@@ -2,8 +2,8 @@
 // UG287 (DSP), UG286 (clocks). tests/test_sim_netlist.py compares each with the RTL that it stands for.
 
 // Block RAM of 512 rows of four units (8 or 9 bits), under both of its ports. `AD[13:5]` is the row. A port of one, two or four units has
-// its units' write enables in AD[3:0] (four) or AD[1:0] (two). A read that meets a write to its row in the same cycle gives inverted bits:
-// what silicon gives there is not defined, so no design of ours may use it.
+// its units' write enables in AD[3:0] (four) or AD[1:0] (two). A read that meets a write of the other port in its cycle gets the
+// bits inverted that are written: what silicon gives there is not defined, so no design may use it.
 module tritape_gowin_bsram(
     input CLKA, CEA, WEA, RSTA, input [13:0] ADA, input [35:0] DIA, output reg [35:0] DOA,
     input CLKB, CEB, WEB, RSTB, input [13:0] ADB, input [35:0] DIB, output reg [35:0] DOB
@@ -43,12 +43,12 @@ module tritape_gowin_bsram(
     always @(posedge CLKA) begin
         if (write_a) rows[ADA[13:5]] <= rows[ADA[13:5]] & ~mask_a | data_a & mask_a;
         if (CEA & RSTA) DOA <= 0;
-        else if (CEA & ~WEA) DOA <= (rows[ADA[13:5]] >> first(WIDTH_A, ADA) ^ {36{write_b & same}}) & keep_a;
+        else if (CEA & ~WEA) DOA <= ((rows[ADA[13:5]] ^ (write_b & same ? mask_b : 36'h0)) >> first(WIDTH_A, ADA)) & keep_a;
     end
     always @(posedge CLKB) begin
         if (write_b) rows[ADB[13:5]] <= rows[ADB[13:5]] & ~mask_b | data_b & mask_b;
         if (CEB & RSTB) DOB <= 0;
-        else if (CEB & ~WEB) DOB <= (rows[ADB[13:5]] >> first(WIDTH_B, ADB) ^ {36{write_a & same}}) & keep_b;
+        else if (CEB & ~WEB) DOB <= ((rows[ADB[13:5]] ^ (write_a & same ? mask_a : 36'h0)) >> first(WIDTH_B, ADB)) & keep_b;
     end
 endmodule
 

@@ -103,6 +103,7 @@ def test_its_generation_request(url, device):
     assert post(f"{url}/v1/completions", body)["choices"][0]["text"] == whole[: whole.index(stop)]
 
 
+@pytest.mark.long  # its package brings 763 MB; the requests that it sends are those of the tests above
 def test_its_client(url, device, tmp_path):
     """The harness' own `local-completions`: scores, greedy flags and texts equal the model's."""
     pytest.importorskip("lm_eval", reason="lm_eval is not installed: pip install 'lm_eval[api]' transformers")

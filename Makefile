@@ -6,7 +6,7 @@ JOBS ?= 2
 PYTEST = $(BIN)/pytest -n $(JOBS) --dist worksteal
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-fast test-train test-long test-route lint docs bars bitstreams clean
+.PHONY: demo test test-fast test-train test-long test-route fuzz lint docs bars bitstreams clean
 
 demo: $(VENV)/.ready  ## Text from the embedded model in simulated hardware, every logit checked
 	$(BIN)/tritape generate "It is a truth universally acknowledged, that" --tokens 48 --temperature 0.7 --seed 1
@@ -25,6 +25,10 @@ test-long: $(VENV)/.test  ## Text through the boards in Verilator, more widths: 
 
 test-route: $(VENV)/.test  ## Place and route, some ten minutes
 	$(BIN)/pytest -m route
+
+COUNT ?= 100000
+fuzz: $(VENV)/.test  ## COUNT damaged inputs for every reader of outside bytes
+	$(BIN)/python tests/fuzz_readers.py --count $(COUNT)
 
 bitstreams: $(VENV)/.boards  ## Every board's archive, unattended, with the log in build/bitstreams.log
 	@mkdir -p build

@@ -10,7 +10,7 @@ from types import TracebackType
 from tritape.base.errors import TritapeError
 from tritape.host.jobs import Job, run_jobs
 from tritape.host.limits import check_geometry, check_limits
-from tritape.host.link import RETRY_S
+from tritape.host.link import RETRY_S, SILENCE_S, VIRTUAL_SILENCE_S
 from tritape.host.sequence_device import SequenceDevice
 from tritape.host.tape_device import Progress
 from tritape.model.open import OpenModel, open_model
@@ -58,7 +58,8 @@ class Device(SequenceDevice):
         transport = open_port(port, baud)
         try:
             # A command and its answer take 5,000 bits.
-            device = cls(transport, retry_s=retry_s or RETRY_S + 5000 / baud)
+            silence_s = VIRTUAL_SILENCE_S if port.startswith("/dev/pts/") else SILENCE_S
+            device = cls(transport, retry_s=retry_s or RETRY_S + 5000 / baud, silence_s=silence_s)
             if model is not None:
                 device.load_model(model)
         except BaseException:

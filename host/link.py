@@ -14,6 +14,8 @@ RETRY_S = 0.05
 """After so long without an answer a command is sent again, then after twice and four times as long."""
 SILENCE_S = 2.0
 """After so long without any byte the device is given up."""
+VIRTUAL_SILENCE_S = 60.0
+"""The same behind a pseudo-terminal: a simulation on a loaded machine is slow, not silent."""
 _PATIENCE = 30  # damaged or busy answers in a row before giving up
 _NOISE_BYTES = 4096  # without a reply among them, it is time to ask again
 
@@ -26,8 +28,9 @@ class Link:
     `judge`: called with every reply that tells of a fault or of damage, before its status is; it may raise.
     """
 
-    def __init__(self, transport: Transport, retry_s: float = RETRY_S) -> None:
+    def __init__(self, transport: Transport, retry_s: float = RETRY_S, silence_s: float = SILENCE_S) -> None:
         self._transport = transport
+        self._silence_s = silence_s
         self._retry_s = retry_s
         self._sequence = random.randrange(256)
         self._received = b""
@@ -91,9 +94,9 @@ class Link:
                 raise TritapeError(
                     "port must lead to a device, not back to itself; connect its transmitter to the receiver"
                 )
-            if silent >= SILENCE_S:
+            if silent >= self._silence_s:
                 raise TritapeError(
-                    f"device must answer, not stay silent for {SILENCE_S:g} s; "
+                    f"device must answer, not stay silent for {self._silence_s:g} s; "
                     "check the port, the cable, the baud rate and that the board is programmed"
                 )
             if useless >= _PATIENCE:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tritape.base.errors import TritapeError
 from tritape.host import protocol
-from tritape.host.link import RETRY_S, Link
+from tritape.host.link import RETRY_S, SILENCE_S, Link
 from tritape.host.protocol import DATA_BYTES, Command, ErrorCode, Reply
 from tritape.host.transport import Transport
 from tritape.hw.counters import COUNTERS, MEMORY_ERRORS
@@ -37,8 +37,8 @@ class TapeDevice:
 
     allow_errors = False
 
-    def __init__(self, transport: Transport, *, retry_s: float = RETRY_S) -> None:
-        self.link = Link(transport, retry_s)
+    def __init__(self, transport: Transport, *, retry_s: float = RETRY_S, silence_s: float = SILENCE_S) -> None:
+        self.link = Link(transport, retry_s, silence_s)
         self.recovered: str | None = None
         self.header: HeaderPayload | None = None
         self._tape_crc = 0
@@ -120,6 +120,8 @@ class TapeDevice:
         except TritapeError:
             self.header = None  # BOOT says what is wrong with it
         reply = self.link.call(Command.BOOT)
+        if reply.fault >= Fault.CHECK:  # the prologue is read at once
+            raise TritapeError(self._trouble(reply))
         if reply.fault:
             raise TritapeError(
                 f"{protocol.FAULTS.get(Fault(reply.fault), 'fault code must be known')} (fault {reply.fault})"

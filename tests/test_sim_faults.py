@@ -25,7 +25,7 @@ from tritape.model.tape.layout import Geometry, HeaderPayload, MatvecMode, Opcod
 from tritape.model.tape.reader import read_header
 from tritape.sim.generate import RETRY_S, Simulation
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.optimised]
 GROUPS = 8
 CONFIG = Config(groups=GROUPS, max_hidden=128, max_intermediate=320, max_layers=4, max_vocab=512, max_rows=512)
 GEOMETRY = Geometry(GROUPS)

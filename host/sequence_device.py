@@ -9,7 +9,7 @@ import numpy as np
 
 from tritape.base.errors import TritapeError
 from tritape.host import protocol
-from tritape.host.link import RETRY_S
+from tritape.host.link import RETRY_S, SILENCE_S
 from tritape.host.protocol import DATA_BYTES, Command, Reply
 from tritape.host.slots import Slots, generator_after, prompt_steps
 from tritape.host.state import SavedState
@@ -34,8 +34,8 @@ class SequenceDevice(TapeDevice):
     the next token to be read or loaded.
     """
 
-    def __init__(self, transport: Transport, *, retry_s: float = RETRY_S) -> None:
-        super().__init__(transport, retry_s=retry_s)
+    def __init__(self, transport: Transport, *, retry_s: float = RETRY_S, silence_s: float = SILENCE_S) -> None:
+        super().__init__(transport, retry_s=retry_s, silence_s=silence_s)
         self._fresh = True
         self._chosen: int | None = None  # what the head chose last, if all that it chose has been read
         self._restored: int | None = None  # the same of a restored state, which the device does not know

@@ -94,7 +94,7 @@ def test_a_wrong_row_of_weights_is_located(default_model: QuantisedModel):
 
 
 def test_damage_is_counted_and_limits_are_refused():
-    """A flipped weight bit is reported by section; a flipped header bit, or a model too large, is refused at boot."""
+    """A flipped weight bit stops the token, by its section; a flipped header bit, or a model too large, is refused at boot."""
     model = random_model(40, 65, 1, 97)
     data = bytearray(image(model, 16, 1024))
     section, address, _ = next(s for s in sections(bytes(data), Geometry(16)) if s[0].opcode == Opcode.MATVEC)
@@ -103,7 +103,10 @@ def test_damage_is_counted_and_limits_are_refused():
         data[(address + 3) * 16 + 1] ^= 1
         simulation.set_memory(bytes(data), 16)
         device.boot()
-        device.feed([3])
+        with pytest.raises(
+            TritapeError, match=rf"^section {section.index} \(MATVEC layers\.0\.i\) of the tape: CRC-32 must be right"
+        ):
+            device.feed([3])
         counters = device.counters()
         assert (counters["crc_errors"], counters["first_bad_section"]) == (1, section.index)
         with pytest.raises(TritapeError, match="token must be within the tape's vocabulary"):

@@ -13,7 +13,8 @@ from typing import Any
 from tritape.base.errors import TritapeError
 from tritape.base.files import replacing
 from tritape.base.run import StepError
-from tritape.rtl_gen.archive import FOLDER, MAX_BYTES, read_archive
+from tritape.hw.link.commands import PROTOCOL_VERSION
+from tritape.rtl_gen.archive import FOLDER, MAX_BYTES, STALE, read_archive
 from tritape.rtl_gen.boards import AnyBoard, board, boards
 from tritape.rtl_gen.build import build
 
@@ -22,7 +23,9 @@ HEAD = """\
 
 This folder holds a finished archive for each board. An archive is a zip file with the bitstream and `manifest.json`,
 which says what the bitstream was made from. Load one with `tritape program BOARD bitstreams/BOARD.zip`. Boards that
-need their vendor's tool have a complete project in place of a bitstream (state `generated, not routed`).
+need their vendor's tool have a complete project in place of a bitstream (state `generated, not routed`). An archive for
+another version of the host protocol has the state `to be built again`: its figures are those of that version, and
+`tritape program` refuses it; run `tritape build BOARD`.
 
 `make bitstreams` builds all archives with open tools and writes this table. MHz is the clock of the board; Fmax is
 the highest clock after place and route. LUT, FF, BRAM and DSP are cells of the device, KiB is the size of the
@@ -96,10 +99,11 @@ def write_readme(folder: Path) -> None:
 def row(about: dict[str, Any], size: int) -> list[str]:
     """Cells of one manifest, in the order of `COLUMNS`."""
     numbers = [about.get(name) for name in ("fmax_mhz", "luts", "ffs", "brams", "dsps")]
+    stale = about["protocol_version"] != PROTOCOL_VERSION
     return [
         about["board"],
         about["device"],
-        about["state"],
+        STALE if stale else about["state"],
         f"{about['clock_hz'] / 1e6:g}",
         *("" if number is None else f"{number:,}" for number in numbers),
         f"{size / 1024:.0f}",

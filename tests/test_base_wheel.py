@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tritape.hw.link.commands import PROTOCOL_VERSION
+from tritape.rtl_gen.archive import read_archive
+
 ROOT = Path(__file__).parent.parent
 FLOORS = ("base", "bitstreams", "cli", "host", "hw", "model", "rtl_gen", "sim", "train")
 BUILD = "import sys; from setuptools import build_meta; print(build_meta.{}(sys.argv[1]))"
@@ -104,15 +107,31 @@ def test_boards_and_their_bitstreams(home: Path) -> None:
 
 
 def test_program(home: Path) -> None:
+    """What comes with the package is loaded, or named as made for another version of the protocol, never loaded then."""
     loader = home / "tools/openFPGALoader"
     loader.parent.mkdir()
     loader.write_text("#!/bin/sh\n")
     loader.chmod(0o755)
-    folder = "from tritape.rtl_gen.archive import FOLDER; print(FOLDER)"
-    archive = Path(run(home / "venv/bin/python", "-c", folder, cwd=home).strip()) / "ulx3s-85f.zip"
+    python = home / "venv/bin/python"
     path = f"{loader.parent}{os.pathsep}{os.environ['PATH']}"
-    said = run(home / "venv/bin/tritape", "program", "ulx3s-85f", archive, "--dry-run", cwd=home, PATH=path)
-    assert said.split() == [str(loader), "-b", "ulx3s", "ulx3s-85f.bit"]
+    folder = Path(run(python, "-c", "from tritape.rtl_gen.archive import FOLDER; print(FOLDER)", cwd=home).strip())
+    versions = {archive.stem: read_archive(archive)[0] for archive in sorted(folder.glob("ulx3s*.zip"))}
+    current = [name for name, about in versions.items() if about["protocol_version"] == PROTOCOL_VERSION]
+    assert "ulx3s-25f" in current
+    for name in versions:
+        command = [home / "venv/bin/tritape", "program", name, folder / f"{name}.zip", "--dry-run"]
+        if name in current:
+            assert run(*command, cwd=home, PATH=path).split()[:2] == [str(loader), "-b"]
+        else:
+            done = subprocess.run(
+                [str(part) for part in command],
+                cwd=home,
+                env={**os.environ, "PATH": path},
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 2
+            assert f"run: tritape build {name}" in done.stderr
 
 
 def test_files_and_text(home: Path) -> None:

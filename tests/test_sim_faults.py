@@ -246,7 +246,6 @@ def test_a_memory_that_stops(simulation: Simulation, model: QuantisedModel, expe
     check_recovery(simulation, model, expected)
 
 
-@pytest.mark.long  # minutes; not seen to end on a loaded machine
 def test_a_host_that_is_killed(simulation: Simulation, model: QuantisedModel, expected: list[int]) -> None:
     """After any number of bytes of a session, a new one gets the right tokens."""
     data = image(model, GROUPS, 512)
@@ -256,6 +255,8 @@ def test_a_host_that_is_killed(simulation: Simulation, model: QuantisedModel, ex
         sent: list[bytes] = []
         device = Device(simulation, retry_s=RETRY_S)
         device.load_tape(data, verify=False) if rng.random() < 0.3 else device.boot()
+        # what is caught here never leaves the host, so there is no answer to wait millions of cycles for
+        device.link._retry_s = device.link._silence_s = 0.001
         write, simulation.write = simulation.write, sent.append  # type: ignore[method-assign]
         try:
             with pytest.raises(TritapeError, match="must answer"):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from io import TextIOWrapper
 
 import typer
 
+from tritape.base.cache import lend_to_tools
 from tritape.base.errors import TritapeError
 
 app = typer.Typer(
@@ -47,10 +50,26 @@ GROUPS: list[str] = [
 """Modules of this package that register commands."""
 
 
+def settle_streams() -> None:
+    """Let standard streams of any encoding carry any text: what an encoding has no character for is written as `\\uXXXX`,
+    ASCII input is read as UTF-8, and a stream that is closed is an empty one."""
+    for name in ("stdin", "stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
+        elif isinstance(stream, TextIOWrapper) and name == "stdin":
+            ascii_only = stream.encoding.lower() in ("ascii", "us-ascii", "ansi_x3.4-1968")
+            stream.reconfigure(encoding="utf-8" if ascii_only else stream.encoding, errors="replace")
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Run the command line; wrong input ends with exit status 2 and one line on stderr."""
-    register()
+    settle_streams()
     try:
+        lend_to_tools()
+        register()
         app()
     except TritapeError as error:
         sys.stderr.write(f"tritape: {error}\n")

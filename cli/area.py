@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from rich.table import Column, Table
 
 from tritape.base.errors import TritapeError
 from tritape.base.files import replacing
+from tritape.base.json_text import json_text
 from tritape.cli import app
 from tritape.cli.common import console
 from tritape.cli.common import report as show
@@ -85,7 +85,7 @@ def _by_unit(config: Config, family: str, json: Path | None) -> None:
     console.print(table)
     if json is not None:
         with replacing(json) as stream:
-            stream.write((dumps([asdict(unit) for unit in units], indent=2) + "\n").encode())
+            stream.write((json_text([asdict(unit) for unit in units], 2) + "\n").encode())
 
 
 def configuration(name: str) -> Config:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,11 +10,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tritape.base.errors import TritapeError
-from tritape.base.files import replacing
+from tritape.base.files import check_output, descriptor, replacing
+from tritape.base.json_text import json_text
 from tritape.model.open import OpenModel, find_model, open_model
 
 IgnoreEOS = Annotated[bool, typer.Option("--ignore-eos", help="Go on behind a token that ends a text.")]
@@ -50,20 +50,23 @@ def build_progress(what: str) -> Iterator[Callable[[str], None]]:
 
 
 def report(result: dict[str, Any], json_file: Path | None, title: str) -> None:
-    """Print a result as a table, and write it as JSON when a file was asked for."""
+    """Print a result as a table, and write it as JSON when a file was asked for. Where that file is the standard output, it
+    gets JSON alone, and the table goes to stderr."""
+    shown = out
     if json_file is not None:
         write_json(json_file, result)
-    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2))
+        shown = console if descriptor(json_file) == 1 else out
+    table = Table(title=escape(title), title_justify="left", show_header=False, box=None, padding=(0, 2))
     table.add_column()
     table.add_column(justify="right")
     for key, value in result.items():
         if isinstance(value, dict):
             table.add_row(key, "")
             for name, entry in value.items():
-                table.add_row(f"  {name}", _show(entry))
+                table.add_row(f"  {name}", escape(_show(entry)))
         else:
-            table.add_row(key, _show(value))
-    out.print(table)
+            table.add_row(key, escape(_show(value)))
+    shown.print(table, soft_wrap=True)
 
 
 def model_path(path: Path | None) -> Path | None:
@@ -82,19 +85,16 @@ def opened(path: Path | None) -> OpenModel:
 
 def output_file(path: Path | None) -> Path | None:
     """`path`, if a file can be made there: checked before the work, not after it. Callback of options. Raises
-    TritapeError when its folder does not exist or it is a folder itself."""
-    if path is not None and not path.parent.is_dir():
-        raise TritapeError(f"{path}: folder must exist, not be missing; create {path.parent}")
-    if path is not None and path.is_dir():
-        raise TritapeError(f"{path}: output must be a file, not a folder; add a file name")
+    TritapeError as `check_output`."""
+    if path is not None:
+        check_output(path)
     return path
 
 
 def write_json(path: Path, result: Any) -> None:
-    """Write JSON through a temporary file beside it. Raises TritapeError as `output_file`."""
-    output_file(path)
+    """Write JSON, all of it or nothing. Raises TritapeError as `output_file`."""
     with replacing(path) as stream:
-        stream.write(json.dumps(result, indent=2).encode() + b"\n")
+        stream.write((json_text(result, 2) + "\n").encode())
 
 
 def _show(value: Any) -> str:

@@ -3,6 +3,7 @@ hardware but `check --rtl`."""
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
@@ -16,6 +17,7 @@ import numpy as np
 import typer
 
 from tritape.base.errors import TritapeError
+from tritape.base.files import read_text
 from tritape.base.simulators import require_compiler
 from tritape.cli import app
 from tritape.cli.common import console, model_path, out, output_file, progress, report
@@ -41,6 +43,8 @@ from tritape.rtl_gen.estimate import PUBLISHED
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Also write the result as JSON to this file.", callback=output_file)
 ]
+FLOAT_TOLERANCE, INTEGER_TOLERANCE = 1e-5, 0.03
+"""Of `check`: those of README's bars."""
 Groups = Annotated[int, typer.Option(help="Byte tables of an engine.")]
 
 
@@ -93,7 +97,7 @@ def pack(
     """Calibrate a checkpoint and lay it out as a tape. A large model is streamed, layer by layer."""
     started = time.perf_counter()
     Geometry(groups, engines)
-    characters = None if text is None else _read_text(text)
+    characters = None if text is None else read_text(text)
     model = load_checkpoint(checkpoint)
     carried = tape_text(model)
     ids = None
@@ -242,10 +246,22 @@ def check(
     rtl: Annotated[bool, typer.Option("--rtl", help="Also run the hardware, in simulation.")] = False,
     tokens: Annotated[int | None, typer.Option(help="Tokens of each sequence (default all).")] = None,
     groups: Groups = 16,
+    tolerance: Annotated[
+        float, typer.Option(help="Of the float model: its largest error over the largest recorded logit.")
+    ] = FLOAT_TOLERANCE,
+    integer_tolerance: Annotated[
+        float, typer.Option(help="Of the integer model: its rms error over the rms of the recorded logits.")
+    ] = INTEGER_TOLERANCE,
     json_file: JsonFile = None,
 ) -> None:
-    """Compare float model, integer model and hardware with recorded logits of the authors' code."""
+    """Compare float model, integer model and hardware with recorded logits of the authors' code. Ends with status 1 when one
+    of the models is beyond its tolerance, or the hardware is not bit-exact."""
     _at_least("tokens", tokens, 1)
+    for name, limit in (("tolerance", tolerance), ("integer-tolerance", integer_tolerance)):
+        if not 0 <= limit < math.inf:
+            raise TritapeError(
+                f"{name} must be a number from 0 on, not {limit}; {FLOAT_TOLERANCE:g} is that of float64"
+            )
     if rtl:
         Config(groups=groups)
         require_compiler()
@@ -259,12 +275,26 @@ def check(
             runner.reset()
             results[kind].append(runner.run(sequence))
     floats, integers = np.array(results[0]), np.array(results[1])
+    float_error = float(np.abs(floats - wanted).max() / np.abs(wanted).max())
+    integer_error = float(np.sqrt(np.mean((integers - wanted) ** 2) / np.mean(wanted**2)))
+    beyond = [
+        f"{name} model's error must be at most {limit:g}, not {error:.4g}; record the logits of this "
+        f"checkpoint again, or give --{option}"
+        for name, option, error, limit in (
+            ("float", "tolerance", float_error, tolerance),
+            ("integer", "integer-tolerance", integer_error, integer_tolerance),
+        )
+        if not error <= limit  # what is not a number is beyond it too
+    ]
     result: dict[str, Any] = {
         "sequences": len(ids),
         "tokens": int(ids.size),
-        "float_max_rel": float(np.abs(floats - wanted).max() / np.abs(wanted).max()),
-        "int_rel_rms": float(np.sqrt(np.mean((integers - wanted) ** 2) / np.mean(wanted**2))),
+        "float_max_rel": float_error,
+        "int_rel_rms": integer_error,
         "int_top1": float(np.mean(integers.argmax(-1) == wanted.argmax(-1))),
+        "tolerance": tolerance,
+        "integer_tolerance": integer_tolerance,
+        "within_tolerance": not beyond,
     }
     if rtl:
         from tritape.sim.generate import check_tokens
@@ -272,7 +302,9 @@ def check(
         with progress("simulating") as update:
             result |= check_tokens(integer.model, [list(map(int, s)) for s in ids], groups, update)
     report(result, json_file, f"{checkpoint} against {against}")
-    if result.get("rtl_bit_exact") is False:
+    for line in beyond:
+        console.print(f"{checkpoint}: {line}", soft_wrap=True, highlight=False, markup=False)
+    if beyond or result.get("rtl_bit_exact") is False:
         raise typer.Exit(1)
 
 
@@ -287,7 +319,7 @@ def perplexity(
 ) -> None:
     """Perplexity of a text under the float model and under the integer model."""
     _at_least("tokens", tokens, 1)
-    characters = _read_text(text)
+    characters = read_text(text)
     model = load_checkpoint(checkpoint)
     ids = load_tokenizer(model).encode(characters)
     if tokens is not None:
@@ -308,19 +340,6 @@ def peak_memory() -> int:
         return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _read_text(path: Path) -> str:
-    if not path.is_file():
-        raise TritapeError(
-            f"{path}: text must be a file, not {'a folder' if path.exists() else 'missing'}; give its path"
-        )
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise TritapeError(
-            f"{path}: text must be UTF-8, not have byte {error.object[error.start]:#04x}; convert it"
-        ) from None
 
 
 def _at_least(name: str, value: int | None, least: int) -> None:
@@ -347,4 +366,13 @@ def _recorded(path: Path, vocab: int, tokens: int | None) -> tuple[np.ndarray, n
             f"{path}: shapes of ids and logits must be [n, t] and [n, t, {vocab}], not {list(ids.shape)} and "
             f"{list(logits.shape)}; take those of this checkpoint"
         )
-    return ids[:, :tokens], logits[:, :tokens].astype(np.float64)
+    if ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= vocab:
+        raise TritapeError(
+            f"{path}: ids must be integers from 0 to {vocab - 1}, not {ids.dtype} from {ids.min()} to {ids.max()}; "
+            "take those of this checkpoint"
+        )
+    wanted = logits[:, :tokens].astype(np.float64)
+    if not np.isfinite(wanted).all() or not wanted.any():
+        found = "all 0" if np.isfinite(wanted).all() else "infinite or not a number"
+        raise TritapeError(f"{path}: logits must be finite numbers, not {found}; record them again")
+    return ids[:, :tokens], wanted

@@ -10,7 +10,6 @@ import copy
 import hashlib
 import json
 import math
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from tritape.base.errors import TritapeError
+from tritape.base.files import replacing
 from tritape.model.config import ModelConfig, read_json
 from tritape.model.stored import STORED, Stored, as_float, bit_blocks, row_blocks, serialise
 from tritape.model.weights import EMBEDDINGS, HEAD, check_folder, read_weights
@@ -306,11 +306,6 @@ def random_checkpoint(config: ModelConfig, seed: int) -> Checkpoint:
 
 
 def _write(path: Path, pieces: Iterator[bytes]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as stream:
-            for piece in pieces:
-                stream.write(piece)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as stream:
+        for piece in pieces:
+            stream.write(piece)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -28,6 +30,64 @@ def test_root_follows_the_environment(root, monkeypatch):
     assert cache.cache_root() == Path("/somewhere/tritape")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache.cache_root() == Path.home() / ".cache" / "tritape"
+
+
+def test_a_relative_root_is_one_folder_wherever_a_tool_runs(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRITAPE_CACHE", "a cache")
+    assert cache.cache_root() == tmp_path / "a cache"
+
+
+@pytest.fixture
+def homeless(monkeypatch, tmp_path):
+    """Neither HOME nor an entry in the password file; temporary files in a folder of the test."""
+
+    def unknown(_uid: int) -> None:
+        raise KeyError("getpwuid(): uid not found")
+
+    for name in ("TRITAPE_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path / f"tritape-{os.getuid()}"
+
+
+def test_without_a_home_the_cache_is_private(homeless, monkeypatch):
+    assert cache.cache_root() == homeless
+    assert homeless.stat().st_mode & 0o777 == 0o700
+    folder = cache.cached("kind", "key", lambda folder: (folder / "x").write_text("x") and None)
+    assert folder == homeless / "kind" / "key"
+    cache.lend_to_tools()
+    assert cache.cache_root() == homeless, "what tools get must not move the cache"
+    assert os.environ["XDG_CACHE_HOME"] == str(homeless / "tools")
+    for name in ("TRITAPE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name)
+    homeless.chmod(0o777)
+    with pytest.raises(
+        TritapeError, match="cache must be a folder that only you can write to, not somebody else's; set TRI"
+    ):
+        cache.cache_root()
+
+
+def test_a_home_that_cannot_be_written_to(homeless, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert cache.cache_root() == homeless
+
+
+def test_tools_keep_their_own_caches_where_there_is_a_home(monkeypatch, tmp_path):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cache.lend_to_tools()
+    assert "XDG_CACHE_HOME" not in os.environ
+
+
+def test_a_cache_that_cannot_be_written_to(root):
+    root.write_text("a file")
+    with pytest.raises(
+        TritapeError, match=r"cache must be writable, not '(Not a directory|File exists)'; set TRITAPE_CACHE"
+    ):
+        cache.cached("kind", "key", lambda folder: None)
 
 
 def test_digest_separates_its_parts():

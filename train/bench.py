@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import typer
 
 from tritape.base.errors import TritapeError
 from tritape.base.files import replacing
+from tritape.base.json_text import json_text
 from tritape.train.plain import HGRNBitConfig
 
 SHAPES = {
@@ -33,10 +33,10 @@ class Results:
     def add(self, name: str, value: Any) -> None:
         """Keep and print one figure or a table of them."""
         self.values[name] = value
-        print(f"{name}: {json.dumps(value)}", flush=True)
+        print(f"{name}: {json_text(value)}", flush=True)
         if self.path is not None:
             with replacing(self.path) as stream:
-                stream.write((json.dumps(self.values, indent=1) + "\n").encode())
+                stream.write((json_text(self.values, 1) + "\n").encode())
 
 
 def machine() -> dict[str, str]:

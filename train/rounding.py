@@ -18,6 +18,7 @@ import torch
 import typer
 
 from tritape.base.errors import TritapeError
+from tritape.base.json_text import json_text
 from tritape.train.bench import run
 from tritape.train.evaluate import bits_per_byte
 from tritape.train.model import HGRNBitForCausalLM, load_model
@@ -73,9 +74,9 @@ def main(
                     model = model.to(device=device, dtype=dtype)
                     value = bits_per_byte(model, folder / "tokenizer.json", text.read_text(), Path(cache), 0)
                     figures[f"{name}, {device}, {str(dtype).removeprefix('torch.')}"] = value
-    print(json.dumps(figures, indent=1))
+    print(json_text(figures, 1))
     if json_file is not None:
-        json_file.write_text(json.dumps(figures, indent=1) + "\n")
+        json_file.write_text(json_text(figures, 1) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 
 from tritape.base.cache import digest
 from tritape.base.errors import TritapeError
+from tritape.base.json_text import json_text
 from tritape.rtl_gen.explore.space import Point
 
 
@@ -68,7 +69,7 @@ class ResultFile:
     def add(self, stage: str, point: Point, sources: str, result: dict[str, Any]) -> None:
         """Keep a result, in the file first."""
         name = key(stage, point, sources)
-        line = json.dumps({"key": name, "stage": stage, "point": point, "result": result}) + "\n"
+        line = json_text({"key": name, "stage": stage, "point": point, "result": result}) + "\n"
         os.write(self._file, line.encode())
         self.results[name] = result
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tritape.base.errors import TritapeError
+from tritape.base.files import read_text
 from tritape.hw.config import Config
 from tritape.model.config import ModelConfig
 from tritape.rtl_gen.parts import part
@@ -42,8 +43,8 @@ def read_space(path: Path, model_shape: Callable[[str], ModelConfig]) -> Space:
     Raises `TritapeError` naming the entry that is wrong.
     """
     try:
-        text = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        text = tomllib.loads(read_text(path, "space"))
+    except tomllib.TOMLDecodeError as error:
         raise TritapeError(f"{path}: file must be TOML, not damaged text ({error}); see docs/explore.md") from None
     _known(path, text, FIELDS, "entry")
     for name in ("model", "bandwidth", "space"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -43,17 +44,25 @@ class Generation:
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens after the first over the time from the first to the last."""
-        return (len(self.tokens) - 1) / (self.tokens[-1] - self.tokens[0])
+        """Tokens after the first over the time from the first to the last; not a number where they came all at once."""
+        seconds = self.tokens[-1] - self.tokens[0]
+        return (len(self.tokens) - 1) / seconds if seconds > 0 else math.nan
 
 
 @dataclass(frozen=True)
 class Run:
-    """What `measure` saw: the generations, the idle time before them, and every generation's tokens."""
+    """What `measure` saw: the generations, the idle time before them, every generation's tokens, and why there are fewer of them
+    than were asked for (None if there are not)."""
 
     generations: list[Generation]
     idle: tuple[float, float]
     outputs: list[list[int]]
+    stopped: str | None = None
+
+    @property
+    def end(self) -> float:
+        """When the last token came."""
+        return self.generations[-1].tokens[-1]
 
 
 def measure(
@@ -69,7 +78,8 @@ def measure(
 ) -> Run:
     """Idle for `idle_s`, run `warm_up` generations that do not count, then `generations` of `tokens` tokens each.
 
-    Raises TritapeError when the source or the recorder's sensor fails, or a number is out of range.
+    An error or an interrupt behind a generation that counts ends the run, which keeps what was measured and says so in
+    `stopped`. Raises TritapeError when the source fails before, or a number is out of range.
     """
     for name, value, least in (("tokens", tokens, 2), ("generations", generations, 1), ("warm-up", warm_up, 0)):
         if value < least:
@@ -78,41 +88,45 @@ def measure(
         raise TritapeError("prompt must have at least one token, not none; give some text")
     zero = time.time() - time.monotonic()
     now = recorder.now if recorder else lambda: time.monotonic() + zero
-    check = recorder.check if recorder else lambda: None
     total = warm_up + generations
     timed: list[Generation] = []
     outputs: list[list[int]] = []
     idle = (now(), now())
-    for number in range(total):
-        if number == warm_up and idle_s > 0:  # after the warm-up, when clocks and caches are as in the run
-            time.sleep(SETTLE_S)
+    stopped = None
+    try:
+        for number in range(total):
+            if number == warm_up and idle_s > 0:  # after the warm-up, when clocks and caches are as in the run
+                time.sleep(SETTLE_S)
+                start = now()
+                time.sleep(idle_s)
+                idle = (start, now())
+            source.reset()
             start = now()
-            time.sleep(idle_s)
-            idle = (start, now())
-        source.reset()
-        start = now()
-        ids, times = [], []
-        for token in source.generate_tokens(prompt, tokens):
-            times.append(now())
-            ids.append(token)
-        check()
-        if len(ids) != tokens:
-            raise TritapeError(f"device must send {tokens} tokens, not {len(ids)}; reset it and run again")
-        if number >= warm_up:
-            timed.append(Generation(start, times))
-            outputs.append(ids)
-        if progress is not None:
-            progress(number + 1, total)
-    return Run(timed, idle, outputs)
+            ids, times = [], []
+            for token in source.generate_tokens(prompt, tokens):
+                times.append(now())
+                ids.append(token)
+            if len(ids) != tokens:
+                raise TritapeError(f"device must send {tokens} tokens, not {len(ids)}; reset it and run again")
+            if number >= warm_up:
+                timed.append(Generation(start, times))
+                outputs.append(ids)
+            if progress is not None:
+                progress(number + 1, total)
+    except (TritapeError, OSError, KeyboardInterrupt) as error:
+        if not timed:
+            raise
+        stopped = f"{len(timed)} of {generations} generations were measured: {str(error) or 'interrupted'}"
+    return Run(timed, idle, outputs, stopped)
 
 
 def throughput(run: Run) -> dict[str, Any]:
     """JSON-ready rates: median and quartiles over the generations."""
-    rates = [generation.tokens_per_second for generation in run.generations]
+    rates = [rate for generation in run.generations if math.isfinite(rate := generation.tokens_per_second)]
     first = [generation.first_token_s for generation in run.generations]
-    low, median, high = quartiles(rates)
+    low, median, high = quartiles(rates) if rates else (None, None, None)
     return {
-        "generations": len(rates),
+        "generations": len(run.generations),
         "tokens_per_generation": len(run.generations[0].tokens),
         "tokens_per_second": median,
         "tokens_per_second_quartiles": [low, high],
@@ -121,22 +135,25 @@ def throughput(run: Run) -> dict[str, Any]:
 
 
 def energy(run: Run, trace: Trace) -> dict[str, Any]:
-    """JSON-ready joules a token, prompt's energy included: total, and above the mean power of the idle time."""
-    joules = seconds = 0.0
-    tokens = 0
-    for generation in run.generations:
-        end = generation.tokens[-1]
-        joules += trace.energy(generation.start, end)
-        seconds += end - generation.start
-        tokens += len(generation.tokens)
-    idle_seconds = run.idle[1] - run.idle[0]
-    idle_watts = trace.energy(*run.idle) / idle_seconds if idle_seconds > 0 else None
+    """JSON-ready joules a token, prompt's energy included: total, and above the mean power of the idle time.
+
+    Only generations that the samples cover count; `power_generations` says how many. Raises TritapeError when there are none.
+    """
+    covered = [one for one in run.generations if trace.covers(one.start) and trace.covers(one.tokens[-1])]
+    if not covered:
+        trace.energy(run.generations[0].start, run.end)  # raises, and says what is missing
+    joules = sum(trace.energy(one.start, one.tokens[-1]) for one in covered)
+    seconds = sum(one.tokens[-1] - one.start for one in covered)
+    tokens = sum(len(one.tokens) for one in covered)
+    start, end = run.idle
+    idle_watts = trace.energy(start, end) / (end - start) if end > start and trace.covers(start) else None
     return {
         "joules_per_token": joules / tokens,
         "joules_per_token_above_idle": None if idle_watts is None else (joules - idle_watts * seconds) / tokens,
-        "watts": joules / seconds,
+        "watts": joules / seconds if seconds > 0 else None,
         "watts_idle": idle_watts,
         "power_samples": len(trace),
+        "power_generations": len(covered),
     }
 
 

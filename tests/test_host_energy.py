@@ -211,8 +211,58 @@ def test_sensor_lost_while_measuring(tmp_path):
             (root / "hwmon0").rename(root / "gone")
             source._path = root / "gone" / "power1_input"
 
-    with pytest.raises(TritapeError, match="sensor must stay readable"), Recorder(Hwmon(None, root)) as recorder:
-        bench.measure(source, [1], tokens=10, generations=50, recorder=recorder, progress=lose)
+    with Recorder(Hwmon(None, root), 0.002) as recorder:
+        run = bench.measure(source, [1], tokens=10, generations=4, warm_up=0, recorder=recorder, progress=lose)
+    assert len(run.generations) == 4, "tokens a second are measured to the end"
+    assert bench.throughput(run)["tokens_per_second"] > 10
+    joules = bench.energy(run, recorder.trace)
+    assert 1 <= joules["power_generations"] <= 2, "joules are those of the generations before"
+    with pytest.raises(TritapeError, match="sensor must stay readable, not vanish after"):
+        recorder.check()
+
+
+def test_a_sensor_that_cannot_be_read_at_all(tmp_path):
+    root = hwmon(tmp_path)
+    (root / "hwmon0" / "power1_input").write_text("")
+    with (
+        pytest.raises(TritapeError, match="must stay readable, not vanish after 0 samples"),
+        Recorder(Hwmon(None, root)),
+    ):
+        pytest.fail("the run must not begin")
+
+
+class Failing:
+    """A token source that fails in a generation."""
+
+    def __init__(self, generation: int, error: BaseException) -> None:
+        self.left, self._error = generation, error
+
+    def reset(self) -> None:
+        self.left -= 1
+
+    def generate_tokens(self, prompt: Sequence[int], count: int) -> Iterator[int]:
+        for token in range(count):
+            time.sleep(0.001)
+            if self.left < 0:
+                raise self._error
+            yield token
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(TritapeError("link must answer"), "link must answer"), (KeyboardInterrupt(), "interrupted")]
+)
+def test_what_was_measured_before_a_failure_is_kept(error, reason):
+    run = bench.measure(Failing(3, error), [1], tokens=5, generations=9, warm_up=1)
+    assert run.stopped == f"2 of 9 generations were measured: {reason}"
+    assert bench.throughput(run)["generations"] == len(run.outputs) == 2
+    with pytest.raises(type(error)):
+        bench.measure(Failing(1, error), [1], tokens=5, generations=9, warm_up=1)
+
+
+def test_tokens_that_come_all_at_once_have_no_rate():
+    run = bench.Run([bench.Generation(1.0, [2.0, 2.0, 2.0])], (0.0, 0.0), [[1, 2, 3]])
+    assert bench.throughput(run)["tokens_per_second"] is None
+    json.dumps(bench.throughput(run), allow_nan=False)
 
 
 @pytest.mark.parametrize(

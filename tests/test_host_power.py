@@ -62,6 +62,57 @@ def test_hwmon_of_a_kv260(tmp_path):
     assert (sensor.name, sensor.scope, sensor.unit) == ("hwmon:ina260_u14", "the rail of ina260_u14", "W")
 
 
+def two_chips(root: Path) -> Path:
+    return tree(
+        root,
+        {
+            "hwmon2/name": "ina226\n",
+            "hwmon2/power1_input": "5000000\n",
+            "hwmon10/name": "ina226\n",
+            "hwmon10/power1_input": "900000\n",
+            "hwmon11/name": "ina3221\n",
+            **{f"hwmon11/in{channel}_input": "1000\n" for channel in (1, 2, 3, 4)},
+            **{f"hwmon11/curr{channel}_input": f"{channel}00\n" for channel in (1, 2, 3)},
+            "hwmon12/name": "amdgpu\n",
+            "hwmon12/power1_average": "25000000\n",
+        },
+    )
+
+
+def test_hwmon_of_one_name_twice(tmp_path):
+    root = two_chips(tmp_path)
+    with pytest.raises(
+        TritapeError,
+        match=r"must be one rail, not 'ina226', which is ina226@2 and ina226@10; give hwmon:ina226@2 for one, "
+        r"hwmon:ina226@2\+ina226@10 for their sum",
+    ):
+        Hwmon("ina226", root)
+    with pytest.raises(TritapeError, match="must be one rail, not 'ina226'"):
+        Hwmon(None, root)
+    assert Hwmon("ina226@2", root).read() == pytest.approx(5.0)
+    assert Hwmon("ina226@10", root).read() == pytest.approx(0.9)
+    assert Hwmon(str(root / "hwmon10"), root).read() == pytest.approx(0.9)
+    assert Hwmon(str(root / "hwmon10" / "power1_input"), root).read() == pytest.approx(0.9)
+    both = Hwmon("ina226@2+ina226@10", root)
+    assert both.read() == pytest.approx(5.9)
+    assert (both.name, both.scope) == ("hwmon:ina226@2+ina226@10", "the rails of ina226@2+ina226@10")
+    with pytest.raises(TritapeError, match=r"\(there: ina226@2, ina226@10, ina3221/1, .*\), not 'ina226@3'"):
+        Hwmon("ina226@3", root)
+    with pytest.raises(TritapeError, match="must be different ones"):
+        Hwmon("ina226@2+ina226@2", root)
+
+
+def test_hwmon_of_a_chip_with_several_channels(tmp_path):
+    root = two_chips(tmp_path)
+    with pytest.raises(
+        TritapeError, match="which is ina3221/1 and ina3221/2 and ina3221/3; give hwmon:ina3221/1 for one"
+    ):
+        Hwmon("ina3221", root)
+    assert Hwmon("ina3221/2", root).read() == pytest.approx(0.2)
+    assert Hwmon("ina3221/1+ina3221/3", root).read() == pytest.approx(0.4)
+    assert Hwmon("amdgpu", root).read() == pytest.approx(25)
+
+
 def test_hwmon_damaged_file_is_an_os_error(tmp_path):
     root = tree(tmp_path, {"hwmon1/name": "x\n", "hwmon1/power1_input": "n/a\n"})
     with pytest.raises(OSError, match="no integer in"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from itertools import pairwise
 
 from tritape.base.errors import TritapeError
@@ -33,9 +34,29 @@ class Trace:
         step = self._step(when)
         self._append(when, joules - self._last if step else 0.0, joules)
 
+    def covers(self, when: float) -> bool:
+        """Whether the energy at that time is known."""
+        return bool(self.times) and self.times[0] <= when <= self.times[-1]
+
     def energy(self, start: float, end: float) -> float:
         """Joules from `start` to `end`. Raises TritapeError unless the samples cover both."""
         return self._until(end) - self._until(start)
+
+    @classmethod
+    def total(cls, traces: Sequence[Trace]) -> Trace:
+        """The energy of several traces together, over the time that all cover. Raises TritapeError where there is none."""
+        if len(traces) == 1:
+            return traces[0]
+        begin, end = max(trace.times[0] for trace in traces), min(trace.times[-1] for trace in traces)
+        if begin >= end:
+            raise TritapeError("rails must be measured at the same time, not one after the other; record them together")
+        summed = cls()
+        summed.times = sorted({when for trace in traces for when in trace.times if begin <= when <= end})
+        for trace in traces:
+            first = trace._until(begin)
+            steps = [trace._until(when) - first for when in summed.times]
+            summed.joules = [a + b for a, b in zip(summed.joules, steps)] if summed.joules else steps
+        return summed
 
     def power(self) -> tuple[list[float], list[float]]:
         """(middle of each interval, mean watts in it), for drawing."""
@@ -56,7 +77,7 @@ class Trace:
         self._last = value
 
     def _until(self, when: float) -> float:
-        if not self.times or not self.times[0] <= when <= self.times[-1]:
+        if not self.covers(when):
             covered = f"{self.times[0]:.3f} to {self.times[-1]:.3f}" if self.times else "nothing"
             raise TritapeError(
                 f"power samples must cover the time {when:.3f}, not {covered} (Unix seconds); "

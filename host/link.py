@@ -44,10 +44,18 @@ class Link:
         self._received = b""
         return self._exchange(Command.IDENTIFY, session, 0, b"", session)
 
-    def call(self, kind: Command, argument: int = 0, count: int = 0, data: bytes = b"") -> Reply:
-        """Have one command obeyed. Raises TritapeError when the device refuses it."""
+    def call(
+        self,
+        kind: Command,
+        argument: int = 0,
+        count: int = 0,
+        data: bytes = b"",
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Reply:
+        """Have one command obeyed; `meanwhile` is done while the device is at it. Raises TritapeError when it refuses."""
         for _ in range(_PATIENCE):
-            reply = self._exchange(kind, argument, count, data)
+            reply = self._exchange(kind, argument, count, data, meanwhile=meanwhile)
+            meanwhile = None
             if reply.status != ErrorCode.BUSY:
                 break
         if self.judge is not None and (reply.fault or reply.damaged):
@@ -67,13 +75,24 @@ class Link:
         """Close the transport."""
         self._transport.close()
 
-    def _exchange(self, kind: Command, argument: int, count: int, data: bytes, session: int | None = None) -> Reply:
+    def _exchange(
+        self,
+        kind: Command,
+        argument: int,
+        count: int,
+        data: bytes,
+        session: int | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Reply:
         self._sequence = (self._sequence + 1) % 256
         content = protocol.command(kind, self._sequence, argument, count, data)
         frame = frames.encode(content)
         wait, silent, useless, echoed = self._retry_s, 0.0, 0, False
         while True:
             self._transport.write(frame)
+            if meanwhile is not None:
+                meanwhile()
+                meanwhile = None
             heard = 0
             while arrived := self._transport.read(wait):
                 heard += len(arrived)

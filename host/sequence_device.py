@@ -9,10 +9,13 @@ import numpy as np
 
 from tritape.base.errors import TritapeError
 from tritape.host import protocol
+from tritape.host.draft import Draft, Guesser
+from tritape.host.draft.adaptive import Pace
 from tritape.host.link import RETRY_S, SILENCE_S
 from tritape.host.protocol import DATA_BYTES, Command, Reply
-from tritape.host.slots import Slots, generator_after, prompt_steps
+from tritape.host.slots import Slots, Stream, generator_after, prompt_steps
 from tritape.host.state import SavedState
+from tritape.host.stepper import DraftCounts, Stepper, Track
 from tritape.host.tape_device import TapeDevice
 from tritape.host.transport import Transport
 from tritape.hw.link.token_runner import WINDOW
@@ -31,7 +34,7 @@ class SequenceDevice(TapeDevice):
     sampling included. `Device` adds text to it, and `jobs` many sequences at a time.
 
     Attributes: `slots`: where there are several, else None; `position` in the sequence of steps, modulo 256 in the ring, of
-    the next token to be read or loaded.
+    the next token to be read or loaded; `drafted`: what came of guesses since `speculate`, `pace`: when they are made.
     """
 
     def __init__(self, transport: Transport, *, retry_s: float = RETRY_S, silence_s: float = SILENCE_S) -> None:
@@ -46,6 +49,10 @@ class SequenceDevice(TapeDevice):
         self._slot = 0  # that has the sequence's state
         self._sampler = 0, 0  # of several slots: inverse temperature, seed; tokens run since, but for those that came
         self._fed, self._behind = 0, 0  # behind this position
+        self._draft: Draft | None = None
+        self._guesser: Guesser | None = None  # where it has followed the sequence from its beginning
+        self.pace = Pace()
+        self.drafted = DraftCounts()
 
     def boot(self) -> None:
         """Read the tape's header from memory and start a sequence; TritapeError when the bitstream cannot run it."""
@@ -59,6 +66,7 @@ class SequenceDevice(TapeDevice):
             raise TritapeError(f"seed must be from 0 to 4294967295, not {seed!r}; choose another")
         if self.slots is not None:
             self._sampler, self._fed, self._behind = (inverse, seed), 0, self.position
+            self._guesser = None
             self.slots.sampler(self._slot, inverse, seed)
             return
         self.link.call(Command.TEMPERATURE, inverse)
@@ -70,9 +78,20 @@ class SequenceDevice(TapeDevice):
             raise TritapeError("a tape must be loaded before the temperature is set, not none; load one first")
         return protocol.inverse_temperature(temperature, self.header.logit_fraction)
 
+    def speculate(self, draft: Draft | None) -> None:
+        """Let a draft guess tokens for `generate_tokens`, which verifies them where that is faster; None: no more. The tokens are
+        the same. Raises TritapeError for a device with one slot."""
+        if draft is not None and self.slots is None:
+            raise TritapeError(
+                "device must have several slots to verify guesses, not one; leave the draft out, or build it with --batch"
+            )
+        self._draft, self._guesser = draft, None
+        self.pace, self.drafted = Pace(self.pace.clock), DraftCounts()
+
     def reset(self) -> None:
         """The next token starts a sequence."""
         self._fresh, self._chosen, self._restored, self._ahead = True, None, None, []
+        self._guesser = None
 
     def feed(self, tokens: Sequence[int]) -> int:
         """Run tokens, at least one; the token that the head chooses after the last."""
@@ -129,6 +148,8 @@ class SequenceDevice(TapeDevice):
     def _load_steps(self, slots: Slots, tokens: Sequence[int], logits: bool) -> None:
         """`_load` over all slots: the state goes from token to token through them, and ends on another."""
         steps, self._slot = prompt_steps(tokens, self._slot, slots.count, fresh=self._fresh)
+        slots.forget()
+        self._guesser = None
         inverse, seed = self._sampler
         # One slot draws for every token of a sequence: this one as if it had, but for those that it is about to run.
         self._fed += max(self.position - self._behind, 0) + len(tokens)
@@ -148,11 +169,20 @@ class SequenceDevice(TapeDevice):
         if not tokens:
             if self._fresh:
                 raise TritapeError("a sequence must begin with a token, not with none; feed a prompt first")
+            if self._draft is not None:
+                self._catch_up()
             while self._ahead and results:
                 results -= 1
                 yield self._ahead.pop(0)
-            if results and self._restored is not None:
+            if self._restored is not None:
                 tokens = [self._restored]
+            elif self._draft is not None and self._chosen is not None:
+                tokens = [self._chosen]
+            if not results:
+                return
+        if self._draft is not None and self.slots is not None:
+            yield from self._run_guessing(self._draft, self.slots, tokens, results)
+            return
         most = FEED_TOKENS if self.slots is None else self.slots.most_steps * self.slots.count
         while len(tokens) > most:
             self._load(tokens[:most])
@@ -163,10 +193,39 @@ class SequenceDevice(TapeDevice):
             self._load(tokens)
         yield from self._results(results)
 
+    def _run_guessing(self, draft: Draft, slots: Slots, tokens: Sequence[int], count: int) -> Iterator[int]:
+        """`_run` with guesses: the sequence as a track of its own, which is put back at the end."""
+        self.check_tokens(tokens)
+        inverse, seed = self._sampler
+        stream, fed = Stream(seed, self._loaded().vocab), self._fed + max(self.position - self._behind, 0)
+        if self._guesser is None:
+            self._guesser = draft.begin(inverse, stream.behind(fed))
+        stepper = Stepper(slots, self.position, self.pace)
+        stepper.counts = self.drafted
+        track = Track(self._slot, list(tokens), count, inverse, stream, fed, self._fresh, guesser=self._guesser)
+        stepper.tracks.append(track)
+        self._ahead, self._restored = [], None
+        came: list[int] = []
+        try:
+            while track.left or came:
+                came += [token for _, token in stepper.advance()] if not came else []
+                while came:
+                    yield came.pop(0)
+        except TritapeError:
+            self._guesser = None  # it has stopped, or is gone
+            raise
+        finally:
+            if track.left and self._guesser is not None:  # left early
+                came += [token for _, token in stepper.drain()]
+            self._slot, self._fresh, self._fed = track.slot, track.fresh, track.fed
+            self.position = self._limit = self._behind = stepper.position + 1
+            self._chosen, self._ahead = track.feed[-1] if track.alone else None, came
+
     def _poll(self, count: int) -> tuple[Reply, list[int]]:
         """Let the device run so many tokens further; those that it has, at least one unless it stops. 0: no waiting."""
         self._limit = max(self._limit, self.position + min(count, WINDOW))
         if self.slots is not None:
+            self.slots.forget()
             reply, rows = self.slots.poll(self.position, self._limit, [self._slot], count)
             return reply, [row[self._slot] for row in rows]
         argument = self.position & 0xFF | (self._limit & 0xFF) << 8
@@ -196,17 +255,21 @@ class SequenceDevice(TapeDevice):
     def save_state(self) -> bytes:
         """The recurrent state of the sequence, a few kilobytes: everything that the model knows of the text so far."""
         self._loaded()
-        # What the device ran ahead, or was to run, is read first, for the state is behind it.
-        while self.position < self._limit:
-            self._ahead += self._results(self._limit - self.position)
+        self._catch_up()
         last = self._restored if self._chosen is None else self._chosen
         return self.slot_state(self._slot, last, self._ahead, fresh=self._fresh).pack()
+
+    def _catch_up(self) -> None:
+        """Read what the device ran ahead, or was to run: its state is behind it."""
+        while self.position < self._limit:
+            self._ahead += self._results(self._limit - self.position)
 
     def restore_state(self, state: bytes) -> None:
         """Go on from a saved state. Raises TritapeError for bytes that are not one, are damaged, or are another model's."""
         saved = self.put_state(self._slot, state)
         self._fresh, self._chosen, self._limit = saved.fresh, None, self.position
         self._ahead, self._restored = list(saved.ahead), saved.last
+        self._guesser = None
 
     def slot_state(self, slot: int, last: int | None, ahead: Sequence[int] = (), *, fresh: bool = False) -> SavedState:
         """What a slot's memory holds (slot 0 where there is one), with what the host knows of the sequence."""

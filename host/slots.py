@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -89,6 +89,7 @@ class Slots:
         self.most_results = DATA_BYTES // (2 * count)
         self._chosen: int | None = None  # an earlier host may have chosen any
         self._inverse: list[int | None] = [None] * count
+        self._stands: list[Place | None] = [None] * count
 
     def choose(self, slot: int) -> None:
         """Sampler, state and logits are this slot's from now on."""
@@ -98,6 +99,7 @@ class Slots:
 
     def sampler(self, slot: int, inverse: int, generator: int) -> None:
         """Give a slot its inverse temperature and, unless that is 0, its generator's state."""
+        self._stands[slot] = None
         if self._inverse[slot] != inverse:
             self.choose(slot)
             self._link.call(Command.TEMPERATURE, inverse)
@@ -106,6 +108,23 @@ class Slots:
             self.choose(slot)
             self._link.call(Command.SEED, generator)
 
+    def draw_from(self, slot: int, inverse: int, stream: Stream, tokens: int) -> None:
+        """`sampler`, with the generator where it stands behind so many tokens of a stream, unless it is known to be there."""
+        place = stream.seed, tokens
+        if self._inverse[slot] != inverse or (inverse and self._stands[slot] != place):
+            self.sampler(slot, inverse, stream.behind(tokens) if inverse else 0)
+            self._stands[slot] = place
+
+    def drew(self, slot: int) -> None:
+        """A slot has run a token."""
+        place = self._stands[slot]
+        if place is not None and self._inverse[slot]:
+            self._stands[slot] = place[0], place[1] + 1
+
+    def forget(self) -> None:
+        """Slots ran without `drew`."""
+        self._stands = [None] * self.count
+
     def load(self, position: int, steps: Sequence[Step], *, logits: bool = False) -> None:
         """Put at most `most_steps` steps into the ring."""
         for step in steps:
@@ -113,14 +132,49 @@ class Slots:
         data = b"".join(map(step_bytes, steps))
         self._link.call(Command.LOAD, position & 0xFF | logits << 17, len(steps) * self.count, data)
 
-    def poll(self, position: int, limit: int, going: Sequence[int], count: int) -> tuple[Reply, list[tuple[int, ...]]]:
+    def poll(
+        self,
+        position: int,
+        limit: int,
+        going: Sequence[int],
+        count: int,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> tuple[Reply, list[tuple[int, ...]]]:
         """Let the slots run up to a limit, those of `going` where no step is given, and read: what they chose in at most
-        `count` steps from a position on, T tokens each."""
+        `count` steps from a position on, T tokens each. `meanwhile` is done before the answer is read."""
         mask = sum(1 << slot for slot in going)
         argument = position & 0xFF | (limit & 0xFF) << 8 | mask << 16
-        reply = self._link.call(Command.POLL, argument, min(count, self.most_results) * self.count)
+        reply = self._link.call(Command.POLL, argument, min(count, self.most_results) * self.count, meanwhile=meanwhile)
         whole = len(reply.data) // (2 * self.count) * (2 * self.count)
         return reply, list(struct.iter_unpack(f"<{self.count}H", reply.data[:whole]))
+
+
+Place = tuple[int, int]
+"""Where a generator stands: the seed of its stream, and the tokens that were run since."""
+
+
+class Stream:
+    """The states of a sampler's generator along a sequence: `behind` so many tokens, each of `vocab` draws.
+
+    Cost: some microseconds where the number of tokens is little more than that of the last call, a matrix each step.
+    """
+
+    _NEAR = 16
+
+    def __init__(self, seed: int, vocab: int) -> None:
+        self.seed, self._vocab = seed, vocab
+        self._last = 0, seed or XORSHIFT_DEFAULT
+
+    def behind(self, tokens: int) -> int:
+        """The state for the next token when so many have been run."""
+        known, state = self._last
+        if not 0 <= tokens - known <= self._NEAR:
+            state = generator_after(self.seed, tokens * self._vocab)
+        else:
+            for _ in range(tokens - known):
+                state = _times(_power(self._vocab), state)
+        self._last = tokens, state
+        return state
 
 
 def generator_after(seed: int, steps: int) -> int:
@@ -143,6 +197,12 @@ def _doubled(power: int) -> tuple[int, ...]:
         return tuple(xorshift32(1 << bit) for bit in range(32))
     half = _doubled(power - 1)
     return tuple(_times(half, column) for column in half)
+
+
+@cache
+def _power(steps: int) -> tuple[int, ...]:
+    """Columns of the matrix of so many steps."""
+    return tuple(generator_after(1 << bit, steps) for bit in range(32))
 
 
 def _times(columns: Sequence[int], state: int) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from tritape.base import simulators
 from tritape.base.cache import cached, digest
@@ -19,6 +20,8 @@ from tritape.model.arith import Ints
 from tritape.model.quantised import PROJECTIONS, Projection, QuantisedModel
 from tritape.model.reference import check_ids
 
+Place = npt.NDArray[np.float64]
+"""`CPUModel.place`."""
 SOURCE = Path(__file__).parent / "kernel.cpp"
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 
@@ -41,7 +44,10 @@ class CPUModel:
 
     def settings(self, temperature: float = 0.0, seed: int = 0) -> None:
         """Sampler as on a board: temperature 0 is greedy; the generator starts from `seed`."""
-        inverse = inverse_temperature(temperature, self._model.logit_fraction)
+        self.inverse(inverse_temperature(temperature, self._model.logit_fraction), seed)
+
+    def inverse(self, inverse: int, seed: int = 0) -> None:
+        """`settings` of the sampler's own number, as TEMPERATURE carries it."""
         self._library.model_settings(self._handle, inverse, seed or arith.XORSHIFT_DEFAULT)
 
     def reset(self) -> None:
@@ -54,6 +60,23 @@ class CPUModel:
         for token in check_ids(tokens, self._model.config.vocab_size):
             chosen = self._library.model_feed(self._handle, int(token))
         return int(chosen)
+
+    def place(self) -> Place:
+        """Where the sequence stands: the recurrent state [layers * hidden] in float64 and, last, the generator."""
+        place = np.empty(self._library.model_place_size(self._handle))
+        self._library.model_keep(self._handle, place.ctypes.data)
+        return place
+
+    def go_back(self, place: Place) -> None:
+        """Stand there again."""
+        self._library.model_return(self._handle, np.ascontiguousarray(place).ctypes.data)
+
+    def go_on(self, token: int, count: int) -> tuple[list[int], list[Place]]:
+        """Feed a token, then each that is chosen: `count` chosen ones, and the places behind the tokens fed."""
+        chosen = np.empty(count, np.uint32)
+        places = np.empty((count, self._library.model_place_size(self._handle)))
+        self._library.model_go_on(self._handle, token, count, chosen.ctypes.data, places.ctypes.data)
+        return chosen.tolist(), list(places)
 
     def logits(self) -> Ints:
         """Integer logits [vocab] of the last token."""
@@ -106,6 +129,10 @@ def _load() -> ctypes.CDLL:
         ("model_reset", None, [pointer]),
         ("model_settings", None, [pointer, number, number]),
         ("model_feed", number, [pointer, number]),
+        ("model_place_size", number, [pointer]),
+        ("model_keep", None, [pointer, pointer]),
+        ("model_return", None, [pointer, pointer]),
+        ("model_go_on", None, [pointer, number, number, pointer, pointer]),
         ("model_logits", ctypes.POINTER(ctypes.c_int32), [pointer]),
     ):
         function = getattr(library, name)

@@ -321,5 +321,22 @@ void model_settings(Model* model, uint32_t inv_temperature, uint32_t seed) {
     model->generator = seed;
 }
 uint32_t model_feed(Model* model, uint32_t token) { return model->feed(token); }
+// A place in a sequence: the recurrent state, and behind it the generator.
+uint32_t model_place_size(const Model* model) { return uint32_t(model->state.size()) + 1; }
+void model_keep(const Model* model, double* place) {
+    std::memcpy(place, model->state.data(), model->state.size() * sizeof(double));
+    place[model->state.size()] = model->generator;
+}
+void model_return(Model* model, const double* place) {
+    std::memcpy(model->state.data(), place, model->state.size() * sizeof(double));
+    model->generator = uint32_t(place[model->state.size()]);
+}
+// Feed a token, then what was chosen each time: `count` tokens, and the places behind those fed.
+void model_go_on(Model* model, uint32_t token, uint32_t count, uint32_t* chosen, double* places) {
+    for (uint32_t number = 0; number < count; ++number) {
+        chosen[number] = token = model->feed(token);
+        model_keep(model, places + size_t(number) * (model->state.size() + 1));
+    }
+}
 const int32_t* model_logits(const Model* model) { return model->logits.data(); }
 }

@@ -30,7 +30,7 @@ from tritape.model.golden import IntegerModel
 from tritape.model.quality import LIMIT, PROBE_TOKENS, Quality, readings
 from tritape.model.quantised import QuantisedModel
 from tritape.model.random_checkpoint import DTYPES, write_random_checkpoint
-from tritape.model.reference import FloatModel
+from tritape.model.reference import FloatModel, check_ids
 from tritape.model.reference import perplexity as measure_perplexity
 from tritape.model.tape.assembler import DEFAULT_ROWS
 from tritape.model.tape.assembler import pack as pack_tape
@@ -366,11 +366,7 @@ def _recorded(path: Path, vocab: int, tokens: int | None) -> tuple[np.ndarray, n
             f"{path}: shapes of ids and logits must be [n, t] and [n, t, {vocab}], not {list(ids.shape)} and "
             f"{list(logits.shape)}; take those of this checkpoint"
         )
-    if ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= vocab:
-        raise TritapeError(
-            f"{path}: ids must be integers from 0 to {vocab - 1}, not {ids.dtype} from {ids.min()} to {ids.max()}; "
-            "take those of this checkpoint"
-        )
+    check_ids(ids.reshape(-1), vocab)
     wanted = logits[:, :tokens].astype(np.float64)
     if not np.isfinite(wanted).all() or not wanted.any():
         found = "all 0" if np.isfinite(wanted).all() else "infinite or not a number"

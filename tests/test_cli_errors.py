@@ -337,7 +337,7 @@ def test_generate(refused, arguments, message):
             ["choose", "370m", "--bandwidth", "1e9", "--clock", "1e8", "--part", "up5k"],
             "part must be one of ecp5-25, ecp5-45",
         ),
-        (["explore", "no.toml"], "no.toml: path must be readable or writable, not 'No such file or directory'"),
+        (["explore", "no.toml"], "no.toml: space must be a file, not missing; give its path"),
         (["estimate", "370m", "--groups", "3"], "groups must be an integer in 4..255, not 3; keep within that range"),
         (["estimate", "370m", "--json", "no/x.json"], "no/x.json: folder must exist, not be missing; create no"),
         (["perf", "--hidden", "0"], "hidden must be at least 1, not 0; choose another"),

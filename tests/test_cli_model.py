@@ -15,6 +15,7 @@ from tritape.model.config import ModelConfig
 from tritape.model.data import embedded_models
 from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel
+from tritape.model.reference import FloatModel
 from tritape.model.tape.container import read_tape
 from tritape.model.tape.reader import read_model
 
@@ -59,6 +60,73 @@ def test_from_shape_to_tokens(here: Path, monkeypatch: pytest.MonkeyPatch) -> No
     chosen += [int(np.argmax(model.step(chosen[-1])))]
     assert result["chosen"] == [*chosen, int(np.argmax(model.step(chosen[-1])))]
     assert result["saturations"] == model.saturations
+
+
+@pytest.fixture
+def recorded(here: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
+    """Checkpoint m with the float model's own logits, as a recording of the authors' code would hold them."""
+    assert run(monkeypatch, "random-checkpoint", "--shape", "shape.json", "-o", "m") == 0
+    ids = np.array([[1, 2, 3, 4]])
+    logits = FloatModel(load_checkpoint(here / "m")).run(ids[0])[None]
+    np.savez(here / "right.npz", ids=ids, logits=logits)
+    return {"ids": ids, "logits": logits}
+
+
+CHECK = ("check", "m", "--integer-tolerance", "0.5", "--json", "c.json", "--against")
+
+
+def test_check_says_when_logits_disagree(here, recorded, monkeypatch, capsys) -> None:
+    assert run(monkeypatch, *CHECK, "right.npz") == 0
+    result = json.loads((here / "c.json").read_text())
+    assert result["within_tolerance"] is True
+    assert (result["tolerance"], result["integer_tolerance"]) == (1e-5, 0.5)
+    largest = np.abs(recorded["logits"]).max()
+    for error, code in ((0.9e-5, 0), (1.1e-5, 1), (1.55, 1)):
+        wrong = recorded["logits"].copy()
+        wrong[0, 2, np.abs(wrong[0, 2]).argmin()] += error * largest
+        np.savez(here / "wrong.npz", ids=recorded["ids"], logits=wrong)
+        assert run(monkeypatch, *CHECK, "wrong.npz") == code
+        result = json.loads((here / "c.json").read_text())
+        assert result["within_tolerance"] is (code == 0)
+        assert ("float model's error must be at most 1e-05, not" in capsys.readouterr().err) is (code == 1)
+    assert run(monkeypatch, *CHECK, "wrong.npz", "--tolerance", "2", "--integer-tolerance", "0.1") == 1, (
+        "the integer model is beyond its own too"
+    )
+    assert "integer model's error must be at most 0.1, not" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"logits": np.nan}, "x.npz: logits must be finite numbers, not infinite or not a number; record them again"),
+        ({"logits": 0}, "x.npz: logits must be finite numbers, not all 0; record them again"),
+        (
+            {"ids": 256},
+            "token id must be from 0 to 255, not 256; use the tokenizer of this checkpoint",
+        ),
+        ({"ids": -1}, "token id must be from 0 to 255, not -1; use the tokenizer of this checkpoint"),
+    ],
+)
+def test_check_refuses_recordings_that_cannot_be(here, recorded, monkeypatch, capsys, change, message) -> None:
+    arrays = {name: array.copy() for name, array in recorded.items()}
+    for name, value in change.items():
+        arrays[name][0, 1] = value
+        if name == "logits" and value == 0:
+            arrays[name][:] = 0
+    np.savez(here / "x.npz", **arrays)
+    assert run(monkeypatch, *CHECK, "x.npz") == 2
+    assert capsys.readouterr().err.startswith(f"tritape: {message}")
+    assert run(monkeypatch, *CHECK, "right.npz", "--tolerance", "nan") == 2
+    assert "tolerance must be a number from 0 on, not nan" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_text_as_windows_saves_it(here, monkeypatch, encoding) -> None:
+    (here / "text").write_bytes("a text, and\r\nmore of it".encode(encoding))
+    assert run(monkeypatch, "random-checkpoint", "--shape", "shape.json", "-o", "m") == 0
+    assert run(monkeypatch, "pack", "m", "-o", "m.tape", "--text", "text") == 0
+    found = read_model(read_tape(here / "m.tape"))
+    assert found.head.eps == quantise_model(load_checkpoint(here / "m"), list(b"a text, and\nmore of it")).head.eps
 
 
 def test_calibration_on_a_text(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

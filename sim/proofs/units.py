@@ -1,0 +1,160 @@
+"""Every component of `hw/`, small: how its streams are proved, or why not."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+
+from amaranth.hdl import Const, Module, Value
+from amaranth.lib import wiring
+
+import tritape.hw
+from tritape.hw import commands
+from tritape.hw.accelerator import Accelerator
+from tritape.hw.batch.slot import Slot
+from tritape.hw.batch.token_loop import BatchTokenLoop
+from tritape.hw.config import Config
+from tritape.hw.engine.activation_memory import ActivationMemory
+from tritape.hw.engine.row_accumulator import RowAccumulator
+from tritape.hw.engine.table_engine import TableEngine
+from tritape.hw.engine.table_filler import TableFiller
+from tritape.hw.head.argmax import Argmax
+from tritape.hw.head.head import Head
+from tritape.hw.head.row_serialiser import RowSerialiser
+from tritape.hw.head.sampler import Sampler
+from tritape.hw.link.axi_lite import AXILiteLink
+from tritape.hw.link.byte_crc import ByteCRC
+from tritape.hw.link.cobs import COBSDecoder
+from tritape.hw.link.frame_port import FramePort
+from tritape.hw.link.host_link import HostLink
+from tritape.hw.link.step_runner import StepRunner
+from tritape.hw.link.token_runner import TokenRunner
+from tritape.hw.link.uart import UART
+from tritape.hw.memory.axi import AXIMemory
+from tritape.hw.memory.axi_reader import AXIReader
+from tritape.hw.memory.axi_writer import AXIWriter
+from tritape.hw.memory.gearbox import Gearbox
+from tritape.hw.memory.onchip import OnChipMemory
+from tritape.hw.memory.pages import PagedMemory
+from tritape.hw.memory.planner import Planner
+from tritape.hw.memory.qspi import QSPIMemory
+from tritape.hw.memory.register_window import RegisterWindow
+from tritape.hw.memory.spram import SPRAMMemory
+from tritape.hw.memory.wishbone_script import WishboneScript
+from tritape.hw.memory.word_bytes import WordBytes
+from tritape.hw.mixer.channel_mixer import ChannelMixer
+from tritape.hw.mixer.mlgru import MLGRU
+from tritape.hw.mixer.residual import Residual
+from tritape.hw.mixer.silu import SiLU
+from tritape.hw.mixer.state_memory import StateMemory
+from tritape.hw.norm.dequantiser import Dequantiser
+from tritape.hw.norm.gain_memory import GainMemory
+from tritape.hw.norm.gains import ApplyGains
+from tritape.hw.norm.quantiser import Quantiser
+from tritape.hw.norm.rescale import Rescale
+from tritape.hw.norm.rmsnorm import RMSNorm
+from tritape.hw.norm.scalar import Scalar
+from tritape.hw.norm.statistics import Statistics
+from tritape.hw.norm.vector_scalar import VectorScalar
+from tritape.hw.onchip_accelerator import OnChipAccelerator
+from tritape.hw.stream.broadcast import Broadcast
+from tritape.hw.stream.buffer import StreamBuffer
+from tritape.hw.stream.logit_tap import LogitTap
+from tritape.hw.stream.queue import CommandQueue
+from tritape.hw.stream.skid import Skid
+from tritape.hw.tape.embedding import Embedding
+from tritape.hw.tape.reader import TapeReader
+from tritape.hw.tape.sequencer import Sequencer
+from tritape.hw.token_loop import TokenLoop
+from tritape.hw.vector.lane import Lane
+from tritape.hw.vector.pipelined import PipelinedVector
+from tritape.hw.vector.serial import SerialVector
+from tritape.sim.proofs.hold import Outer, Unit, previous
+
+SMALL = Config(groups=4, max_hidden=6, max_intermediate=8, max_layers=2, max_vocab=9, max_rows=4)
+TWO = Config(groups=4, max_hidden=6, max_intermediate=8, max_layers=2, max_vocab=9, max_rows=4, batch=2)
+SERIAL = Config(groups=4, max_hidden=6, max_intermediate=8, max_layers=2, max_vocab=9, max_rows=4, serial=True)
+
+
+def constant(name: str):
+    """A plain input that never changes."""
+
+    def assume(m: Module, o: Outer) -> list[Value]:
+        later = previous(m, Const(1))
+        return [~later | (o[name] == previous(m, o[name]))]
+
+    return assume
+
+
+def components() -> Iterator[type[wiring.Component]]:
+    """Every component that a module of `hw/` defines, found by looking."""
+    for found in pkgutil.walk_packages(tritape.hw.__path__, "tritape.hw."):
+        module = importlib.import_module(found.name)
+        for value in vars(module).values():
+            if inspect.isclass(value) and issubclass(value, wiring.Component) and value.__module__ == module.__name__:
+                yield value
+
+
+_RESTART = {"unless": lambda o: o["restart"], "assumption": "a restart takes elements back"}
+
+UNITS: dict[str, Unit] = {
+    "Accelerator": Unit(lambda: Accelerator(SMALL, memory_words=64, patience=4), 8, bounded=True, unless=lambda o: o["restart"]),
+    "Slot": Unit(lambda: Slot(TWO), 2),
+    "BatchTokenLoop": Unit(lambda: BatchTokenLoop(TWO, memory_words=64), 2, **_RESTART),
+    "ActivationMemory": Unit(lambda: ActivationMemory(SMALL)),
+    "RowAccumulator": Unit(lambda: RowAccumulator(SMALL, 14), 2),
+    "TableEngine": Unit(lambda: TableEngine(SMALL), 2),
+    "TableFiller": Unit(lambda: TableFiller(SMALL), 2),
+    "Argmax": Unit(lambda: Argmax(4), 2),
+    "Head": Unit(lambda: Head(9), 2),
+    "RowSerialiser": Unit(lambda: RowSerialiser(2, 4), 2),
+    "Sampler": Unit(Sampler, 2),
+    "AXILiteLink": Unit(lambda: AXILiteLink(1, 4, 4096), 2),
+    "COBSDecoder": Unit(COBSDecoder, 2),
+    "FramePort": Unit(lambda: FramePort(b"abc"), 2),
+    "HostLink": Unit(lambda: HostLink(SMALL, memory_words=64, counter_count=15), 8, bounded=True),
+    "StepRunner": Unit(lambda: StepRunner(2), 2, unless=lambda o: o["fault"] | ~o["configured"]),
+    "TokenRunner": Unit(TokenRunner, 2, unless=lambda o: o["fault"] | ~o["configured"]),
+    "UART": Unit(lambda: UART(clock_hz=8, baud=1), 2),
+    "AXIMemory": Unit(lambda: AXIMemory(4, 1, 16, burst=2, fifo_lines=4, words=64), 2, **_RESTART),
+    "AXIReader": Unit(lambda: AXIReader(16, burst=2, fifo_lines=4), 2, **_RESTART),
+    "Gearbox": Unit(lambda: Gearbox(4, 5), 2),
+    "OnChipMemory": Unit(lambda: OnChipMemory(4, 8), 2),
+    "PagedMemory": Unit(lambda: PagedMemory(4, 8, page=4), 2),
+    "Planner": Unit(lambda: Planner(4, 5, 2, words=64), 2),
+    "QSPIMemory": Unit(lambda: QSPIMemory(4), 2, **_RESTART),
+    "RegisterWindow": Unit(lambda: RegisterWindow(4), 2),
+    "SPRAMMemory": Unit(lambda: SPRAMMemory(4, primitive=False), 2),
+    "WordBytes": Unit(lambda: WordBytes(4), 2),
+    "ChannelMixer": Unit(ChannelMixer, 2),
+    "MLGRU": Unit(lambda: MLGRU(4, 6, 2), 2),
+    "MLGRU chained": Unit(lambda: MLGRU(4, 6, 2, chained=True), 2),
+    "Residual": Unit(lambda: Residual(4, 6), 2),
+    "SiLU": Unit(SiLU, 2),
+    "Dequantiser": Unit(Dequantiser, 2),
+    "GainMemory": Unit(lambda: GainMemory(4, 4, 2), 2),
+    "ApplyGains": Unit(ApplyGains, 2),
+    "Quantiser": Unit(Quantiser, 2),
+    "Rescale": Unit(Rescale, 2),
+    "RMSNorm": Unit(lambda: RMSNorm(4, 4), 2),
+    "Scalar": Unit(Scalar, 2),
+    "Statistics": Unit(Statistics, 2),
+    "VectorScalar": Unit(lambda: VectorScalar(2), 2, assume=lambda m, o: [o["reciprocal_0"][2] == o["reciprocal_1"][2]]),
+    "OnChipAccelerator": Unit(lambda: OnChipAccelerator(SMALL, 16), 2),
+    "Broadcast": Unit(lambda: Broadcast(4, 3), 2),
+    "StreamBuffer": Unit(lambda: StreamBuffer(4), 2),
+    "LogitTap": Unit(LogitTap, 2, unless=lambda o: ~o["enable"]),
+    "CommandQueue": Unit(lambda: CommandQueue(4), 2),
+    "Skid": Unit(lambda: Skid(4), 2),
+    "Embedding": Unit(lambda: Embedding(4), 2),
+    "TapeReader": Unit(lambda: TapeReader(4), 2),
+    "TapeReader of slots": Unit(lambda: TapeReader(4, batch=2), 2),
+    "Sequencer": Unit(lambda: Sequencer(SMALL, address_bits=6), 2),
+    "Sequencer serial": Unit(lambda: Sequencer(SERIAL, address_bits=6), 2),
+    "TokenLoop": Unit(lambda: TokenLoop(SMALL, memory_words=64), 2, **_RESTART),
+    "Lane": Unit(lambda: Lane(SMALL), 2),
+    "PipelinedVector": Unit(lambda: PipelinedVector(SMALL), 2),
+    "SerialVector": Unit(lambda: SerialVector(SERIAL), 2),
+}

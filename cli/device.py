@@ -13,6 +13,7 @@ from tritape.base.errors import TritapeError
 from tritape.cli.common import model_path, opened, progress
 from tritape.host import dram
 from tritape.host.device import Device
+from tritape.host.draft import Draft, open_draft
 from tritape.model.data import embedded_models
 from tritape.model.open import OpenModel
 from tritape.rtl_gen.archive import FOLDER, read_archive
@@ -39,6 +40,13 @@ ModelPath = Annotated[
     ),
 ]
 Temperature = Annotated[float, typer.Option("--temperature", "-t", help="0 is greedy.")]
+DraftName = Annotated[
+    str | None,
+    typer.Option(
+        "--draft",
+        help="Guess tokens ahead on a board with several slots: ngram, or a small model of the same tokenizer.",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of the sampler, 0 to 2^32 - 1.")]
 
 
@@ -49,6 +57,11 @@ def find_model(path: Path | None, board: str | None = None) -> OpenModel:
     model = opened(path)
     _ = model.codec  # a model without text is refused before a device is opened
     return model
+
+
+def draft_for(name: str | None, target: OpenModel) -> Draft | None:
+    """The draft of option `--draft`. Raises TritapeError for one of another tokenizer."""
+    return None if name is None else open_draft(name, target)
 
 
 @contextmanager

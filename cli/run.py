@@ -18,10 +18,12 @@ from tritape.cli.common import IgnoreEOS, console, write_json
 from tritape.cli.device import (
     Baud,
     BoardName,
+    DraftName,
     ModelPath,
     Port,
     Seed,
     Temperature,
+    draft_for,
     find_model,
     load,
     open_device,
@@ -45,6 +47,7 @@ def run(
     temperature: Temperature = 0.0,
     seed: Seed = 0,
     ignore_eos: IgnoreEOS = False,
+    draft: DraftName = None,
     board: BoardName = None,
     baud: Baud = None,
     json_file: JsonFile = None,
@@ -52,8 +55,10 @@ def run(
     """Generate text on a board. The model is loaded first, unless it is there already."""
     source = find_model(model, board)
     ids = _check(source, prompt, tokens)
+    guesses = draft_for(draft, source)
     with open_device(port, board, baud) as device:
         load(device, source)
+        device.speculate(guesses)
         set_sampler(device, temperature, seed)
         sys.stdout.write(prompt)
         ends = frozenset() if ignore_eos else source.codec.eos_ids
@@ -77,6 +82,8 @@ def run(
         "tokens": len(generated),
         "prompt_tokens": len(ids),
         "seconds": seconds,
+        "tokens_per_second": len(generated) / seconds,
+        **(device.drafted.report() if draft is not None else {}),
         "resent_commands": device.link.resent,
         "crc_errors": counters["crc_errors"],
     }
@@ -101,13 +108,16 @@ def chat(
     temperature: Temperature = 0.7,
     seed: Seed = 0,
     ignore_eos: IgnoreEOS = False,
+    draft: DraftName = None,
     board: BoardName = None,
     baud: Baud = None,
 ) -> None:
     """Write with a model in turns. The recurrent state is the whole memory of a conversation: a file of a few kilobytes."""
     source = find_model(model, board)
+    guesses = draft_for(draft, source)
     with open_device(port, board, baud) as device:
         load(device, source)
+        device.speculate(guesses)
         set_sampler(device, temperature, seed)
         talk = Conversation(device, source.codec, ignore_eos=ignore_eos)
         if conversation is not None and conversation.exists():

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tritape.base.errors import TritapeError
+from tritape.host.draft import Draft, open_draft
 from tritape.host.jobs import Job, run_jobs
 from tritape.host.limits import check_geometry, check_limits
 from tritape.host.link import RETRY_S, SILENCE_S, VIRTUAL_SILENCE_S
@@ -39,6 +40,8 @@ class Device(SequenceDevice):
 
     tokenizer: TextCodec | None = None
     """Of the model that `load_model` put there, if that has one."""
+    model: OpenModel | None = None
+    """That `load_model` put there."""
 
     @classmethod
     def open(
@@ -85,16 +88,37 @@ class Device(SequenceDevice):
         data = opened.image(identity.geometry, identity.max_rows)
         check_limits(identity, read_header(data, identity.geometry, name), len(data), name)
         self.load_tape(data, progress, source=name)
-        self.tokenizer = opened.codec if opened.has_text else None
+        self.tokenizer, self.model = opened.codec if opened.has_text else None, opened
 
-    def generate(self, text: str, count: int, temperature: float = 0.0, seed: int | None = None) -> Iterator[str]:
+    def speculate(self, draft: Draft | str | None) -> None:
+        """Let a draft guess tokens (docs/speculation.md): `ngram`, the name or path of a small model of the loaded model's
+        tokenizer, or one that `open_draft` made; None: no more. Texts are the same, and come sooner. Raises TritapeError for a
+        device with one slot, and for another tokenizer."""
+        if isinstance(draft, str):
+            if self.model is None:
+                raise TritapeError(
+                    f"device must have a model to be guessed by {draft}, not none; open it with model=..."
+                )
+            draft = open_draft(draft, self.model)
+        super().speculate(draft)
+
+    def generate(
+        self,
+        text: str,
+        count: int,
+        temperature: float = 0.0,
+        seed: int | None = None,
+        draft: Draft | str | None = None,
+    ) -> Iterator[str]:
         """Start a sequence with `text` and yield the pieces of the text that follows, up to an end token, of `count` tokens at
-        most. Needs a tokenizer."""
+        most. Needs a tokenizer. With a draft, `speculate` from now on."""
         if self.tokenizer is None:
             raise TritapeError("device must have a tokenizer to take text, not none; open it with model=...")
         prompt = self.tokenizer.encode(text)
         if not prompt:
             raise TritapeError("prompt must have at least one token, not none; give some text")
+        if draft is not None:
+            self.speculate(draft)
         self.settings(temperature, random.getrandbits(32) if seed is None else seed)
         self.reset()
         ends = self.tokenizer.eos_ids

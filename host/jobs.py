@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tritape.base.errors import TritapeError
-from tritape.host import protocol
 from tritape.host.sequence_device import SequenceDevice
-from tritape.host.slots import Entry, Slots
+from tritape.host.slots import Slots, Stream
+from tritape.host.stepper import Stepper, Track
 from tritape.hw.link.token_runner import WINDOW
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """A sequence to run: `count` tokens behind a prompt, with its own sampler.
 
@@ -31,7 +30,7 @@ class Job:
     keep: bool = False
     """Whether `state` is to be where the job ended."""
     tokens: list[int] = field(default_factory=list)
-    """What was generated so far."""
+    """What was generated so far; a job that has some goes on behind them."""
 
 
 def run_jobs(device: SequenceDevice, jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
@@ -42,10 +41,16 @@ def run_jobs(device: SequenceDevice, jobs: Sequence[Job]) -> Iterator[tuple[int,
         if not job.prompt and job.state is None:
             raise TritapeError("a job must have a token in its prompt or a state, not neither; give it a prompt")
     if device.slots is not None:
-        batch = Batch(device, device.slots)
+        device.reset()
+        batch, numbers = Batch(device, device.slots), {job: number for number, job in enumerate(jobs)}
         for job in jobs:
             batch.add(job)
-        yield from batch.run()
+        try:
+            while batch.going:
+                for job, token in batch.advance():
+                    yield numbers[job], token
+        finally:
+            batch.close()
         return
     for number, job in enumerate(jobs):
         device.settings(job.temperature, job.seed)
@@ -59,139 +64,113 @@ def run_jobs(device: SequenceDevice, jobs: Sequence[Job]) -> Iterator[tuple[int,
             job.state = device.save_state()
 
 
-@dataclass
-class _Live:
-    """A job on a slot."""
-
-    number: int
-    job: Job
-    fresh: bool
-    feed: list[int]
-    """Tokens that are still to be run; then it goes on by itself."""
-    silent: int
-    """Steps to come that do not end a prompt."""
-    left: int
-    """Steps to come."""
-
-
 class Batch:
-    """Jobs on the slots of a device: every slot runs its own, and takes the next one when it has ended.
+    """Jobs on the slots of a device with several: they enter and leave between steps, and share each step.
 
-    Between two tokens of `run` jobs may be added, and dropped; with `stride` that has effect after so many steps at most.
+    A free slot goes to the job whose owner has the fewest slots then, and of those to the one that came first: nobody who asks
+    for many things at once keeps others waiting. Prompts, and guesses where the device has a draft, take the slots that no job
+    has. A job's tokens are those that it has alone. `most_ahead`: steps that run on when a job is dropped, or one could enter.
     """
 
-    def __init__(self, device: SequenceDevice, slots: Slots, stride: int | None = None) -> None:
-        self._device, self._slots, self._stride = device, slots, stride
-        self._waiting: deque[tuple[int, Job]] = deque()
-        self._live: dict[int, _Live] = {}
-        self._added = 0
-        self._dropped: set[int] = set()
+    def __init__(self, device: SequenceDevice, slots: Slots, most_ahead: int = WINDOW) -> None:
+        self._device, self._slots = device, slots
+        self._stepper = Stepper(slots, device.position, device.pace, changed=self._changed, most_ahead=most_ahead)
+        self._stepper.counts = device.drafted
+        self._waiting: list[tuple[Hashable, Job]] = []
+        self._live: dict[Track, tuple[Hashable, Job]] = {}
+        self._dropped: set[Track] = set()
 
-    def add(self, job: Job) -> int:
-        """Let a job take its turn; its number."""
-        self._waiting.append((self._added, job))
-        self._added += 1
-        return self._added - 1
+    def add(self, job: Job, owner: Hashable | None = None) -> None:
+        """Let a job take its turn; without an owner it is its own. One that has tokens goes on behind them."""
+        self._waiting.append((job if owner is None else owner, job))
 
-    def drop(self, number: int) -> None:
+    def drop(self, job: Job) -> None:
         """End a job where it stands, unless it has ended."""
-        self._waiting = deque(entry for entry in self._waiting if entry[0] != number)
-        self._dropped.add(number)
+        self._waiting = [entry for entry in self._waiting if entry[1] is not job]
+        self._dropped |= {track for track, (_, live) in self._live.items() if live is job}
+
+    @property
+    def going(self) -> bool:
+        """Whether there are jobs."""
+        return bool(self._waiting or self._live)
 
     @property
     def busy(self) -> int:
-        """Slots at work."""
+        """Slots that have a job."""
         return len(self._live)
 
-    def run(self) -> Generator[tuple[int, int]]:
-        """(Number of the job, token) as they come, until no job is left."""
-        device, slots, live = self._device, self._slots, self._live
-        device.reset()
-        while True:
-            for slot in [slot for slot, one in live.items() if one.number in self._dropped]:
-                del live[slot]
-            self._dropped.clear()
-            for slot in range(slots.count):
-                while slot not in live and self._waiting:
-                    yield from self._begin(slot)
-            if not live:
-                return
-            # The slots go on together until one of them ends, or there are more prompt tokens than one command carries.
-            feeding = min(max(len(one.feed) for one in live.values()), slots.most_steps)
-            count = min(one.left for one in live.values())
-            if self._stride is not None:
-                count = min(count, self._stride)
-            if any(len(one.feed) > feeding for one in live.values()):
-                count = min(count, feeding)
-            if feeding:
-                steps = [
-                    [self._entry(slot, step) for slot in range(slots.count)] for step in range(min(count, feeding))
-                ]
-                slots.load(device.position, steps)
-            yield from self._results(count)
-            for slot, one in list(live.items()):
-                if one.left == 0:
-                    if one.job.keep:
-                        one.job.state = device.slot_state(slot, one.job.tokens[-1]).pack()
-                    del live[slot]
+    @property
+    def free(self) -> int:
+        """Slots that no job has or waits for."""
+        return max(self._slots.count - len(self._live) + len(self._dropped) - len(self._waiting), 0)
 
-    def _begin(self, slot: int) -> Iterator[tuple[int, int]]:
-        """Put the next job on a slot."""
-        number, job = self._waiting.popleft()
-        device, feed, fresh, count = self._device, list(job.prompt), True, job.count
+    def advance(self) -> list[tuple[Job, int]]:
+        """Exchange once with the device: (job, token) as they came, maybe none."""
+        came: list[tuple[Job, int]] = []
+        if self._stepper.between:
+            self._remove(self._dropped)
+            while self._waiting and (slot := self._stepper.free()) is not None:
+                came += self._enter(slot)
+        if self._stepper.tracks:
+            for track, token in self._stepper.advance():
+                if track in self._live and track not in self._dropped:
+                    job = self._live[track][1]
+                    job.tokens.append(token)
+                    came.append((job, token))
+        if self._stepper.between:
+            self._device.position = self._stepper.position
+            ended = {track for track in self._live if track.left == 0}
+            for track in ended:
+                job = self._live[track][1]
+                if job.keep:
+                    job.state = self._device.slot_state(track.slot, job.tokens[-1]).pack()
+            self._remove(ended)
+        return came
+
+    def close(self) -> None:
+        """End what runs; the batch is not to be used any more."""
+        if not self._stepper.between:
+            self._device.position += WINDOW  # behind whatever the device still runs
+            self._slots.forget()
+            self._device.stop()
+
+    def _changed(self) -> bool:
+        return bool(self._dropped) or (bool(self._waiting) and self._stepper.free() is not None)
+
+    def _remove(self, tracks: set[Track]) -> None:
+        for track in tracks:
+            self._live.pop(track, None)
+        self._stepper.tracks = [track for track in self._stepper.tracks if track not in tracks]
+        self._dropped -= tracks
+
+    def _next(self) -> Job:
+        """Whose turn it is."""
+        owners = [owner for owner, _ in self._live.values()]
+        place = min(range(len(self._waiting)), key=lambda number: owners.count(self._waiting[number][0]))
+        self._owner, job = self._waiting.pop(place)
+        return job
+
+    def _enter(self, slot: int) -> Iterator[tuple[Job, int]]:
+        """Put the next job on a slot; tokens that its state brings along."""
+        job, device = self._next(), self._device
+        feed, fresh = [*job.prompt, *job.tokens], True
         if job.state is not None:
             saved = device.put_state(slot, job.state)
             fresh = saved.fresh
-            if not feed:
+            if not job.prompt:
                 if saved.last is None:
                     raise TritapeError("a sequence must begin with a token, not with none; give the job a prompt")
-                feed = [saved.last]
-                for token in saved.ahead[:count]:
+                feed = [saved.last, *job.tokens[len(saved.ahead) :]]
+                for token in saved.ahead[len(job.tokens) : job.count]:
                     job.tokens.append(token)
-                    yield number, token
-                if count <= len(saved.ahead):
+                    yield job, token
+                if job.count <= len(job.tokens):
                     if job.keep:
-                        rest = saved.ahead[count:]
-                        job.state = device.slot_state(slot, saved.last, rest).pack()
+                        job.state = device.slot_state(slot, saved.last, saved.ahead[job.count :]).pack()
                     return
-                count -= len(saved.ahead)
         device.check_tokens(feed)
-        self._slots.sampler(slot, device.inverse_temperature(job.temperature), job.seed)
-        self._live[slot] = _Live(number, job, fresh, feed, len(feed) - 1, len(feed) + count - 1)
-
-    def _entry(self, slot: int, step: int) -> Entry | None:
-        one = self._live.get(slot)
-        if one is None:
-            return None
-        return Entry(one.feed[step] if step < len(one.feed) else None, fresh=one.fresh and step == 0)
-
-    def _results(self, count: int) -> Iterator[tuple[int, int]]:
-        """Let all slots that have a job run so many steps; the tokens that count, as they come."""
-        device, going, read, done = self._device, list(self._live), 0, False
-        start = device.position
-        device.position += count
-        try:
-            while read < count:
-                limit = start + min(count, read + WINDOW) + 1
-                reply, rows = self._slots.poll(start + read + 1, limit, going, count - read)
-                if not rows and not reply.running:
-                    raise TritapeError(protocol.STOPPED)
-                for row in rows:
-                    read += 1
-                    for slot in going:
-                        one = self._live[slot]
-                        one.left, one.fresh = one.left - 1, False
-                        del one.feed[:1]
-                        if one.silent:
-                            one.silent -= 1
-                            continue
-                        one.job.tokens.append(row[slot])
-                        done = read == count and slot == going[-1]
-                        yield one.number, row[slot]
-            done = True
-        except TritapeError:
-            done = True  # it has stopped, or is gone
-            raise
-        finally:
-            if not done:
-                device.stop()
+        inverse, stream = device.inverse_temperature(job.temperature), Stream(job.seed, device.vocabulary)
+        guesser = None if device.draft is None else device.draft.begin(inverse, stream.behind(0))
+        track = Track(slot, feed, job.count - len(job.tokens), inverse, stream, fresh=fresh, guesser=guesser)
+        self._live[track] = self._owner, job
+        self._stepper.tracks.append(track)

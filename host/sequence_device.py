@@ -34,7 +34,8 @@ class SequenceDevice(TapeDevice):
     sampling included. `Device` adds text to it, and `jobs` many sequences at a time.
 
     Attributes: `slots`: where there are several, else None; `position` in the sequence of steps, modulo 256 in the ring, of
-    the next token to be read or loaded; `drafted`: what came of guesses since `speculate`, `pace`: when they are made.
+    the next token to be read or loaded; `draft`: that `speculate` set; `drafted`: what came of its guesses; `pace`: when it is
+    asked.
     """
 
     def __init__(self, transport: Transport, *, retry_s: float = RETRY_S, silence_s: float = SILENCE_S) -> None:
@@ -49,7 +50,7 @@ class SequenceDevice(TapeDevice):
         self._slot = 0  # that has the sequence's state
         self._sampler = 0, 0  # of several slots: inverse temperature, seed; tokens run since, but for those that came
         self._fed, self._behind = 0, 0  # behind this position
-        self._draft: Draft | None = None
+        self.draft: Draft | None = None
         self._guesser: Guesser | None = None  # where it has followed the sequence from its beginning
         self.pace = Pace()
         self.drafted = DraftCounts()
@@ -85,7 +86,7 @@ class SequenceDevice(TapeDevice):
             raise TritapeError(
                 "device must have several slots to verify guesses, not one; leave the draft out, or build it with --batch"
             )
-        self._draft, self._guesser = draft, None
+        self.draft, self._guesser = draft, None
         self.pace, self.drafted = Pace(self.pace.clock), DraftCounts()
 
     def reset(self) -> None:
@@ -124,6 +125,11 @@ class SequenceDevice(TapeDevice):
     def stop(self) -> None:
         """End what runs, after the token under way."""
         self.link.call(Command.STOP)
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens of the loaded tape."""
+        return self._loaded().vocab
 
     def check_tokens(self, tokens: Sequence[int]) -> None:
         """Raise TritapeError for a token outside the tape's vocabulary."""
@@ -169,19 +175,19 @@ class SequenceDevice(TapeDevice):
         if not tokens:
             if self._fresh:
                 raise TritapeError("a sequence must begin with a token, not with none; feed a prompt first")
-            if self._draft is not None:
+            if self.draft is not None:
                 self._catch_up()
             while self._ahead and results:
                 results -= 1
                 yield self._ahead.pop(0)
             if self._restored is not None:
                 tokens = [self._restored]
-            elif self._draft is not None and self._chosen is not None:
+            elif self.draft is not None and self._chosen is not None:
                 tokens = [self._chosen]
             if not results:
                 return
-        if self._draft is not None and self.slots is not None:
-            yield from self._run_guessing(self._draft, self.slots, tokens, results)
+        if self.draft is not None and self.slots is not None:
+            yield from self._run_guessing(self.draft, self.slots, tokens, results)
             return
         most = FEED_TOKENS if self.slots is None else self.slots.most_steps * self.slots.count
         while len(tokens) > most:

@@ -40,12 +40,16 @@ class Track:
 
 @dataclass
 class DraftCounts:
-    """What guesses did: decode steps that ended with a token, guesses verified and accepted, and the seconds for them."""
+    """What came of guesses: steps of sequences that chose a token, guesses verified and accepted, and the seconds for them."""
 
     steps: int = 0
     guessed: int = 0
     accepted: int = 0
     draft_seconds: float = 0.0
+
+    def report(self) -> dict[str, float]:
+        """JSON-ready; `accepted_per_step`: guesses of a step that were right, so many tokens more than one."""
+        return {"accepted_per_step": self.accepted / max(self.steps, 1), "draft_seconds": self.draft_seconds}
 
 
 @dataclass
@@ -67,16 +71,19 @@ _Step = list[_Part]
 
 @dataclass
 class _Window:
-    """Steps that run without a word from the host between them: those loaded, and those that `going` slots take by themselves."""
+    """Steps that run without a word from the host between them: those loaded, and those of `tail`, which the slots run by
+    themselves. `total` of them, and `most` if nothing else is to be done."""
 
     start: int
     steps: list[_Step]
     tail: _Step
     total: int
+    most: int
     granted: int
     guesses: int
     began: float
     load_s: float
+    asked: bool = False
     read: int = 0
     first: tuple[float, int] | None = None
     """When the first answer came, and the steps of it."""
@@ -132,14 +139,16 @@ class Stepper:
         """Give the device steps, or hear of those under way: (track, token) as they were chosen, maybe none."""
         window = self._window or self._begin()
         if window.granted < window.total and self._changed():
-            window.total = window.granted
+            window.total = window.most = window.granted
+        if window.read + self._ahead >= window.total < window.most and not self._can_pay():
+            window.total = min(window.total + MOST_REST, window.most)
         return self._exchange(window)
 
     def drain(self) -> list[tuple[Track, int]]:
         """Let the steps that the device was given come to their end; their tokens."""
         came: list[tuple[Track, int]] = []
         while self._window is not None:
-            self._window.total = max(self._window.granted, 1)
+            self._window.total = self._window.most = max(self._window.granted, 1)
             came += self._exchange(self._window)
         return came
 
@@ -149,7 +158,7 @@ class Stepper:
             silent += 1
         if silent == window.total:
             silent -= 1
-        window.granted = max(window.granted, min(window.total, window.read + self._ahead))
+        before, window.granted = window.granted, max(window.granted, min(window.total, window.read + self._ahead))
         going = [part.slots[0] for part in window.tail]
         first, limit = window.start + silent + 1, window.start + window.granted + 1
         meanwhile = partial(self._meanwhile, window)
@@ -165,16 +174,26 @@ class Stepper:
             window.read = silent + len(rows)
             if window.first is None and self._pace is not None:
                 window.first = self._pace.clock(), window.read
-        if window.read == window.granted < window.total and not reply.running:
-            self._ahead = min(2 * self._ahead, self._most_ahead)  # the device had to wait for the host
+        if window.asked and window.read >= before < window.total:  # the device had to wait for the host
+            self._ahead = min(2 * self._ahead, self._most_ahead)
+        window.asked = True
         if window.read == window.total:
             self._end(window)
         return came
 
     def _begin(self) -> _Window:
         """Plan a window, and load its steps."""
+        if self._pace is not None:
+            self._ahead = max(self._ahead, min(self._pace.exchange_steps(4), self._most_ahead))
         guesses = self._guesses()
-        steps, total, tail = self._planned(guesses)
+        steps, tail, most = self._planned(guesses)
+        total = most
+        if (
+            self._pace is not None
+            and not guesses
+            and (any(t.guesser for t in self.tracks) if steps else self._candidates())
+        ):
+            total = min(most, len(steps) + self._pace.rest)
         began = 0.0 if self._pace is None else self._pace.clock()
         self._set_samplers(steps or [tail])
         if steps:
@@ -185,11 +204,11 @@ class Stepper:
                 part.track.guesser.take(part.tokens[: part.known])
         count = sum(map(len, guesses.values()))
         granted = max(len(steps), min(total, self._ahead))
-        self._window = _Window(self.position, steps, tail, total, granted, count, began, load_s)
+        self._window = _Window(self.position, steps, tail, total, most, granted, count, began, load_s)
         return self._window
 
-    def _planned(self, guesses: Mapping[Track, list[int]]) -> tuple[list[_Step], int, _Step]:
-        """Steps to load, steps of the window, and who takes part in those that are not loaded."""
+    def _planned(self, guesses: Mapping[Track, list[int]]) -> tuple[list[_Step], _Step, int]:
+        """Steps to load, who takes part in those behind them, and all steps until a track ends or something must be loaded."""
         at = {track: (track.slot, 0, 0) for track in self.tracks}  # slot, tokens of `feed` that were run, tokens chosen
         waiting = {track for track in self.tracks if not track.alone or track in guesses}
         steps: list[_Step] = []
@@ -209,12 +228,8 @@ class Stepper:
                 over |= chosen + ends == track.left
             steps.append(step)
         tail = [_Part(track, [slot], [], 1, True) for track, (slot, _, _) in at.items()]
-        total = len(steps)
-        if not (waiting or over or guesses):
-            more = min(track.left - chosen for track, (_, _, chosen) in at.items())
-            guessing = any(track.guesser for track in self.tracks) if steps else bool(self._candidates())
-            total += min(more, self._pace.rest) if self._pace is not None and guessing else more
-        return steps, total, tail
+        free = not (waiting or over or guesses)
+        return steps, tail, len(steps) + free * min(track.left - chosen for track, (_, _, chosen) in at.items())
 
     def _rooms(self, homes: Mapping[Track, int]) -> dict[Track, int]:
         """Slots from a track's own on, up to the next track's."""
@@ -237,10 +252,11 @@ class Stepper:
     def _guesses(self) -> dict[Track, list[int]]:
         """Guesses to verify in the next step, by track; none where they do not pay, or it is too early to try again."""
         pace, count = self._pace, len(self.tracks)
-        if pace is None or pace.rest or not (candidates := self._candidates()):
+        if pace is None:
             return {}
-        if not pace.pays(sum(candidates.values()), 0, count):  # not even if all were right
+        if not self._can_pay():
             pace.never()
+        if pace.rest or not (candidates := self._candidates()):
             return {}
         started, found = pace.clock(), {}
         for track, room in candidates.items():
@@ -255,6 +271,11 @@ class Stepper:
         else:
             pace.pause(0)
         return found
+
+    def _can_pay(self) -> bool:
+        """Whether guesses pay if all are right."""
+        count = len(self.tracks)
+        return self._pace is not None and self._pace.pays(self._slots.count - count, 0, count)
 
     def _meanwhile(self, window: _Window) -> None:
         """What guessers can do while the device is busy."""

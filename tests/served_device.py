@@ -15,7 +15,7 @@ import uvicorn
 
 from tritape.base.errors import TritapeError
 from tritape.host.cpu import CPUModel
-from tritape.host.server import Served, make_app
+from tritape.host.server import Backend, Served, make_app
 from tritape.model.arith import Ints
 from tritape.model.checkpoint import load_checkpoint
 from tritape.model.data import default_model_path
@@ -121,12 +121,13 @@ def _quantised() -> QuantisedModel:
 
 
 @contextmanager
-def serving(device: Any, served: Served, **options: Any) -> Iterator[str]:
-    """The address of a server in front of a device."""
+def serving(
+    device: Any, served: Served, recover: Any = None, eject: Any = None, others: Sequence[Backend] = (), **options: Any
+) -> Iterator[str]:
+    """The address of a server in front of a device, and of others."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(make_app(device, served, **options), log_level="warning", timeout_graceful_shutdown=1)
-    )
+    made = make_app([Backend(device, recover, eject), *others], served, **options)
+    server = uvicorn.Server(uvicorn.Config(made, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started:

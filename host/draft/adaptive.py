@@ -45,7 +45,7 @@ class Pace:
         self.load_s = 0.0  # an exchange that waits for no step
         self.plain_s: float | None = None
         self.step_s: float | None = None
-        self.guess_s = 0.0  # a guess, where the device waits for it
+        self._guess_s: float | None = None
         self.rest = 0
         """Plain steps before guesses are tried again."""
 
@@ -67,7 +67,12 @@ class Pace:
 
     def guessed(self, seconds: float, count: int) -> None:
         """The device waited for so many guesses."""
-        self.guess_s = _mean(self.guess_s, seconds / count)
+        self._guess_s = _mean(self._guess_s, seconds / count)
+
+    @property
+    def guess_s(self) -> float:
+        """A guess, where the device waits for it."""
+        return self._guess_s or 0.0
 
     def count(self, rate: float, room: int, sequences: int) -> int:
         """How many guesses of a sequence are worth their time, at most `room`."""
@@ -81,6 +86,10 @@ class Pace:
     def hides(self, guesses: int) -> bool:
         """Whether so many guesses and the next ones are made while the device runs a step."""
         return bool(guesses) and self.plain_s is not None and self.guess_s * (guesses + 1) < self.plain_s
+
+    def exchange_steps(self, exchanges: int) -> int:
+        """Plain steps in the time of so many exchanges."""
+        return 0 if self.plain_s is None else math.ceil(exchanges * self.load_s / self.plain_s)
 
     def pays(self, gain: float, guesses: int, sequences: int) -> bool:
         """Whether a step that brings `gain` tokens more than one of each sequence beats plain steps."""

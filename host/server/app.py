@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,13 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import FileResponse, Response
 
-from tritape.base.errors import TritapeError
 from tritape.host.power.sensor import Sensor
-from tritape.host.server.device import ServedDevice
+from tritape.host.server.device import Backend
 from tritape.host.server.endpoints import Endpoints
 from tritape.host.server.errors import Refused, json_response
 from tritape.host.server.metrics import Metrics
+from tritape.host.server.pool import Pool
 from tritape.host.server.served import Served
-from tritape.host.server.worker import Worker
 
 QUEUE = 64
 """Requests that may wait for the device unless told otherwise."""
@@ -29,29 +28,26 @@ _READ = ["GET", "HEAD"]
 
 
 def make_app(
-    device: ServedDevice,
+    backends: Sequence[Backend],
     served: Served,
     *,
     queue: int = QUEUE,
     cors: Sequence[str] = (),
     sensor: Sensor | None = None,
-    recover: Callable[[], None] | None = None,
-    eject: Callable[[TritapeError], None] | None = None,
 ) -> FastAPI:
-    """The application (docs/server.md lists its routes). Requests take turns on the device, at most `queue` wait; a client that
-    hangs up frees it within `chat.CHUNK` tokens, streaming or not.
+    """The application (docs/server.md lists its routes). Requests take turns on the devices, at most `queue` wait; a client that
+    hangs up frees its slot within `chat.CHUNK` tokens, streaming or not.
 
     Errors come as OpenAI's do: 4xx for a wrong request, 429 for a full queue, 503 for a device that refuses, whose tape is
-    damaged, or that does not answer. `recover` is called after such an error and loads the tape again; `eject` is told why the
-    device does not answer, or cannot be recovered. `cors`: origins whose pages may ask. `sensor`: joules in
-    the metrics; it is closed at the end.
+    damaged, or that does not answer while there is no other. `cors`: origins whose pages may ask. `sensor`: joules in the
+    metrics; it is closed at the end.
     """
     metrics = Metrics(served.slots, sensor)
-    worker = Worker(device, metrics, queue, recover, eject)
-    app = FastAPI(title="tritape", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan(worker, metrics))
+    pool = Pool(backends, metrics, queue)
+    app = FastAPI(title="tritape", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan(pool, metrics))
     _errors(app, metrics)
-    _questions(app, served, metrics)
-    endpoints = Endpoints(served, worker, metrics)
+    _questions(app, served, pool, metrics)
+    endpoints = Endpoints(served, pool, metrics)
     app.post("/v1/completions", response_model=None)(endpoints.completions)
     app.post("/v1/chat/completions", response_model=None)(endpoints.chat)
     app.post("/conversation", response_model=None)(endpoints.conversation)
@@ -67,14 +63,14 @@ def make_app(
     return app
 
 
-def _lifespan(worker: Worker, metrics: Metrics) -> Any:
+def _lifespan(pool: Pool, metrics: Metrics) -> Any:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        worker.start()
+        pool.start()
         if metrics.meter is not None:
             metrics.meter.start()
         yield
-        worker.close()
+        pool.close()
         if metrics.meter is not None:
             metrics.meter.close()
 
@@ -104,13 +100,13 @@ def _errors(app: FastAPI, metrics: Metrics) -> None:
         return Refused(500, "server must not fail; see its log").response()
 
 
-def _questions(app: FastAPI, served: Served, metrics: Metrics) -> None:
+def _questions(app: FastAPI, served: Served, pool: Pool, metrics: Metrics) -> None:
     """What is answered at once, whatever the device does."""
     model = {"id": served.name, "object": "model", "created": int(time.time()), "owned_by": "tritape"}
 
     @app.api_route("/health", methods=_READ)
     async def health() -> Response:
-        about = {"model": served.name, "slots": served.slots, "sampler": served.sampler}
+        about = {"model": served.name, "slots": served.slots, "sampler": served.sampler, "devices": pool.devices}
         return json_response({"status": "ok", **about})
 
     @app.api_route("/v1/models", methods=_READ)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from tritape.base.errors import TritapeError
 from tritape.host.chat import StatefulDevice
 from tritape.host.slots import Slots
 from tritape.model.arith import Ints
@@ -28,3 +30,13 @@ class ServedDevice(StatefulDevice, Protocol):
 
     def counters(self) -> dict[str, int]:
         """The fabric's counters, `crc_errors` among them."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A device behind a server. `recover` is called after an error and loads the tape again; `eject` is told why the device does
+    not answer, or cannot be recovered."""
+
+    device: ServedDevice
+    recover: Callable[[], None] | None = None
+    eject: Callable[[TritapeError], None] | None = None

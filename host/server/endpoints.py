@@ -17,6 +17,7 @@ from tritape.host.server.errors import Refused
 from tritape.host.server.exchange import Exchange
 from tritape.host.server.generation import Generation
 from tritape.host.server.metrics import Metrics
+from tritape.host.server.pool import Pool
 from tritape.host.server.sampling import Sampling
 from tritape.host.server.schema import (
     CHAT_TOKENS,
@@ -29,7 +30,6 @@ from tritape.host.server.schema import (
 from tritape.host.server.sequence import Runner
 from tritape.host.server.served import Served
 from tritape.host.server.template import ChatTemplate
-from tritape.host.server.worker import Worker
 
 _TURN = ("model", "text", "conversation", "max_tokens", "temperature", "seed", "id")
 
@@ -37,8 +37,8 @@ _TURN = ("model", "text", "conversation", "max_tokens", "temperature", "seed", "
 class Endpoints:
     """The routes' handlers. All raise `Refused` for a wrong request and for a device that fails."""
 
-    def __init__(self, served: Served, worker: Worker, metrics: Metrics) -> None:
-        self._served, self._worker, self._metrics = served, worker, metrics
+    def __init__(self, served: Served, pool: Pool, metrics: Metrics) -> None:
+        self._served, self._pool, self._metrics = served, pool, metrics
         self._template = ChatTemplate(served.codec.settings)
         self._runner = Runner(metrics, served.vocab_size, served.logit_fraction, served.sampler)
         self.turns = Turns(served.codec, served.sha256, metrics)
@@ -59,7 +59,7 @@ class Endpoints:
         """POST /conversation: server-sent events, the last with the conversation."""
         asked = await parse(request, ConversationRequest)
         seed = await run_in_threadpool(self._check_turn, asked)
-        ticket = self._worker.submit(lambda device, _batch: self.turns.work(device, asked, seed))
+        ticket = self._pool.submit(lambda device, _seat: self.turns.work(device, asked, seed))
         return await Exchange(request, ticket, self._metrics).stream(lambda event: [event])
 
     def _completion(self, asked: CompletionRequest) -> tuple[Generation, Answer]:
@@ -153,8 +153,8 @@ class Endpoints:
 
     async def _generate(self, request: Request, asked: Common, asks: Generation, answer: Answer) -> Response:
         codec, runner = self._served.codec, self._runner
-        ticket = self._worker.submit(
-            lambda device, batch: asks.work(device, batch, runner, codec), shares=asks.shares(runner)
+        ticket = self._pool.submit(
+            lambda device, seat: asks.work(device, seat, runner, codec), shares=asks.shares(runner)
         )
         exchange = Exchange(request, ticket, self._metrics)
         if asked.stream:

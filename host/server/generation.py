@@ -7,15 +7,15 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 
-from tritape.host.jobs import Batch
 from tritape.host.server.device import ServedDevice
 from tritape.host.server.sampling import Sampling
 from tritape.host.server.sequence import Runner, Token
+from tritape.host.server.ticket import Seat
 from tritape.host.server.writer import Names, Piece, Writer
 from tritape.model.tokenizer import TextCodec
 
 Run = Callable[..., Generator[Token | None]]
-"""`Runner.run` on a device, or `Runner.share` on a batch."""
+"""`Runner.run` on a device, or `Runner.share` on a seat."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Generation:
         return runner.shares(self.sampling)
 
     def work(
-        self, device: ServedDevice, batch: Batch | None, runner: Runner, codec: TextCodec
+        self, device: ServedDevice, seat: Seat | None, runner: Runner, codec: TextCodec
     ) -> Generator[Piece | None]:
-        """Pieces as they come, and None where there is nothing to say yet. With a batch all choices go on together."""
-        run = partial(runner.run, device) if batch is None else partial(runner.share, batch)
+        """Pieces as they come, and None where there is nothing to say yet. With a seat all choices go on together."""
+        run = partial(runner.run, device) if seat is None else partial(runner.share, seat)
         numbers = range(len(self.prompts))
         if self.best_of > self.n:
             choices = [self._best(run, codec, number) for number in numbers]
@@ -51,7 +51,7 @@ class Generation:
                 for number in numbers
                 for index in range(number * self.n, (number + 1) * self.n)
             ]
-        if batch is None:
+        if seat is None:
             for choice in choices:
                 yield from choice
             return

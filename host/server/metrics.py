@@ -15,7 +15,7 @@ _INTERVAL_S = 0.02  # between samples of the sensor
 
 
 class Metrics:
-    """What `/metrics` shows: tokens by kind, requests by outcome, the queue, slots, CRC errors, faults, joules."""
+    """What `/metrics` shows: tokens by kind, requests by outcome, the queue, devices, slots, CRC errors, faults, joules."""
 
     def __init__(self, slots: int, sensor: Sensor | None = None) -> None:
         self._registry = registry = CollectorRegistry()
@@ -32,6 +32,7 @@ class Metrics:
         self.queue = Gauge("tritape_queue_length", "Requests that wait for the device.", registry=registry)
         self.busy = Gauge("tritape_slots_busy", "Slots of the device that work for a request.", registry=registry)
         Gauge("tritape_slots", "Slots of the device.", registry=registry).set(slots)
+        self.devices = Gauge("tritape_devices", "Devices that are not lost.", registry=registry)
         self.crc_errors = Counter(
             "tritape_crc_errors", "Sections of the tape that came with a wrong CRC-32.", registry=registry
         )

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tritape.host.chat import CHUNK
-from tritape.host.jobs import Batch, Job
+from tritape.host.jobs import Job
 from tritape.host.server.device import ServedDevice
 from tritape.host.server.metrics import Metrics
 from tritape.host.server.sampling import HostSampler, Sampling, log_softmax
+from tritape.host.server.ticket import Seat
 from tritape.model.arith import Ints
 
 
@@ -39,13 +40,13 @@ class Runner:
         """Whether sequences that are chosen so can share a device."""
         return not sampling.needs_logits(self._sampler)
 
-    def share(self, batch: Batch, prompt: Sequence[int], count: int, sampling: Sampling) -> Generator[Token | None]:
+    def share(self, seat: Seat, prompt: Sequence[int], count: int, sampling: Sampling) -> Generator[Token | None]:
         """A sequence beside others on a device with slots: `count` tokens as they come, and None while there is none."""
         if not count:
             return
         self._metrics.prompt.inc(len(prompt))
-        job = Job(prompt, count, sampling.temperature, sampling.seed)
-        number, taken = batch.add(job), 0
+        job, taken = Job(prompt, count, sampling.temperature, sampling.seed), 0
+        seat.add(job)
         try:
             while taken < count:
                 if taken == len(job.tokens):
@@ -55,7 +56,7 @@ class Runner:
                     yield Token(job.tokens[taken])
                     taken += 1
         finally:
-            batch.drop(number)
+            seat.drop(job)
 
     def run(
         self, device: ServedDevice, prompt: Sequence[int], count: int, sampling: Sampling, *, score: bool = False

@@ -1,147 +1,140 @@
-"""The thread that owns the device, and the bounded queue in front of it."""
+"""The thread that owns a device and runs works on it."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable, Generator
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, cast
 
 from tritape.base.errors import TritapeError
 from tritape.host.chat import CHUNK
 from tritape.host.jobs import Batch
 from tritape.host.sequence_device import SequenceDevice
-from tritape.host.server.device import ServedDevice
+from tritape.host.server.device import Backend
 from tritape.host.server.errors import Refused
 from tritape.host.server.metrics import Metrics
-from tritape.host.server.ticket import Cancelled, End, Ticket, Work
+from tritape.host.server.ticket import Cancelled, Ticket
 
-T = TypeVar("T")
 _NO_MORE = object()
 _log = logging.getLogger(__name__)
 
 
-class Worker:
-    """Runs works in the order in which they came: one after the other, or, where the device has slots, as many of those that
-    share it together.
+class Source(Protocol):
+    """Where works come from: `Pool`."""
 
-    `submit` raises `Refused` (429) when `most_waiting` of them wait. A TritapeError from the device becomes `Refused` (503),
-    and `recover` is to load the tape again; if the device does not answer, or that fails, `eject` is told why: it is gone. A
-    work during which a CRC-32 of the tape was wrong ends with 503 too: its text is not the model's.
+    def wait(self, worker: Worker) -> bool | None:
+        """Until there is a work for an idle worker: whether it shares; None at the end."""
+
+    def take(self, worker: Worker, shares: bool) -> Ticket[Any] | None:
+        """The next work, into `worker.live`."""
+
+    def lost(self, worker: Worker, error: TritapeError) -> list[Ticket[Any]]:
+        """The device is gone; the works that no other device takes over."""
+
+    def busy(self) -> None:
+        """`Worker.busy` has changed."""
+
+
+class Worker:
+    """Runs works on its device: one after the other, or, where it has slots, as many of those that share it together.
+
+    A TritapeError from the device becomes `Refused` (503), and its `recover` is to load the tape again; if the device does not
+    answer, or that fails, it is lost: its works go on elsewhere, and `eject` is told why. A work during which a CRC-32 of the
+    tape was wrong ends with 503 too: its text is not the model's. `live`: the works under way, which the source changes too.
     """
 
-    def __init__(
-        self,
-        device: ServedDevice,
-        metrics: Metrics,
-        most_waiting: int,
-        recover: Callable[[], None] | None,
-        eject: Callable[[TritapeError], None] | None,
-    ) -> None:
-        self._device, self._metrics, self._most = device, metrics, most_waiting
-        self._recover, self._eject = recover, eject
-        self._waiting: deque[Ticket[Any]] = deque()
-        self._changed = threading.Condition()
-        self._closed = False
-        self._live: dict[Ticket[Any], Generator[Any]] = {}
+    def __init__(self, backend: Backend, source: Source, metrics: Metrics) -> None:
+        self._backend, self._device = backend, backend.device
+        self._source, self._metrics = source, metrics
+        self.live: list[Ticket[Any]] = []
+        self.busy = 0
+        self.lost = False
+        self._alone = self._broken = False
         self._crc_errors: int | None = None
         self._thread = threading.Thread(target=self._run, name="tritape device", daemon=True)
+
+    @property
+    def room(self) -> bool:
+        """Whether it could take another work that shares."""
+        slots = self._device.slots
+        return not self._alone and len(self.live) < (1 if slots is None else slots.count)
 
     def start(self) -> None:
         """Begin to work."""
         self._thread.start()
 
-    def close(self) -> None:
-        """End what is under way, drop what waits, and let go of the device."""
-        with self._changed:
-            self._closed = True
-            for ticket in [*self._waiting, *self._live]:
-                ticket.cancelled = True
-            self._changed.notify()
-        self._thread.join(30)
+    def join(self, seconds: float) -> None:
+        """Wait for the thread's end."""
+        self._thread.join(seconds)
 
-    def submit(self, work: Work[T], *, shares: bool = False) -> Ticket[T]:
-        """Queue a work; `shares` says whether it can do with a batch. Call it on the event loop."""
-        ticket = Ticket(work, self, shares)
-        with self._changed:
-            if len(self._waiting) >= self._most:
-                raise Refused(429, f"queue must have less than {self._most} requests, not be full; try again later")
-            self._waiting.append(ticket)
-            self._metrics.queue.set(len(self._waiting))
-            self._changed.notify()
-        return ticket
-
-    def cancel(self, ticket: Ticket[Any]) -> None:
-        """`Ticket.cancel`."""
-        with self._changed:
+    def cancel(self) -> None:
+        """End what is under way."""
+        for ticket in self.live:
             ticket.cancelled = True
-            if ticket in self._waiting:
-                self._waiting.remove(ticket)
-                self._metrics.queue.set(len(self._waiting))
-                ticket.put(End(Cancelled()))
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._waiting and not self._closed:
-                    self._changed.wait()
-                if not self._waiting:
-                    return
-                shares = self._waiting[0].shares
+        while not self.lost and (shares := self._source.wait(self)) is not None:
             slots = self._device.slots
             if shares and slots is not None:
                 self._share(Batch(cast(SequenceDevice, self._device), slots, CHUNK), slots.count)
-            elif ticket := self._begin(None):
-                while ticket in self._live:
-                    self._advance(ticket)
+                continue
+            self._alone, self._broken = True, False
+            if self._begin(None):
+                self._busy(1)
+                while self.live:
+                    self._advance(self.live[0])
+            self._alone = False
+            self._busy(0)
 
     def _share(self, batch: Batch, slots: int) -> None:
         """Run works together, and those that come meanwhile, until there are none or the next one wants the device for itself."""
-        tokens = batch.run()
-        while True:
-            while len(self._live) < slots and self._begin(batch):
+        self._device.reset()
+        self._broken = False
+        while not self._broken:
+            while len(self.live) < slots and self._begin(batch):
                 pass
-            for ticket in list(self._live):
-                while ticket in self._live and self._advance(ticket) is not None:
+            for ticket in list(self.live):
+                while ticket in self.live and self._advance(ticket) is not None:
                     pass
-            if not self._live:
+            if not self.live:
                 break
-            self._metrics.busy.set(batch.busy)
             try:
-                if next(tokens, None) is None:
-                    tokens = batch.run()  # for jobs that came when the last had ended
+                batch.advance()
             except TritapeError as error:
-                refused = self._fault(error)
-                for ticket in list(self._live):
-                    self._end(ticket, refused)
-        tokens.close()
+                self._failed(error)
+            self._busy(batch.busy)
+        if not self._broken:
+            batch.close()
+        self._busy(0)
 
-    def _begin(self, batch: Batch | None) -> Ticket[Any] | None:
-        """Take the next work from the queue, with a batch only one that shares; None where there is none."""
-        with self._changed:
-            if not self._waiting or (batch is not None and not self._waiting[0].shares):
-                return None
-            ticket = self._waiting.popleft()
-            self._live[ticket] = ticket.work(self._device, batch)
-            self._metrics.queue.set(len(self._waiting))
-        self._metrics.busy.set(len(self._live))
+    def _busy(self, slots: int) -> None:
+        if self.busy != slots:
+            self.busy = slots
+            self._source.busy()
+
+    def _begin(self, batch: Batch | None) -> bool:
+        """Take the next work, with a batch only one that shares; whether there was one."""
+        ticket = self._source.take(self, batch is not None)
+        if ticket is None:
+            return False
         try:
             self._read_crc()
+            ticket.crc_errors = self._crc_errors or 0
+            ticket.begin(self._device, batch)
         except TritapeError as error:
-            self._end(ticket, self._fault(error))
-        ticket.crc_errors = self._crc_errors or 0
-        return ticket
+            self._failed(error)
+        return not self._broken
 
     def _advance(self, ticket: Ticket[Any]) -> object:
         """Do a piece of a work, and end it after the last one; the piece."""
+        assert ticket.pieces is not None
         try:
             if ticket.cancelled:
-                self._live[ticket].close()
+                ticket.pieces.close()
                 self._read_crc()
                 self._end(ticket, Cancelled())
                 return None
-            piece = next(self._live[ticket], _NO_MORE)
+            piece = next(ticket.pieces, _NO_MORE)
             if piece is _NO_MORE:
                 self._check_crc(ticket)
                 self._end(ticket, None)
@@ -149,7 +142,7 @@ class Worker:
         except Refused as error:
             self._end(ticket, error)
         except TritapeError as error:
-            self._end(ticket, self._fault(error))
+            self._failed(error)
         except Exception as error:
             _log.exception("work failed")
             self._end(ticket, error)
@@ -161,11 +154,8 @@ class Worker:
 
     def _end(self, ticket: Ticket[Any], error: BaseException | None) -> None:
         """A work has ended, or cannot go on."""
-        with self._changed:
-            pieces = self._live.pop(ticket)
-        pieces.close()
-        self._metrics.busy.set(len(self._live))
-        ticket.put(End(error))
+        self.live.remove(ticket)
+        ticket.end(error)
 
     def _read_crc(self) -> dict[str, int]:
         counters, before = self._device.counters(), self._crc_errors
@@ -183,15 +173,19 @@ class Worker:
                 f"{counters.get('first_bad_section')}); load the tape again, or lower the clock",
             )
 
-    def _fault(self, error: TritapeError) -> Refused:
-        """Count what the device refused, and load its tape again, if it is still there."""
+    def _failed(self, error: TritapeError) -> None:
+        """The device refused: load its tape again, if it is still there, and end the works, or have them go on elsewhere."""
         self._metrics.faults.inc()
+        self._broken = True
+        over = list(self.live)
         try:
             self._read_crc()
-            if self._recover is not None:
-                self._recover()
+            if self._backend.recover is not None:
+                self._backend.recover()
                 self._crc_errors = None  # counted from the beginning
         except TritapeError as gone:
-            if self._eject is not None:
-                self._eject(gone)
-        return Refused(503, str(error))
+            over = list(self._source.lost(self, gone))
+            if self._backend.eject is not None:
+                self._backend.eject(gone)
+        for ticket in over:
+            self._end(ticket, Refused(503, str(error)))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from amaranth.hdl import Const, Fragment, Shape, Signal, Value
@@ -27,11 +30,20 @@ class Inside:
 
     def signal(self, name: str, *path: str) -> Signal:
         """A register or wire that the unit itself drives. Raises `TritapeError` unless there is exactly one of that name."""
-        found = {id(signal): signal for signal in _driven(self.part(*path)) if signal.name == name}
+        signals = list({id(signal): signal for signal in _driven(self.part(*path))}.values())
+        names = _names(signals)
+        found = [signal for signal, its in zip(signals, names) if its == name]
         if len(found) != 1:
-            names = sorted({signal.name for signal in _driven(self.part(*path))})
-            raise TritapeError(f"name must be that of one signal of {path}, not {name!r}; there are {names}")
-        return next(iter(found.values()))
+            raise TritapeError(f"name must be that of one signal of {path}, not {name!r}; there are {sorted(names)}")
+        return found[0]
+
+    def given(self, name: str, *path: str) -> Signal:
+        """An input of a submodule, which the unit around it drives. Raises `TritapeError` unless there is exactly one."""
+        statements = [each for group in self.part(*path).statements.values() for each in group]
+        used = {id(signal): signal for each in statements for signal in each._rhs_signals() if signal.name == name}
+        if len(used) != 1:
+            raise TritapeError(f"name must be that of one input of {path}, not {name!r}")
+        return next(iter(used.values()))
 
     def registers(self, *path: str) -> list[Signal]:
         """Every register of a submodule and of those in it that a reset sets, memories apart."""
@@ -68,6 +80,37 @@ def _driven(fragment: Fragment) -> Iterator[Signal]:
     for statements in fragment.statements.values():
         for statement in statements:
             yield from statement._lhs_signals()
+
+
+def _names(signals: list[Signal]) -> list[str]:
+    """The name of each signal; of those that Amaranth leaves unnamed, because one statement makes several, that in the source."""
+    names = [signal.name for signal in signals]
+    unnamed = [at for at, name in enumerate(names) if name == "$signal"]
+    for file in {str(signals[at].src_loc[0]) for at in unnamed}:
+        for first, last, targets in _tuples(file):
+            made = [at for at, signal in enumerate(signals) if signal.src_loc[0] == file and first <= signal.src_loc[1] <= last]
+            here = sorted((at for at in made if names[at] in ("$signal", *targets)), key=lambda at: signals[at].duid)
+            own = [target for target, is_signal in targets.items() if is_signal]
+            if len(here) == len(own):
+                for at, target in zip(here, own):
+                    names[at] = target
+    return names
+
+
+@functools.cache
+def _tuples(file: str) -> list[tuple[int, int, dict[str, bool]]]:
+    """Statements `a, b = Signal(..), c` of a file: first line, last line, names and whether a signal is made for them."""
+    found = []
+    for node in ast.walk(ast.parse(Path(file).read_text())):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Tuple):
+            pairs = zip(node.targets[0].elts, node.value.elts)
+            names = {
+                target.id if isinstance(target, ast.Name) else getattr(target, "attr", ""): isinstance(value, ast.Call)
+                and "Signal" in ast.unparse(value.func)
+                for target, value in pairs
+            }
+            found.append((node.lineno, node.end_lineno or node.lineno, names))
+    return found
 
 
 def _registers(fragment: Fragment) -> Iterator[Signal]:

@@ -41,46 +41,54 @@ def _bench(m: Module, kind: type[Sequencer]) -> Bench:
     return drive(m, kind(SMALL, address_bits=ADDRESS_BITS))
 
 
+def _invariants(m: Module, bench: Bench, ghost: Ghost) -> dict[str, Value]:
+    """What holds in every cycle, for the inductions. Returns the states of the FSM."""
+    inside = bench.inside
+    states = {name: inside.state(name) for name in inside.states()}
+    begin, closing, left, number = (inside.signal(name) for name in ("begin", "closing", "left", "number"))
+    header, row_words = inside.signal("header"), bench.outer["row_words"][:ADDRESS_BITS]
+    configured, is_header, first = bench.outer["configured"], inside.signal("is_header"), previous(m, states["DECODE"])
+    whole = HEADER_WORDS + ghost.payload
+    known = Value.cast(header)[SectionHeader["payload"].offset :][:ADDRESS_BITS]
+    past = number > SectionHeader["payload"].offset // 32
+    m.d.comb += [
+        Assert(inside.known(), "the FSM is in one of its states"),
+        Assert(~states["HEADER"] | ((begin == (number == 0)) & (begin | (ghost.count == number))), "header words"),
+        Assert(~states["HEADER"] | (number < HEADER_WORDS), "no more header words"),
+        Assert(~(states["HEADER"] | states["CHECK"]) | ~closing, "no CRC in a header"),
+        Assert(~(states["HEADER"] & past) | (ghost.payload == known), "payload seen"),
+        Assert(~states["DECODE"] | ((ghost.count == HEADER_WORDS) & ~begin & (ghost.payload == known)), "decoded"),
+        Assert(~states["PAYLOAD"] | (~begin & (closing == (left == 0))), "payload"),
+        Assert(~states["PAYLOAD"] | (ghost.count + left == whole), "words left"),
+        Assert(~states["CHECK"] | begin, "nothing of the next section is taken"),
+        Assert(~states["ROW"] | (left == Mux(begin, row_words, (row_words - ghost.count)[:ADDRESS_BITS])), "row words left"),
+        Assert(~states["ROW"] | (closing == (left == 1)), "row"),
+        Assert(~states["ROW"] | configured, "rows of a configured tape"),
+        Assert(~states["ROW"] | begin | ((ghost.count < row_words) & (ghost.count != 0)), "row words taken"),
+        Assert(configured | ~states["PAYLOAD"] | (is_header & (number == ghost.count - HEADER_WORDS)), "HEADER's words"),
+        Assert(configured | ~states["PAYLOAD"] | first | (ghost.payload == TAPE_WORDS), "HEADER's length"),
+        Assert(configured | ~(states["HEADER"] | states["DECODE"]) | ~is_header, "HEADER is the first section"),
+        Assert(~is_header | ~Cat(inside.signal(f"is_{name}") for name in OTHERS).any(), "one opcode"),
+        Assert(~states["CHECK"] | configured | (is_header & (number == TAPE_WORDS)), "HEADER is whole"),
+        Assert(~(states["ROW"] | (states["PAYLOAD"] & ~is_header)) | (number == 0), "no header word yet"),
+        Assert(~configured | (row_words > 1), "two row words or more"),
+    ]
+    return states
+
+
 def words_taken(kind: type[Sequencer] = Sequencer) -> Callable[[Module], list[Value]]:
     """A section takes its header, as many words as the header's `payload` says, and its CRC; an embedding row `row_words`."""
 
     def build(m: Module) -> list[Value]:
         bench = _bench(m, kind)
-        inside, ghost = bench.inside, Ghost(m, bench)
-        states = {name: inside.state(name) for name in inside.states()}
-        begin, closing, left, number = (inside.signal(name) for name in ("begin", "closing", "left", "number"))
-        header, row_words = inside.signal("header"), bench.outer["row_words"][:ADDRESS_BITS]
-        ends, whole = ghost.taken & closing, HEADER_WORDS + ghost.payload
+        ghost = Ghost(m, bench)
+        states = _invariants(m, bench, ghost)
+        ends, whole = ghost.taken & bench.inside.signal("closing"), HEADER_WORDS + ghost.payload
+        row_words = bench.outer["row_words"][:ADDRESS_BITS]
         m.d.comb += [
             Assert(~(ends & ~states["ROW"]) | (ghost.place == whole), "a section is header, payload and CRC"),
             Assert(~(ends & states["ROW"]) | (ghost.place + 1 == row_words), "a row is row_words"),
             Assert(~ghost.taken | (ghost.place <= Mux(states["ROW"], row_words, whole)) | states["HEADER"], "no word more"),
-        ]
-        # Invariants
-        known = Value.cast(header)[SectionHeader["payload"].offset :][:ADDRESS_BITS]
-        configured, is_header, first = bench.outer["configured"], inside.signal("is_header"), previous(m, states["DECODE"])
-        past = number > SectionHeader["payload"].offset // 32
-        m.d.comb += [
-            Assert(inside.known(), "the FSM is in one of its states"),
-            Assert(~states["HEADER"] | ((begin == (number == 0)) & (begin | (ghost.count == number))), "header words"),
-            Assert(~(states["HEADER"] | states["CHECK"]) | ~closing, "no CRC in a header"),
-            Assert(~states["HEADER"] | (number < HEADER_WORDS), "no more header words"),
-            Assert(~(states["HEADER"] & past) | (ghost.payload == known), "payload seen"),
-            Assert(~states["DECODE"] | ((ghost.count == HEADER_WORDS) & ~begin & (ghost.payload == known)), "decoded"),
-            Assert(~states["PAYLOAD"] | (~begin & (closing == (left == 0))), "payload"),
-            Assert(~states["PAYLOAD"] | (ghost.count + left == whole), "words left"),
-            Assert(~states["CHECK"] | begin, "nothing of the next section is taken"),
-            Assert(~states["ROW"] | (left == Mux(begin, row_words, (row_words - ghost.count)[:ADDRESS_BITS])), "row words left"),
-            Assert(~states["ROW"] | (closing == (left == 1)), "row"),
-            Assert(~states["ROW"] | configured, "rows of a configured tape"),
-            Assert(~states["ROW"] | begin | ((ghost.count < row_words) & (ghost.count != 0)), "row words taken"),
-            Assert(configured | ~states["PAYLOAD"] | (is_header & (number == ghost.count - HEADER_WORDS)), "HEADER's words"),
-            Assert(configured | ~states["PAYLOAD"] | first | (ghost.payload == TAPE_WORDS), "HEADER's length"),
-            Assert(configured | ~(states["HEADER"] | states["DECODE"]) | ~is_header, "HEADER is the first section"),
-            Assert(~is_header | ~Cat(inside.signal(f"is_{name}") for name in OTHERS).any(), "one opcode"),
-            Assert(~states["CHECK"] | configured | (is_header & (number == TAPE_WORDS)), "HEADER is whole"),
-            Assert(~(states["ROW"] | (states["PAYLOAD"] & ~is_header)) | (number == 0), "no header word yet"),
-            Assert(~configured | (row_words > 1), "two row words or more"),
         ]
         return bench.free
 
@@ -92,8 +100,9 @@ def commands_given(kind: type[Sequencer] = Sequencer) -> Callable[[Module], list
 
     def build(m: Module) -> list[Value]:
         bench = _bench(m, kind)
-        inside, ghost = bench.inside, Ghost(m, bench)
-        decode, header, number = inside.state("DECODE"), inside.state("HEADER"), inside.signal("number")
+        ghost = Ghost(m, bench)
+        inside, states = bench.inside, _invariants(m, bench, ghost)
+        decode, header = states["DECODE"], states["HEADER"]
         offered = []
         for name in HELD:
             valid, _, ready = bench.outer[f"{name}_commands"]
@@ -105,23 +114,14 @@ def commands_given(kind: type[Sequencer] = Sequencer) -> Callable[[Module], list
             m.d.comb += Assert(told <= 1, f"{name} is told once")
             m.d.comb += Assert(~valid | (told == 0), f"{name} is told again")
             offered.append(valid)
-        pending = inside.signal("pending")
-        first = previous(m, decode)
+        number, xor = inside.signal("number"), inside.signal("header_xor")
+        damaged = previous(m, decode & (ghost.xor != CHECK))
         m.d.comb += [
-            Assert(~(previous(m, decode & (ghost.xor != CHECK)) & Cat(offered).any()), "a damaged header tells nobody"),
-            Assert(inside.known(), "the FSM is in one of its states"),
+            Assert(~(damaged & Cat(offered).any()), "a damaged header tells nobody"),
             Assert(~decode | ~Cat(offered).any(), "no command is left at the next"),
-            Assert(~header | ~Cat(offered).any() | (pending & (number == 0)), "a header waits for the commands before"),
-            Assert(~first | inside.state("PAYLOAD") | inside.state("FAULT"), "behind DECODE"),
-            Assert(~header | (number == 0) | (ghost.xor == inside.signal("header_xor")), "the check"),
-            Assert(~decode | (ghost.xor == inside.signal("header_xor")), "the check is whole"),
-            Assert(~header | (inside.signal("begin") == (number == 0)), "where a header begins"),
-            Assert(~header | (number < HEADER_WORDS), "no more header words"),
-            Assert(~(header | inside.state("CHECK")) | ~inside.signal("closing"), "no CRC in a header"),
-            Assert(~inside.state("CHECK") | inside.signal("begin"), "nothing of the next section is taken"),
-            Assert(bench.outer["configured"] | ~(header | decode) | ~inside.signal("is_header"), "HEADER is the first section"),
-            Assert(~(inside.state("ROW") | (inside.state("PAYLOAD") & ~inside.signal("is_header"))) | (number == 0), "none yet"),
-            Assert(~(inside.state("PAYLOAD") | decode) | ~inside.signal("begin"), "inside a section"),
+            Assert(~header | ~Cat(offered).any() | (inside.signal("pending") & (number == 0)), "a header waits"),
+            Assert(~header | (number == 0) | (ghost.xor == xor), "the check"),
+            Assert(~decode | (ghost.xor == xor), "the check is whole"),
         ]
         return bench.free
 

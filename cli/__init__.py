@@ -74,6 +74,9 @@ def main() -> None:
     except TritapeError as error:
         sys.stderr.write(f"tritape: {error}\n")
         sys.exit(2)
+    except UnicodeError as error:  # files of this machine's own encoding, which is not UTF-8
+        sys.stderr.write(f"tritape: text must be in the encoding of the environment, not {error}; set PYTHONUTF8=1\n")
+        sys.exit(2)
     except OSError as error:  # a file that cannot be read or written, a full disk
         where = "file" if error.filename is None else error.filename
         why = error.strerror or type(error).__name__

@@ -17,11 +17,12 @@ def boards(
         Path | None, typer.Option("--json", help="Write the list to this file.", callback=output_file)
     ] = None,
 ) -> None:
-    """List the boards: device, memory, clock, link, the largest model that fits, and whether a bitstream is here."""
+    """List the boards: device, memory, clock, link, whether a bitstream is here, and which of the embedded models and published
+    shapes fit, with their projected tokens a second."""
     from tritape.rtl_gen.boards import boards as find
 
     entries = [describe(board) for board in find().values()]
-    rows = [("board", "device", "tape memory", "MHz", "link, Mbaud", "largest model", "state")]
+    rows = [("board", "device", "tape memory", "MHz", "link, Mbaud", "state", "models that fit, projected tokens/s")]
     rows += [
         (
             entry["board"],
@@ -29,8 +30,8 @@ def boards(
             f"{memory_size(entry['memory_bytes'])} {entry['memory']}",
             f"{entry['clock_hz'] / 1e6:g}",
             entry["link"] + (f", {entry['baud'] / 1e6:g}" if entry["baud"] else ""),
-            size(entry["largest_model"]),
             entry["state"],
+            rates(entry["models"]),
         )
         for entry in entries
     ]
@@ -46,11 +47,11 @@ def memory_size(count: int) -> str:
     return f"{count / (1 << 20):.0f} MiB" if count >= 1 << 22 else f"{count / 1024:.0f} KiB"
 
 
-def size(model: dict[str, int] | None) -> str:
-    """A shape in a few characters."""
-    if model is None:
-        return "none"
-    return f"{model['num_hidden_layers']} x {model['hidden_size']}, vocabulary {model['vocab_size']}"
+def rates(models: dict[str, dict[str, Any]]) -> str:
+    """The models that fit, each with its rate."""
+    return (
+        ", ".join(f"{name} {size['tokens_per_second']:,.0f}" for name, size in models.items() if size["fits"]) or "none"
+    )
 
 
 def describe(board: Any) -> dict[str, Any]:
@@ -58,10 +59,8 @@ def describe(board: Any) -> dict[str, Any]:
     from dataclasses import asdict
 
     from tritape.rtl_gen.archive import state
-    from tritape.rtl_gen.fit import largest_model
+    from tritape.rtl_gen.sizes import model_sizes
 
-    model = largest_model(board)
-    fields = ("vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size")
     return {
         "board": board.name,
         "title": board.title,
@@ -74,7 +73,7 @@ def describe(board: Any) -> dict[str, Any]:
         "baud": board.baud,
         "limits": asdict(board.config),
         "configuration_hash": f"{board.config.hash64():016x}",
-        "largest_model": None if model is None else {field: getattr(model, field) for field in fields},
+        "models": model_sizes(board),
         "model": board.model,
         "state": state(board),
     }

@@ -138,7 +138,7 @@ def _tell_reading(model: Checkpoint, characters: str | None) -> None:
     _say(f"{len(model.already_ternary)} matrices were ternary before: read with {reading} as scale")
     if is_streamed(model.config):
         return  # minutes
-    text = (default_model_path() / "heldout.txt").read_text() if characters is None else characters
+    text = read_text(default_model_path() / "heldout.txt") if characters is None else characters
     ids = load_tokenizer(model).encode(text[:4096])[:PROBE_TOKENS]
     if len(ids) < 2:
         return

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 
 from tritape.base.errors import TritapeError
 from tritape.model.config import ModelConfig
-from tritape.model.tape.layout import image_words, ternary_weights
+from tritape.model.tape.layout import image_words
 from tritape.rtl_gen.boards import AnyBoard, BusBoard
 from tritape.rtl_gen.footprint import luts as estimated_luts
 from tritape.rtl_gen.footprint import memory_blocks
@@ -92,30 +92,20 @@ def _cure(board: AnyBoard, shape: ModelConfig) -> str:
         ("intermediate_size", 16, "intermediate"),
         ("hidden_size", 16, "hidden"),
     ):
-        value = (getattr(shape, field) - 1) // step * step
-        while value > 0 and not _fits(board, replace(shape, **{field: value})):
-            value -= step
-        if value > 0:
-            ways.append(f"{name} {value}")
+        values = range(step, getattr(shape, field), step)
+        count = bisect_left(values, True, key=lambda value: not _in_memory(board, replace(shape, **{field: value})))
+        if count:
+            ways.append(f"{name} {values[count - 1]}")
     return f"{' or '.join(ways)} would fit" if ways else "choose a board with more memory"
 
 
-def _fits(board: AnyBoard, shape: ModelConfig) -> bool:
+def excess(board: AnyBoard, shape: ModelConfig) -> list[str]:
+    """Fields of the board's file that are too small for `shape`; empty if it fits. As `check_model`, but without the cures, and
+    fast."""
+    fields = [limit for field, limit in _LIMITS.items() if getattr(shape, field) > getattr(board.config, limit)]
+    return fields + ([] if _in_memory(board, shape) else ["memory_words"])
+
+
+def _in_memory(board: AnyBoard, shape: ModelConfig) -> bool:
     config = board.config
     return image_words(shape, config.groups, config.max_rows, config.engines) <= board.memory_words
-
-
-def largest_model(board: AnyBoard) -> ModelConfig | None:
-    """The `typical` shape of most ternary weights that fits; None when none does."""
-    fitting = []
-    for vocab in (256, 512):
-        hidden = range(8, board.config.max_hidden + 1, 8)
-        count = bisect_left(hidden, True, key=lambda size: bool(check_model(board, typical(size, vocab))))
-        if count:
-            fitting.append(typical(hidden[count - 1], vocab))
-    return max(fitting, key=ternary_weights, default=None)
-
-
-def typical(hidden: int, vocab: int) -> ModelConfig:
-    """Four layers, intermediate 8/3 of hidden as the published models have, rounded up to a multiple of 8."""
-    return ModelConfig(vocab, hidden, num_hidden_layers=4, intermediate_size=-(-hidden * 8 // 3 // 8) * 8)

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from tritape.base import verilator
+from tritape.base import simulators, verilator
 from tritape.base.errors import TritapeError
 
 DESIGN = "module top(input [7:0] a, output [7:0] b); assign b = a + 8'd{}; endmodule\n"
@@ -30,12 +30,16 @@ def build(folder, number, flags, steps=None):
 
 @pytest.mark.parametrize("flags", [verilator.QUICK, verilator.OPTIMISED])
 def test_two_designs_share_the_run_time_objects(tmp_path, monkeypatch, flags):
-    monkeypatch.setenv("TRITAPE_CACHE", str(tmp_path / "cache"))
+    """In folders with spaces, as a home, a cache and an environment may have them."""
+    monkeypatch.setenv("TRITAPE_CACHE", str(tmp_path / "a cache"))
+    package = tmp_path / "my environment"
+    package.symlink_to(simulators.verilator_root())
+    monkeypatch.setattr(simulators, "verilator_root", lambda: package)
     answers, entries, steps = [], [], []
     for number in (1, 2):
-        executable = build(tmp_path / str(number), number, flags, steps)
+        executable = build(tmp_path / f"number {number}", number, flags, steps)
         answers.append(subprocess.run([executable], capture_output=True, text=True, check=True).stdout)
-        entries.append(sorted(item.name for item in (tmp_path / "cache" / "runtime").iterdir()))
+        entries.append(sorted(item.name for item in (tmp_path / "a cache" / "runtime").iterdir()))
         assert sorted(item.name for item in executable.parent.iterdir()) == ["model", "model.v"]
     assert answers == ["6", "7"]
     assert entries[0] == entries[1]

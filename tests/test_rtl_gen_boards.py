@@ -129,7 +129,10 @@ def test_the_list(tmp_path: Path) -> None:
         name = line.split()[0]
         assert entries[name]["state"] in line
         assert entries[name]["device"] in line
-    assert entries["ulx3s-85f"]["largest_model"]["hidden_size"] >= 128
+    assert entries["ulx3s-85f"]["models"]["small"]["fits"] is True
+    lines = {line.split()[0]: line for line in result.output.splitlines()}
+    assert lines["u280"].endswith(" 370m 487, 1.3b 142, 2.7b 71")
+    assert lines["tang-nano-9k"].endswith(" nano 502")
 
 
 def test_building_an_unknown_board_or_with_a_wrong_clock_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ from tritape.model.config import ModelConfig
 from tritape.model.data import default_model_path
 from tritape.model.tape.layout import image_words
 from tritape.rtl_gen.boards import board, boards
-from tritape.rtl_gen.fit import block_rams, check_model, largest_model, require_device, require_model, typical
+from tritape.rtl_gen.estimate import token_cycles
+from tritape.rtl_gen.fit import block_rams, check_model, require_device, require_model
+from tritape.rtl_gen.sizes import known_shapes, model_sizes
 
 BIG = board("ulx3s-85f")
 
@@ -25,13 +27,37 @@ def test_the_default_model_fits_the_large_board() -> None:
 
 
 @pytest.mark.parametrize("name", boards())
-def test_the_largest_model_fits_and_the_next_does_not(name: str) -> None:
+def test_the_models_of_a_board(name: str) -> None:
+    """What is listed as fitting does, the model that a board is meant for does, and the rate is that of the cycle model."""
     made = board(name)
-    shape = largest_model(made)
-    assert shape is not None
-    assert check_model(made, shape) == []
-    assert shape == typical(shape.hidden_size, shape.vocab_size)
-    assert check_model(made, typical(shape.hidden_size + 8, shape.vocab_size))
+    sizes = model_sizes(made)
+    assert list(sizes) == list(known_shapes())
+    assert sizes[made.model]["fits"]
+    for model, size in sizes.items():
+        shape = known_shapes()[model]
+        if size["fits"]:
+            assert check_model(made, shape) == []
+            assert size["tape_bytes"] <= made.memory_bytes
+            assert size["tokens_per_second"] == made.clock_hz / token_cycles(shape, made.config, made.word_cycles)[0]
+        else:
+            assert size["tokens_per_second"] is None
+            problems = check_model(made, shape)
+            assert len(problems) == len(size["too_small"]) > 0
+            assert all(
+                field in problem or field == "memory_words" for field, problem in zip(size["too_small"], problems)
+            )
+
+
+def test_published_shapes() -> None:
+    """370M on the Kria boards at the rate that README states, all three on the U280, none without external memory."""
+    assert {"370m", "1.3b", "2.7b"} < set(known_shapes())
+    assert model_sizes(board("kv260"))["370m"]["tokens_per_second"] == pytest.approx(221.9, abs=0.1)
+    assert not model_sizes(board("kv260"))["1.3b"]["fits"]
+    assert all(size["fits"] for size in model_sizes(board("u280")).values())
+    assert model_sizes(BIG)["370m"]["too_small"][-1] == "memory_words"
+    assert "memory_words" not in model_sizes(board("ecpix-5-ddr3"))["370m"]["too_small"], (
+        "its memory would hold the tape"
+    )
 
 
 def test_limits_are_named() -> None:

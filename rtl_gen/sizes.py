@@ -1,0 +1,45 @@
+"""Which models a board carries, and how fast: for `tritape boards`."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from tritape.model.config import ModelConfig
+from tritape.model.data import embedded_models
+from tritape.model.tape.layout import image_words, ternary_weights
+from tritape.rtl_gen.boards import AnyBoard
+from tritape.rtl_gen.estimate import PUBLISHED, token_cycles
+from tritape.rtl_gen.fit import excess
+
+
+@cache
+def known_shapes() -> dict[str, ModelConfig]:
+    """The embedded models and the published shapes by name, from the smallest to the largest."""
+    shapes = {name: ModelConfig.from_file(path / "config.json") for name, path in embedded_models().items()}
+    shapes |= PUBLISHED
+    return dict(sorted(shapes.items(), key=lambda item: ternary_weights(item[1])))
+
+
+def model_sizes(board: AnyBoard) -> dict[str, dict[str, Any]]:
+    """Of each known shape, JSON-ready: `fits`; `too_small`, the fields of the board's file that are; `tape_bytes` in the board's
+    geometry; and if it fits `tokens_per_second`.
+
+    The rate is projected: the board's clock over the cycle model, with the memory's sustained rate. The host link is not in it,
+    and the memory behind the ports of a `BusBoard` is taken to be no slower than they are.
+    """
+    config = board.config
+    found: dict[str, dict[str, Any]] = {}
+    for name, shape in known_shapes().items():
+        too_small = excess(board, shape)
+        words = image_words(shape, config.groups, config.max_rows, config.engines)
+        rate = None
+        if not too_small:
+            rate = config.batch * board.clock_hz / token_cycles(shape, config, board.word_cycles)[0]
+        found[name] = {
+            "fits": not too_small,
+            "too_small": too_small,
+            "tape_bytes": words * config.word_bytes,
+            "tokens_per_second": rate,
+        }
+    return found

@@ -96,6 +96,8 @@ class Worker:
             for ticket in list(self.live):
                 while ticket in self.live and self._advance(ticket) is not None:
                     pass
+            if self._broken or (len(self.live) < slots and self._begin(batch)):
+                continue  # with another in the place of one that has ended
             if not self.live:
                 break
             try:

@@ -13,7 +13,7 @@ from tritape.base.extras import require
 from tritape.base.simulators import require_compiler
 from tritape.cli import app
 from tritape.cli.common import console, output_file, progress, report
-from tritape.cli.device import Baud, BoardName, ModelPath, find_model, load, open_device
+from tritape.cli.device import Baud, BoardName, DraftName, ModelPath, draft_for, find_model, load, open_device
 from tritape.cli.model import JsonFile
 from tritape.host import bench as measuring
 from tritape.host.meter import WAIT_S, Meter
@@ -52,6 +52,7 @@ def bench(
     ] = None,
     idle: Annotated[float, typer.Option(help="Seconds of idle to measure, with a power source.")] = 2.0,
     plot: Annotated[Path | None, typer.Option(help="PNG of power over time.", callback=output_file)] = None,
+    draft: DraftName = None,
     board: BoardName = None,
     baud: Baud = None,
     json_file: JsonFile = None,
@@ -62,7 +63,10 @@ def bench(
     meters = {
         name: Meter(text, power_wait) for name, text in (("board", power), ("cpu", cpu_power)) if text is not None
     }
+    if draft is not None and port is None:
+        raise TritapeError("--draft must come with --port, not alone; add it")
     source = find_model(model, board)
+    guesses = draft_for(draft, source)
     ids = source.codec.encode(prompt)
     settings = {"tokens": tokens, "generations": generations, "warm_up": warm_up, "idle_s": idle}
     result: dict[str, Any] = {"model": source.name, "prompt_tokens": len(ids)}
@@ -70,8 +74,10 @@ def bench(
     if port is not None:
         with open_device(port, board, baud) as device:
             load(device, source)
+            device.speculate(guesses)
             device.settings(0.0, 0)
             runs["board"], result["board"] = _measure("board", device, ids, settings, meters.get("board"))
+            result["board"] |= device.drafted.report() if draft is not None else {}
             result["board"]["resent_commands"] = device.link.resent
             try:
                 result["board"]["crc_errors"] = device.counters()["crc_errors"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from io import TextIOWrapper
 
 import typer
@@ -20,11 +21,16 @@ app = typer.Typer(
 )
 
 
-def register() -> None:
-    """Import the command groups; each adds its commands to `app`."""
+@app.callback()
+def _commands() -> None:  # without it a command that is registered alone would have no name
+    pass
+
+
+def register(groups: Sequence[str] | None = None) -> None:
+    """Import command groups (default all); each adds its commands to `app`."""
     import importlib
 
-    for group in GROUPS:
+    for group in GROUPS if groups is None else groups:
         importlib.import_module(f"tritape.cli.{group}")
 
 
@@ -46,6 +52,7 @@ GROUPS: list[str] = [
     "board",
     "memory",
     "verify",
+    "doctor",
 ]
 """Modules of this package that register commands."""
 
@@ -69,10 +76,15 @@ def main() -> None:
     settle_streams()
     try:
         lend_to_tools()
-        register()
+        register(
+            ["doctor"] if sys.argv[1:2] == ["doctor"] else None
+        )  # it must run where other groups cannot be imported
         app()
     except TritapeError as error:
         sys.stderr.write(f"tritape: {error}\n")
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"tritape: package of {error.name} must be installed, not missing; see: tritape doctor\n")
         sys.exit(2)
     except UnicodeError as error:  # files of this machine's own encoding, which is not UTF-8
         sys.stderr.write(f"tritape: text must be in the encoding of the environment, not {error}; set PYTHONUTF8=1\n")

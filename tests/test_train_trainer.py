@@ -239,7 +239,7 @@ def test_schedule_warms_up_and_ends_at_zero():
 def test_precisions_have_their_values_and_pass_gradients(precision):
     weight = torch.randn(6, 10, generator=torch.Generator().manual_seed(1)).requires_grad_()
     quantised = QUANTISERS[precision](weight)
-    levels = {"binary": 2, "ternary": 3, "int4": 15, "float": 10}[precision]
+    levels = {"binary": 2, "ternary": 3, "sparse4": 3, "int4": 15, "float": 10}[precision]
     assert all(len(torch.unique(row.detach().round(decimals=6))) <= levels for row in quantised)
     quantised.sum().backward()
     assert torch.equal(weight.grad, torch.ones_like(weight))
@@ -251,7 +251,9 @@ def test_precisions_have_their_values_and_pass_gradients(precision):
 
 
 def test_unknown_precision_is_refused():
-    with pytest.raises(TritapeError, match="precision must be one of binary, ternary, int4, float, not 'int2'"):
+    with pytest.raises(
+        TritapeError, match="precision must be one of binary, ternary, sparse4, int4, float, not 'int2'"
+    ):
         set_precision(build_model(recipe().model, 0), "int2")
 
 
@@ -338,7 +340,10 @@ def test_command_line_trains_and_evaluates(corpus, tmp_path, monkeypatch, capsys
             "austen.train.txt: text must exist, not be missing; run `tritape-train",
         ),
         (["train", "small", "--device", "tpu"], "device must be auto, cpu or cuda, not 'tpu'; choose one"),
-        (["study", "speed", "."], "study must be one of scaling, precision, candidates, not 'speed'; choose one"),
+        (
+            ["study", "speed", "."],
+            "study must be one of scaling, precision, candidates, sparse4, not 'speed'; choose one",
+        ),
         (["sample", "nowhere", "Emma"], "nowhere: checkpoint must be a folder, not missing"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tritape.base.errors import TritapeError
 from tritape.base.extras import missing
+from tritape.base.json_text import json_text
 from tritape.cli.common import output_file, report, write_json
 
 app = typer.Typer(
@@ -28,7 +30,7 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there 
 JsonFile = Annotated[
     Path | None, typer.Option("--json", callback=output_file, help="Also write the result as JSON to this file.")
 ]
-STUDIES = ("scaling", "precision", "candidates")
+STUDIES = ("scaling", "precision", "candidates", "sparse4")
 CORPUS, WORK = Path("build/corpus"), Path("build/runs")
 
 
@@ -149,7 +151,7 @@ def sweep(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="scaling, precision or candidates.")],
+    name: Annotated[str, typer.Argument(help="scaling, precision, candidates or sparse4.")],
     folder: Annotated[Path, typer.Argument(help="Folder for NAME.jsonl, NAME.json and figures.")],
     corpus: Corpus = CORPUS,
     work: Work = WORK,
@@ -169,16 +171,21 @@ def study(
     missing = {key: raw for key, raw in module.recipes().items() if key not in before}
     if missing:
         _run_all(missing, name, lines, corpus, work, _device(device), workers, seconds)
+    if name == "sparse4":
+        module.force(set(_results(lines)), corpus, work, _device(device), _recorder(lines))
     results = _results(lines)
     summary: dict[str, Any] = {key: entry["valid_bits_per_byte"] for key, entry in results.items()}
     if name == "scaling":
         summary = module.summarise(results)
         module.plot(summary, folder / "scaling.png")
+    if name == "sparse4":
+        summary = module.summarise(results)
+        module.plot(results, folder / "sparse4.png")
     if name == "precision" and missing:
         summary = {"trained": summary, "after": module.after_training(corpus, work, _device(device))}
     if name != "precision" or missing:
         write_json(folder / f"{name}.json", summary)
-    report(summary, None, name)
+    report(module.printable(summary) if name == "sparse4" else summary, None, name)
 
 
 def _results(lines: Path) -> dict[str, dict[str, Any]]:
@@ -195,14 +202,20 @@ def _run_all(
     from tritape.train.pool import run_all
     from tritape.train.recipe import Recipe
 
+    chosen = [Recipe.from_dict(entry, name, f"{where}: {name}") for name, entry in raw.items()]
+    run_all(chosen, corpus, work, device, workers, seconds, _recorder(output))
+
+
+def _recorder(output: Path) -> Callable[[str, dict[str, Any]], None]:
+    """What appends a result to a JSON lines file and prints its figure."""
+
     def done(name: str, result: dict[str, Any]) -> None:
         with output.open("a") as stream:
-            stream.write(json.dumps({"name": name, **result}) + "\n")
+            stream.write(json_text({"name": name, **result}) + "\n")
         sys.stdout.write(f"{name}: {result.get('valid_bits_per_byte', result.get('error'))}\n")
         sys.stdout.flush()
 
-    chosen = [Recipe.from_dict(entry, name, f"{where}: {name}") for name, entry in raw.items()]
-    run_all(chosen, corpus, work, device, workers, seconds, done)
+    return done
 
 
 def _device(name: str) -> str:

@@ -25,6 +25,11 @@ class _Job:
     process: subprocess.Popen[bytes] | None = None
     result: dict[str, Any] | None = None
     log: Path = field(default_factory=Path)
+    gpu: int = 0
+
+    @property
+    def runs(self) -> bool:
+        return self.process is not None and self.result is None
 
 
 def run_all(
@@ -36,13 +41,15 @@ def run_all(
     seconds: float,
     done: Callable[[str, dict[str, Any]], None],
 ) -> list[dict[str, Any]]:
-    """Train every recipe, `workers` at a time in the given order, and return their results in that order.
+    """Train every recipe, `workers` at a time in the given order, and return their results in that order; on `cuda` each
+    run has the GPU on which the fewest others are running.
 
     `done(name, result)` is called as each ends. After `seconds` what still runs is stopped. A run that fails, is stopped
     or waits for a failed teacher has the result {"recipe", "error"}; the others go on.
     """
     jobs = [_Job(recipe) for recipe in recipes]
     begin = time.monotonic()
+    gpus = _gpus() if device == "cuda" else 1
     try:
         while any(job.result is None for job in jobs):
             for job in jobs:
@@ -51,10 +58,12 @@ def run_all(
                 for job in jobs:
                     _fail(job, "stopped at the time limit", done)
                 break
-            running = sum(job.process is not None and job.result is None for job in jobs)
+            running = sum(job.runs for job in jobs)
             for job in [job for job in jobs if job.process is None and job.result is None]:
                 if running < workers and _ready(job, jobs, done):
-                    _start(job, corpus, work, device)
+                    busy = [sum(other.runs and other.gpu == gpu for other in jobs) for gpu in range(gpus)]
+                    job.gpu = busy.index(min(busy))
+                    _start(job, corpus, work, device, gpus)
                     running += 1
             time.sleep(0.2)
     finally:
@@ -65,7 +74,13 @@ def run_all(
     return [job.result for job in jobs if job.result is not None]
 
 
-def _start(job: _Job, corpus: Path, work: Path, device: str) -> None:
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _start(job: _Job, corpus: Path, work: Path, device: str, gpus: int) -> None:
     folder = work / job.recipe.name
     folder.mkdir(parents=True, exist_ok=True)
     recipe = folder / f"{job.recipe.name}.json"
@@ -74,9 +89,10 @@ def _start(job: _Job, corpus: Path, work: Path, device: str) -> None:
     job.log = folder / "output.txt"
     command = [sys.executable, "-m", "tritape.train.cli", "train", str(recipe), "--corpus", str(corpus)]
     command += ["--work", str(work), "--device", device]
+    chosen = {"CUDA_VISIBLE_DEVICES": str(job.gpu)} if gpus > 1 else {}
     with job.log.open("wb") as stream:
         job.process = subprocess.Popen(
-            command, stdout=stream, stderr=subprocess.STDOUT, env={**os.environ, "TERM": "dumb"}
+            command, stdout=stream, stderr=subprocess.STDOUT, env={**os.environ, "TERM": "dumb", **chosen}
         )
 
 

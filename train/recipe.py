@@ -1,8 +1,10 @@
 """A recipe: everything that a training run depends on besides the corpus, as one small TOML file.
 
 [model]      kind ("hgrn_bit" or "transformer"), vocab_size, hidden_size, num_hidden_layers, intermediate_size,
-             precision ("ternary"), dropout (0; transformer only), shared_gain (false)
-[train]      seed, sequence (tokens), batch (sequences), learning_rate, warmup (steps), weight_decay, muon
+             precision ("ternary", "sparse4", ...), dropout (0; transformer only), shared_gain (false)
+[train]      seed, sequence (tokens), batch (sequences), learning_rate, warmup (steps), weight_decay, muon,
+             residual (0), residual_share (0.6), residual_curve ("linear" or "cosine"), residual_kind ("latent" or
+             "ternary"); for sparse4
 [[phases]]   steps, sources (names from tritape.train.data.sources); phases follow one another under one schedule
 [teacher]    recipes (runs beside this one), weight (of the teachers' distribution in the target)  - optional
 """
@@ -48,7 +50,11 @@ class ModelRecipe:
 
 @dataclass(frozen=True)
 class TrainRecipe:
-    """The optimisation: AdamW (or Muon for the matrices), linear warm-up, cosine to zero over the steps of all phases."""
+    """The optimisation: AdamW (or Muon for the matrices), linear warm-up, cosine to zero over the steps of all phases.
+
+    `residual`: factor of what training adds to 3:4 weights (`residual_kind`, see `tritape.train.precision`); it falls to
+    zero over the first `residual_share` of the steps.
+    """
 
     learning_rate: float = 4e-3
     weight_decay: float = 0.1
@@ -57,6 +63,10 @@ class TrainRecipe:
     sequence: int = 512
     batch: int = 32
     seed: int = 1
+    residual: float = 0.0
+    residual_share: float = 0.6
+    residual_curve: str = "linear"
+    residual_kind: str = "latent"
 
 
 @dataclass(frozen=True)
@@ -150,9 +160,25 @@ class Recipe:
             raise TritapeError(f"{where}: model.dropout must be 0 for hgrn_bit, not {self.model.dropout}; leave it out")
         if self.model.shared_gain and self.model.kind != "hgrn_bit":
             raise TritapeError(f"{where}: model.shared_gain must be false for transformer, not true; leave it out")
+        self._check_residual(where)
         for source in self.sources:
             if source not in SOURCES:
                 raise TritapeError(f"{where}: source must be one of {', '.join(SOURCES)}, not {source!r}; correct it")
+
+    def _check_residual(self, where: str) -> None:
+        train = self.train
+        if train.residual and self.model.precision != "sparse4":
+            raise TritapeError(
+                f"{where}: train.residual must be 0 for {self.model.precision} weights, not {train.residual}; "
+                'leave it out, or set model.precision to "sparse4"'
+            )
+        if not 0 < train.residual_share <= 1:
+            raise TritapeError(
+                f"{where}: train.residual_share must be above 0 and at most 1, not {train.residual_share}; correct it"
+            )
+        for key, known in (("residual_curve", ("linear", "cosine")), ("residual_kind", ("latent", "ternary"))):
+            if (value := getattr(train, key)) not in known:
+                raise TritapeError(f"{where}: train.{key} must be one of {', '.join(known)}, not {value!r}; choose")
 
 
 def names() -> list[str]:

@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,12 +26,13 @@ from torch import Tensor
 
 from tritape.base.errors import TritapeError
 from tritape.base.files import replacing
+from tritape.base.json_text import json_text
 from tritape.train.batches import Crops
 from tritape.train.evaluate import bits_per_byte
 from tritape.train.model import HGRNBitForCausalLM, load_model
 from tritape.train.optimiser import Optimiser
 from tritape.train.plain import at_least_float32
-from tritape.train.precision import set_precision
+from tritape.train.precision import Residual, set_precision, set_residual
 from tritape.train.recipe import ModelRecipe, Recipe
 from tritape.train.release import release
 from tritape.train.tokenize import encode_cached, save_tokenizer, train_tokenizer
@@ -42,6 +43,8 @@ SAVE_SECONDS = 60.0
 """Seconds between two saved states."""
 EVALUATIONS = 4
 """Times that a run measures the validation text, the last at its end."""
+RELEASED = ("ternary", "sparse4")
+"""Precisions whose models become checkpoints: their weights are ternary."""
 MIN_COSINE = 0.98
 """Least cosine between the gradients of compiled and plain code; int8 roundings that flip cost about 0.001."""
 
@@ -84,6 +87,13 @@ def learning_rate(step: int, recipe: Recipe) -> float:
     return recipe.train.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (recipe.steps - warmup)))
 
 
+def residual_factor(step: int, recipe: Recipe) -> float:
+    """The factor of the residual in a step: from the recipe's to zero, which it reaches at `residual_share` of the steps."""
+    done = min(step / (recipe.train.residual_share * recipe.steps), 1.0)
+    left = 1 - done if recipe.train.residual_curve == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+    return recipe.train.residual * left
+
+
 def prepare(recipe: Recipe, corpus: Path, work: Path) -> tuple[Path, dict[str, np.ndarray], str]:
     """(tokenizer file, ids by source, validation text of the last phase), made or taken from the folder `work`."""
     texts = {name: read_text(corpus, name, "train") for name in recipe.sources}
@@ -122,6 +132,9 @@ class Trainer:
             crops = Crops(len(tokens), recipe.train.sequence, recipe.train.batch, recipe.train.seed)
             self.streams.append((crops, torch.from_numpy(tokens.astype(np.int32)).to(self.device)))
         self.model = build_model(recipe.model, recipe.train.seed).to(self.device)
+        self._residual = torch.zeros((), device=self.device)
+        if recipe.train.residual:
+            set_residual(self.model, self._residual, cast(Residual, recipe.train.residual_kind))
         self.teachers = [self._teacher(name) for name in recipe.teacher.recipes] if recipe.teacher else []
         self.optimiser = Optimiser(self.model, recipe.train.weight_decay, recipe.train.muon)
         self.step = 0
@@ -187,7 +200,8 @@ class Trainer:
         if not path.is_file():
             return
         note = json.loads(_header(path))["__metadata__"]
-        if json.loads(note["recipe"]) != json.loads(json.dumps(self.recipe.to_dict())):
+        saved = Recipe.from_dict(json.loads(note["recipe"]), self.recipe.name, str(path))  # entries may have been added
+        if saved != self.recipe:
             raise TritapeError(
                 f"{path}: state must be of this recipe, not of an older {self.recipe.name}; delete the run's folder"
             )
@@ -212,7 +226,7 @@ class Trainer:
         return load_run(recipe, folder).to(self.device).requires_grad_(False)
 
     def _fill(self, step: int) -> None:
-        """Put the sequences of a step and its learning rate where the step reads them."""
+        """Put the sequences of a step, its learning rate and residual where the step reads them."""
         at = 0
         for (crops, tokens), phase in zip(self.streams, self.recipe.phases):
             if step < at + phase.steps:
@@ -224,6 +238,7 @@ class Trainer:
                 break
             at += phase.steps
         self.optimiser.learning_rate.fill_(learning_rate(step, self.recipe))
+        self._residual.fill_(residual_factor(step, self.recipe))
 
     def objective(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy in nats against the next token, the teachers' distribution mixed in."""
@@ -331,15 +346,18 @@ class Trainer:
     def _result(self, seconds: float, first: int) -> dict[str, Any]:
         """What the run came to, measured on the released checkpoint where there is one."""
         model = self.model
-        if self.recipe.model.kind == "hgrn_bit" and self.recipe.model.precision == "ternary":
+        if self.recipe.model.kind == "hgrn_bit" and self.recipe.model.precision in RELEASED:
             assert isinstance(model, HGRNBitForCausalLM)
             release(model, self.tokenizer, self.folder)
             model = load_model(self.folder).to(self.device)
+        value = self.evaluate(model)
+        curve = [(row["step"], row["valid_bits_per_byte"]) for row in self.log if "valid_bits_per_byte" in row]
         gpu = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
         return {
             "recipe": self.recipe.name,
             "parameters": self.parameters,
-            "valid_bits_per_byte": self.evaluate(model),
+            "valid_bits_per_byte": value,
+            "curve": [*curve, (self.step, value)],
             "last_loss": self.log[-1]["loss"],
             "tokens": self.recipe.steps * self._tokens_a_step,
             "epochs": [
@@ -358,7 +376,7 @@ class Trainer:
 
         for name, value in (("recipe.json", self.recipe.to_dict()), ("result.json", result)):
             with replacing(self.folder / name) as stream:
-                stream.write((json.dumps(value, indent=1) + "\n").encode())
+                stream.write((json_text(value, 1) + "\n").encode())
         plot_losses(self.log, self.recipe.name, self.folder / "loss.png")
 
 

@@ -108,12 +108,17 @@ class Slots:
             self.choose(slot)
             self._link.call(Command.SEED, generator)
 
-    def draw_from(self, slot: int, inverse: int, stream: Stream, tokens: int) -> None:
-        """`sampler`, with the generator where it stands behind so many tokens of a stream, unless it is known to be there."""
-        place = stream.seed, tokens
-        if self._inverse[slot] != inverse or (inverse and self._stands[slot] != place):
-            self.sampler(slot, inverse, stream.behind(tokens) if inverse else 0)
-            self._stands[slot] = place
+    def draws_from(self, slot: int, inverse: int, stream: Stream, tokens: int) -> bool:
+        """Whether a slot is known to have this sampler, its generator where it stands behind so many tokens of a stream."""
+        return self._inverse[slot] == inverse and (not inverse or self._stands[slot] == (stream.seed, tokens))
+
+    def draw_from(self, slot: int, inverse: int, stream: Stream, tokens: int) -> bool:
+        """`sampler`, unless `draws_from`; whether that was needed."""
+        if self.draws_from(slot, inverse, stream, tokens):
+            return False
+        self.sampler(slot, inverse, stream.behind(tokens) if inverse else 0)
+        self._stands[slot] = stream.seed, tokens
+        return True
 
     def drew(self, slot: int) -> None:
         """A slot has run a token."""

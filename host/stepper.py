@@ -81,6 +81,7 @@ class _Window:
     most: int
     granted: int
     guesses: int
+    settings: int
     began: float
     load_s: float
     asked: bool = False
@@ -194,8 +195,8 @@ class Stepper:
             and (any(t.guesser for t in self.tracks) if steps else self._candidates())
         ):
             total = min(most, len(steps) + self._pace.rest)
+        settings = self._set_samplers(steps or [tail])
         began = 0.0 if self._pace is None else self._pace.clock()
-        self._set_samplers(steps or [tail])
         if steps:
             self._slots.load(self.position, [self._entries(step, number == 0) for number, step in enumerate(steps)])
         load_s = 0.0 if self._pace is None else self._pace.clock() - began
@@ -204,7 +205,7 @@ class Stepper:
                 part.track.guesser.take(part.tokens[: part.known])
         count = sum(map(len, guesses.values()))
         granted = max(len(steps), min(total, self._ahead))
-        self._window = _Window(self.position, steps, tail, total, most, granted, count, began, load_s)
+        self._window = _Window(self.position, steps, tail, total, most, granted, count, settings, began, load_s)
         return self._window
 
     def _planned(self, guesses: Mapping[Track, list[int]]) -> tuple[list[_Step], _Step, int]:
@@ -261,7 +262,7 @@ class Stepper:
         started, found = pace.clock(), {}
         for track, room in candidates.items():
             assert track.guesser is not None
-            wanted = max(pace.count(track.rate.value, room, count), 1)
+            wanted = pace.count(track.rate, self._unset(track, room), count)
             if guesses := track.guesser.guess(track.feed[0], wanted):
                 found[track] = guesses
         seconds = pace.clock() - started
@@ -272,10 +273,15 @@ class Stepper:
             pace.pause(0)
         return found
 
+    def _unset(self, track: Track, room: int) -> list[bool]:
+        """For each guess that there is room for, whether a generator would have to be set."""
+        at = [((track.slot + number) % self._slots.count, track.fed + number) for number in range(1, room + 1)]
+        return [not self._slots.draws_from(slot, track.inverse, track.stream, fed) for slot, fed in at]
+
     def _can_pay(self) -> bool:
         """Whether guesses pay if all are right."""
         count = len(self.tracks)
-        return self._pace is not None and self._pace.pays(self._slots.count - count, 0, count)
+        return self._pace is not None and self._pace.pays(self._slots.count - count, 0, 0, count)
 
     def _meanwhile(self, window: _Window) -> None:
         """What guessers can do while the device is busy."""
@@ -288,8 +294,10 @@ class Stepper:
                 track.guesser.ahead(window.guesses if pace.hides(window.guesses) else 0)
         self.counts.draft_seconds += pace.clock() - started
 
-    def _set_samplers(self, steps: Sequence[_Step]) -> None:
-        """The generators of slots whose choice counts: each to where it stands, when that is made, for one slot alone."""
+    def _set_samplers(self, steps: Sequence[_Step]) -> int:
+        """The generators of slots whose choice counts: each to where it stands, when that is made, for one slot alone; how many
+        were set."""
+        started, count = 0.0 if self._pace is None else self._pace.clock(), 0
         drawn = [0] * self._slots.count  # in this window so far
         fed = {track: track.fed for track in self.tracks}
         done: set[Track] = set()
@@ -300,10 +308,15 @@ class Stepper:
                     done.add(track)
                     for number in range(part.known - 1, len(part.slots)):
                         slot = part.slots[number]
-                        self._slots.draw_from(slot, track.inverse, track.stream, fed[track] + number - drawn[slot])
+                        count += self._slots.draw_from(
+                            slot, track.inverse, track.stream, fed[track] + number - drawn[slot]
+                        )
                 fed[track] += part.known
             for slot in (slot for part in step for slot in part.slots):
                 drawn[slot] += 1
+        if count and self._pace is not None:
+            self._pace.set(self._pace.clock() - started, count)
+        return count
 
     def _entries(self, step: _Step, first: bool) -> list[Entry | None]:
         entries: list[Entry | None] = [None] * self._slots.count
@@ -351,8 +364,8 @@ class Stepper:
         if window.guesses:
             pace.verified(now - window.began)
             gain = sum(part.track.rate.gain(len(part.slots) - part.known) for part in window.steps[0])
-            if not pace.pays(gain, window.guesses, len(window.tail)):
-                pace.pause(window.guesses)
+            if not pace.pays(gain, window.guesses, window.settings, len(window.tail)):
+                pace.pause(window.guesses, window.settings)
             return
         if window.steps:
             pace.began(window.load_s, now - window.began - window.load_s, window.total)

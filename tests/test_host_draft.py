@@ -37,11 +37,11 @@ INVERSE = inverse_temperature(TEMPERATURE, MODEL.logit_fraction)
 class Always(Pace):
     """Guesses whatever they cost."""
 
-    def pays(self, gain: float, guesses: int, sequences: int) -> bool:
+    def pays(self, gain: float, guesses: int, settings: int, sequences: int) -> bool:
         return True
 
-    def count(self, rate: float, room: int, sequences: int) -> int:
-        return room
+    def count(self, rate: Rate, unset: Sequence[bool], sequences: int) -> int:
+        return len(unset)
 
 
 class Liar:
@@ -237,17 +237,19 @@ def test_rates_follow_what_is_accepted():
 
 def test_the_pace_follows_the_times():
     pace = Pace()
-    assert pace.pays(0.1, 3, 1)  # nothing is known
+    assert pace.pays(0.1, 3, 0, 1)  # nothing is known
     pace.began(load_s=1e-3, wait_s=41e-3, steps=10)
-    assert (pace.plain_s, pace.step_s) == (pytest.approx(4e-3), pytest.approx(6e-3))
-    assert pace.pays(0.6, 0, 1)
-    assert not pace.pays(0.4, 0, 1)
-    assert not pace.pays(0.4, 0, 2)
+    assert (pace.plain_s, pace.step_s, pace.set_s) == (pytest.approx(4e-3), pytest.approx(6e-3), pytest.approx(2e-3))
+    assert pace.pays(0.6, 0, 0, 1)
+    assert not pace.pays(0.4, 0, 0, 1)
+    assert not pace.pays(0.4, 0, 0, 2)
+    assert not pace.pays(0.6, 0, 1, 1)
     pace.guessed(2e-3, 2)
-    assert not pace.pays(0.6, 1, 1)
-    assert [pace.count(rate, 3, 1) for rate in (0.0, 0.3, 0.6, 0.9, 1.0)] == [0, 1, 2, 3, 3]
+    assert not pace.pays(0.7, 1, 0, 1)
     pace.pause(2)
     assert pace.rest == 100  # 4 ms lost in 100 steps of 4 ms
+    pace.pause(0)
+    assert pace.rest == 25
     for _ in range(40):
         pace.verified(4e-3)
         pace.guessed(0, 1)
@@ -255,6 +257,23 @@ def test_the_pace_follows_the_times():
     assert pace.rest == 1
     pace.never()
     assert pace.rest == MOST_REST
+
+
+def test_so_many_guesses_as_pay():
+    """6 ms a step, 1 ms a guess, and 2 ms where a generator must be set."""
+    pace, rate = Pace(), Rate()
+    pace.began(load_s=1e-3, wait_s=41e-3, steps=10)
+    pace.guessed(1e-3, 1)
+
+    def counts(*unset: bool) -> list[int]:
+        out = []
+        for rate.value in (0.0, 0.3, 0.6, 0.9):
+            out.append(pace.count(rate, unset, 1))
+        return out
+
+    assert counts(False, False, False) == [1, 1, 2, 3]
+    assert counts(False, False, True) == [1, 1, 2, 2]
+    assert counts(False, True, True) == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(

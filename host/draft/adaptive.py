@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 FIRST_RATE = 0.7
 """Share of guesses that are expected to be right before any was seen."""
@@ -36,8 +36,9 @@ class Rate:
 class Pace:
     """Compares a step with guesses with the plain ones of a device, in seconds of `clock`.
 
-    A plain step runs by itself behind another one; one with guesses is loaded and awaited, and its samplers may be set. So each
-    has a time of its own. Both are known about from the prompt on (`began`), and then measured.
+    A plain step runs by itself behind another one; one with guesses is loaded and awaited, and takes `step_s`. To it come the
+    guesses, and the generators of slots that must be set for them. What is not measured yet is known about from the prompt on
+    (`began`).
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -46,8 +47,19 @@ class Pace:
         self.plain_s: float | None = None
         self.step_s: float | None = None
         self._guess_s: float | None = None
+        self._set_s: float | None = None
         self.rest = 0
         """Plain steps before guesses are tried again."""
+
+    @property
+    def guess_s(self) -> float:
+        """A guess, where the device waits for it."""
+        return self._guess_s or 0.0
+
+    @property
+    def set_s(self) -> float:
+        """To set a generator: two commands."""
+        return 2 * self.load_s if self._set_s is None else self._set_s
 
     def began(self, load_s: float, wait_s: float, steps: int) -> None:
         """A prompt of so many steps took so long to be loaded, and to run; the first idea of all times."""
@@ -62,26 +74,28 @@ class Pace:
         self.plain_s = _mean(self.plain_s, max(seconds, _LEAST_S))
 
     def verified(self, seconds: float) -> None:
-        """A step with guesses took so long, loading included."""
+        """A step with guesses took so long from its loading on."""
         self.step_s = _mean(self.step_s, seconds)
 
     def guessed(self, seconds: float, count: int) -> None:
         """The device waited for so many guesses."""
         self._guess_s = _mean(self._guess_s, seconds / count)
 
-    @property
-    def guess_s(self) -> float:
-        """A guess, where the device waits for it."""
-        return self._guess_s or 0.0
+    def set(self, seconds: float, count: int) -> None:
+        """So many generators were set."""
+        self._set_s = _mean(self._set_s, seconds / count)
 
-    def count(self, rate: float, room: int, sequences: int) -> int:
-        """How many guesses of a sequence are worth their time, at most `room`."""
-        if self.plain_s is None:
-            return room
-        least = self.guess_s * sequences / self.plain_s  # tokens that the device makes meanwhile
-        if rate >= 1 or not least:
-            return room
-        return min(room, int(math.log(max(least, 1e-6)) / math.log(max(rate, 1e-6)))) if least < 1 else 0
+    def count(self, rate: Rate, unset: Sequence[bool], sequences: int) -> int:
+        """How many guesses of a sequence make the most tokens a second, one at least; `unset`: for each that there is room for,
+        whether a generator would have to be set for it."""
+        if self.step_s is None:
+            return len(unset)
+        best, most, seconds = 1, 0.0, self.step_s
+        for number, setting in enumerate(unset, 1):
+            seconds += self.guess_s + setting * self.set_s
+            if (speed := (sequences + rate.gain(number)) / seconds) > most:
+                best, most = number, speed
+        return best
 
     def hides(self, guesses: int) -> bool:
         """Whether so many guesses and the next ones are made while the device runs a step."""
@@ -91,22 +105,25 @@ class Pace:
         """Plain steps in the time of so many exchanges."""
         return 0 if self.plain_s is None else math.ceil(exchanges * self.load_s / self.plain_s)
 
-    def pays(self, gain: float, guesses: int, sequences: int) -> bool:
+    def pays(self, gain: float, guesses: int, settings: int, sequences: int) -> bool:
         """Whether a step that brings `gain` tokens more than one of each sequence beats plain steps."""
         if self.plain_s is None or self.step_s is None:
             return True
-        return (sequences + gain) * self.plain_s > sequences * (self.step_s + guesses * self.guess_s)
+        return (sequences + gain) * self.plain_s > sequences * self._step(guesses, settings)
 
-    def pause(self, guesses: int) -> None:
+    def pause(self, guesses: int, settings: int = 0) -> None:
         """So many guesses did not pay, or (0) there were none: leave them until trying again costs no more than `LOSS`."""
         self.rest = 1
-        if self.plain_s is not None and self.step_s is not None:
-            lost = self.step_s + guesses * self.guess_s - self.plain_s if guesses else self.load_s
+        if self.plain_s is not None:
+            lost = self._step(guesses, settings) - self.plain_s if guesses else self.load_s
             self.rest = min(max(math.ceil(lost / (LOSS * self.plain_s)), 1), MOST_REST)
 
     def never(self) -> None:
         """Guesses cannot pay, were all of them right: leave them for long."""
         self.rest = MOST_REST
+
+    def _step(self, guesses: int, settings: int) -> float:
+        return (self.step_s or 0.0) + guesses * self.guess_s + settings * self.set_s
 
 
 def _mean(before: float | None, now: float) -> float:

@@ -25,7 +25,7 @@ class Link:
 
     `call` returns the reply's data or raises TritapeError: an error that the device reports, or silence. `resent` counts
     repetitions. `open` starts a session: it ends what an earlier host left running, and forgets late replies of its own.
-    `judge`: called with every reply that tells of a fault or of damage, before its status is; it may raise.
+    `judge`: called with every reply before its status is looked at; it may raise.
     """
 
     def __init__(self, transport: Transport, retry_s: float = RETRY_S, silence_s: float = SILENCE_S) -> None:
@@ -58,7 +58,7 @@ class Link:
             meanwhile = None
             if reply.status != ErrorCode.BUSY:
                 break
-        if self.judge is not None and (reply.fault or reply.damaged):
+        if self.judge is not None:
             self.judge(reply)
         if reply.status:
             if reply.status in protocol.ERRORS:

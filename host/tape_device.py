@@ -72,9 +72,13 @@ class TapeDevice:
         return "memory must be read without an error, not with one; check the memory, then load the tape again"
 
     def _judge(self, reply: Reply) -> None:
-        """Stop where a token may be wrong."""
-        if reply.kind in _OF_TOKENS and (reply.fault or not self.allow_errors):
+        """Stop where a token may be wrong: at a fault, at damage, and at a device that was reset and answers all the same."""
+        if reply.kind not in _OF_TOKENS:
+            return
+        if reply.fault or (reply.damaged and not self.allow_errors):
             raise TritapeError(self._trouble(reply))
+        if not reply.booted:
+            raise TritapeError(protocol.ERRORS[ErrorCode.NOT_BOOTED])
 
     def close(self) -> None:
         """Close the transport. The device keeps its tape and state."""

@@ -72,7 +72,7 @@ class VirtualBoard:
     processor time. `design` is Verilog to run in the place of the board's RTL, with a module `top` of the same pins and
     `bit_cycles` cycles a bit: its netlist, say. `record` names a file that gets the session when the block ends: every byte
     with its direction, as `tritape.host.transport.replay` reads it. Ctrl-C, or the end of this process, also ends the board;
-    the pseudo-terminal goes with it.
+    the pseudo-terminal goes with it. `pid`: of that process.
 
     The simulator is built once per content and cached; `progress(line)` follows the build. Speed: some 500,000 cycles a
     second for G = 16, so 80 cycles a byte. Raises TritapeError when it cannot be built or started.
@@ -109,6 +109,7 @@ class VirtualBoard:
                 arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=descriptors
             )
             assert self._process.stdout is not None
+            self.pid = self._process.pid
             self.port = self._process.stdout.readline().decode().strip()
             if not self.port:
                 raise TritapeError("virtual board must open a pseudo-terminal, not fail; is /dev/pts mounted?")

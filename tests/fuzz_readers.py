@@ -1,29 +1,38 @@
 """Damaged bytes for every reader of outside bytes: `python tests/fuzz_readers.py --count 1000000 [--reader tape]`; `make fuzz`.
 
 Each reader gets a good input with random damage. It may accept it or raise `TritapeError`; anything else, or more than
-`SECONDS` for one input, is a failure that prints the reader, the seed of the input and the exception. Inputs are the same for
-the same seed. `tests/test_fuzz.py` runs a few hundred of each.
+`SECONDS` of the processor for one input, is a failure that prints the reader, the seed of the input and the exception. Inputs are
+the same for the same seed. `tests/test_fuzz.py` runs a few hundred of each.
+
+`--atheris SECONDS` lets atheris (extra `fuzz`) look for inputs that reach new lines of the same readers, for so long each.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
+import multiprocessing
+import os
 import random
 import resource
+import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import time
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.progress import Progress
-from small_board import SMALL, small_model
+from small_board import SMALL
 
 from tritape.base.errors import TritapeError
 from tritape.host import frames, protocol
@@ -33,18 +42,59 @@ from tritape.host.transport.replay import ReplayTransport
 from tritape.hw.link.host_link import identity
 from tritape.model.checkpoint import load_checkpoint, random_checkpoint, save_checkpoint
 from tritape.model.config import ModelConfig
-from tritape.model.data import embedded_models
+from tritape.model.formats import quantise_model
 from tritape.model.tape.assembler import image, pack
 from tritape.model.tape.container import read_tape
 from tritape.model.tape.reader import read_model
 from tritape.model.tokenizer import tape_tokenizer
 from tritape.rtl_gen.archive import read_archive
 
-SMALL_TOKENIZER = embedded_models()["nano"] / "tokenizer.json"
 SECONDS = 2.0
-"""Longest time that one small input may take."""
+"""Longest time of the processor that one small input may take."""
 MEMORY = 4 << 30
-"""Bytes of address space of the process: a length in a damaged input must not become an allocation."""
+"""Bytes of address space of a process: a length in a damaged input must not become an allocation."""
+CHUNK = 5_000
+"""Inputs that a process takes at a time."""
+SHAPE = ModelConfig(vocab_size=16, hidden_size=5, num_hidden_layers=1, intermediate_size=5)
+"""Everything is small, so that a million inputs take minutes."""
+
+
+def small_tokenizer() -> bytes:
+    """A tokenizer.json of every part that one can have, for the words of `SHAPE`."""
+    words = ["<unk>", "</s>", *(chr(ord("a") + place) for place in range(11)), "Ġ", "ab", "Ġa"]
+    return json.dumps(
+        {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [
+                {
+                    "id": 1,
+                    "content": "</s>",
+                    "single_word": False,
+                    "lstrip": False,
+                    "rstrip": False,
+                    "normalized": False,
+                    "special": True,
+                }
+            ],
+            "normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Lowercase"}]},
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+            "post_processor": None,
+            "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+            "model": {
+                "type": "BPE",
+                "dropout": None,
+                "unk_token": "<unk>",
+                "continuing_subword_prefix": None,
+                "end_of_word_suffix": None,
+                "fuse_unk": False,
+                "byte_fallback": False,
+                "vocab": {word: place for place, word in enumerate(words)},
+                "merges": ["a b", "Ġ a"],
+            },
+        }
+    ).encode()
 
 
 @dataclass(frozen=True)
@@ -83,20 +133,17 @@ def damaged(good: bytes, rng: random.Random) -> bytes:
 
 def readers(folder: Path) -> Iterator[tuple[str, Reader]]:
     """(name, reader) of every reader; files go into `folder`."""
-    shape = ModelConfig(vocab_size=32, hidden_size=20, num_hidden_layers=2, intermediate_size=24)
-    save_checkpoint(random_checkpoint(shape, seed=1), folder / "good")
+    weights = random_checkpoint(SHAPE, seed=1)
+    model = quantise_model(weights, ids=list(range(8)))
 
     def file_of_checkpoint(name: str) -> Reader:
-        target = folder / "damaged"
-        save_checkpoint(random_checkpoint(shape, seed=1), target)
+        target = folder / name.replace(".", "-")
+        save_checkpoint(weights, target)
         good = (target / name).read_bytes()
 
         def read(data: bytes) -> None:
             (target / name).write_bytes(data)
-            try:
-                load_checkpoint(target)
-            finally:
-                (target / name).write_bytes(good)
+            load_checkpoint(target)
 
         # all that is structure stands at the beginning
         return Reader(good[:4096], lambda data: read(data + good[4096:]))
@@ -112,23 +159,22 @@ def readers(folder: Path) -> Iterator[tuple[str, Reader]]:
         return run
 
     path = folder / "small.tape"
-    about = pack(small_model(), path, 4, 128, tokenizer=(SMALL_TOKENIZER).read_bytes())
+    about = pack(model, path, 4, 16, tokenizer=small_tokenizer())
     read_whole = in_file("damaged.tape", read_everything)
     yield "tape", Reader(path.read_bytes(), read_whole)
-    picture, tokenizer = image(small_model(), 4, 128), SMALL_TOKENIZER.read_bytes()
+    picture, tokenizer = image(model, 4, 16), small_tokenizer()
 
-    def with_good_crc(metadata: bytes, tokenizer: bytes) -> object:
-        """A tape whose metadata and tokenizer are damaged and whose check sum says that they are not."""
+    def with_good_crc(metadata: bytes, tokenizer: bytes, read: Callable[[bytes], object] = read_whole) -> object:
+        """A tape whose metadata or tokenizer is damaged and whose check sum says that it is not."""
         head = struct.pack(
             "<8sIIQI", b"TRITAPE1", len(metadata), len(tokenizer), len(picture), zlib.crc32(metadata + tokenizer)
         )
-        return read_whole(head + metadata + tokenizer + picture)
+        return read(head + metadata + tokenizer + picture)
 
     yield "metadata", Reader(json.dumps(about).encode(), lambda data: with_good_crc(data, tokenizer))
-    yield (
-        "tokenizer",
-        Reader(tokenizer[:2000], lambda data: with_good_crc(json.dumps(about).encode(), data + tokenizer[2000:])),
-    )
+    read_tokenizer = in_file("damaged.tape", lambda path: tape_tokenizer(read_tape(path), str(path)))
+    metadata = json.dumps(about).encode()
+    yield "tokenizer", Reader(tokenizer, lambda data: with_good_crc(metadata, data, read_tokenizer))
 
     buffer = io.BytesIO()
     manifest = {
@@ -145,11 +191,11 @@ def readers(folder: Path) -> Iterator[tuple[str, Reader]]:
     yield "archive", Reader(buffer.getvalue(), in_file("x.zip", read_archive))
 
     session = b"".join(
-        (Path(__file__).parent / "data" / "session-small.txt").read_bytes().splitlines(keepends=True)[:60]
+        (Path(__file__).parent / "data" / "session-small.txt").read_bytes().splitlines(keepends=True)[:20]
     )
     yield "session", Reader(session, in_file("session.txt", ReplayTransport))
 
-    trace = "time,watts\n" + "".join(f"{1700000000 + at / 10},{1 + at / 100}\n" for at in range(40))
+    trace = "time,watts\n" + "".join(f"{1700000000 + at / 10},{1 + at / 100}\n" for at in range(8))
     yield "csv", Reader(trace.encode(), in_file("trace.csv", read_csv))
 
     saved = SavedState(0, 20, 2, bytes(range(120)), fresh=False, last=3, ahead=(4, 5))
@@ -168,54 +214,130 @@ def read_everything(path: Path) -> None:
     tape_tokenizer(tape, str(path))
 
 
-def fuzz(
-    count: int, only: str | None = None, seed: int = 0, say: Callable[[str, int], None] = lambda name, done: None
-) -> list[str]:
-    """Give every reader (or one) `count` damaged inputs; the failures, a line each."""
+class _TooLongError(Exception):
+    """An input took more than `SECONDS`."""
+
+
+def _stop(number: int, frame: object) -> None:
+    raise _TooLongError
+
+
+def attempt(reader: Reader, data: bytes) -> str | None:
+    """What is wrong with how a reader took an input; None: nothing. Only in a main thread: a timer ends what takes too long."""
+    signal.signal(signal.SIGPROF, _stop)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    try:
+        reader.read(data)
+    except TritapeError:
+        return None
+    except _TooLongError:
+        return f"took more than {SECONDS} s"
+    except BaseException as error:  # the tokenizers library's panics are no Exception
+        return f"{type(error).__name__}: {error}"
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    return None
+
+
+def fuzz(count: int, only: str | None = None, seed: int = 0, first: int = 0) -> list[str]:
+    """Give every reader (or one) `count` damaged inputs, from number `first` on; the failures, a line each."""
     failures = []
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as place:
         for name, reader in readers(Path(place)):
             if only not in (None, name):
                 continue
-            for number in range(count):
-                data = damaged(reader.good, random.Random(f"{seed} {name} {number}"))
-                started = time.monotonic()
-                try:
-                    reader.read(data)
-                except TritapeError:
-                    pass
-                except Exception as error:
-                    failures.append(f"{name}, seed {seed}, input {number}: {type(error).__name__}: {error}")
-                if time.monotonic() - started > SECONDS:
-                    failures.append(f"{name}, seed {seed}, input {number}: took more than {SECONDS} s")
-                if number % 100 == 99:
-                    say(name, number + 1)
+            for number in range(first, first + count):
+                wrong = attempt(reader, damaged(reader.good, random.Random(f"{seed} {name} {number}")))
+                if wrong is not None:
+                    failures.append(f"{name}, seed {seed}, input {number}: {wrong}")
                 if len(failures) > 20:
                     return failures
     return failures
 
 
+def names() -> list[str]:
+    """Of all readers."""
+    with tempfile.TemporaryDirectory() as place:
+        return [name for name, _ in readers(Path(place))]
+
+
+def _limit() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+
+def _chunk(work: tuple[str, int, int, int]) -> tuple[str, int, list[str], float]:
+    name, seed, first, count = work
+    started = time.process_time()
+    return name, count, fuzz(count, name, seed, first), time.process_time() - started
+
+
+def fuzz_all(
+    count: int, only: str | None, seed: int, jobs: int, say: Callable[[str, int], None] = lambda name, done: None
+) -> dict[str, Any]:
+    """The same on several processes: inputs, failures and seconds of the processor by reader."""
+    done: Counter[str] = Counter()
+    seconds: Counter[str] = Counter()
+    failures: list[str] = []
+    todo = [
+        (name, seed, first, min(CHUNK, count - first))
+        for name in ([only] if only else names())
+        for first in range(0, count, CHUNK)
+    ]
+    with multiprocessing.Pool(jobs, _limit) as pool:
+        for name, size, found, spent in pool.imap_unordered(_chunk, todo):
+            done[name] += size
+            seconds[name] += round(spent, 1)
+            failures += found
+            say(name, done[name])
+    return {"seed": seed, "inputs": dict(done), "seconds": dict(seconds), "failures": failures}
+
+
+def with_atheris(name: str, seconds: int) -> None:
+    """Look for inputs that reach new lines of one reader; ends this process, with a status other than 0 after a failure."""
+    import atheris
+
+    with tempfile.TemporaryDirectory() as place:
+        reader = dict(readers(Path(place)))[name]
+        corpus = Path(place) / "corpus"
+        corpus.mkdir()
+        (corpus / "good").write_bytes(reader.good)
+
+        def one(data: bytes) -> None:
+            with contextlib.suppress(TritapeError):
+                reader.read(data)
+
+        atheris.instrument_all()
+        atheris.Setup(
+            [name, f"-max_total_time={seconds}", f"-timeout={int(SECONDS)}", "-rss_limit_mb=4096", str(corpus)], one
+        )
+        atheris.Fuzz()
+
+
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=10_000, help="damaged inputs for each reader")
     parser.add_argument("--reader", help="only this one")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--atheris", type=int, metavar="SECONDS", help="guided by coverage instead, for so long each")
     chosen = parser.parse_args()
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    if chosen.atheris and chosen.reader:
+        with_atheris(chosen.reader, chosen.atheris)
+    if chosen.atheris:
+        command = [sys.executable, __file__, "--atheris", str(chosen.atheris), "--reader"]
+        return max(subprocess.run([*command, name]).returncode for name in names())
     with Progress(transient=True) as progress:
-        tasks: dict[str, object] = {}
+        tasks: dict[str, Any] = {}
 
         def say(name: str, done: int) -> None:
             if name not in tasks:
                 tasks[name] = progress.add_task(name, total=chosen.count)
-            progress.update(tasks[name], completed=done)  # type: ignore[arg-type]
+            progress.update(tasks[name], completed=done)
 
-        failures = fuzz(chosen.count, chosen.reader, chosen.seed, say)
-    for line in failures:
-        print(line)
-    print(f"{len(failures)} failures")
-    return min(len(failures), 1)
+        result = fuzz_all(chosen.count, chosen.reader, chosen.seed, chosen.jobs, say)
+    print(json.dumps(result, indent=1))
+    return int(bool(result["failures"]))
 
 
 if __name__ == "__main__":

@@ -36,8 +36,9 @@ def build_model(
 ) -> Path:
     """Executable made from the Verilog text with module `top` and the C++ file `main_cpp`; cached by content.
 
-    The main includes `Vmodel.h`, and headers that lie beside it, and drives the class `Vmodel`. With `trace` the model can
-    write FST waveforms: `VM_TRACE` is then 1 and `verilated_fst_c.h` is there to include. `defines` are macros of the main.
+    The main includes `Vmodel.h`, and headers that lie beside it or in this folder, and drives the class `Vmodel`. With `trace`
+    the model can write FST waveforms: `VM_TRACE` is then 1 and `verilated_fst_c.h` is there to include. `defines` are macros of
+    the main.
 
     `progress` gets one line per step (`verilating`, `compiling 3/12`, `linking`), and nothing when the executable is in
     the cache. It is built for long runs; `TRITAPE_SIMULATOR=quick` in the environment builds it for short ones (the
@@ -46,7 +47,7 @@ def build_model(
     flags = QUICK if os.environ.get("TRITAPE_SIMULATOR") == "quick" else OPTIMISED
     main_text = "".join(f"#define {name} {value}\n" for name, value in defines.items()) + main_cpp.read_text()
     here = Path(__file__).parent
-    paths = [main_cpp.parent / name for name in _INCLUDED.findall(main_text)]
+    paths = [folder / name for name in _INCLUDED.findall(main_text) for folder in (main_cpp.parent, here)]
     paths += [here / name for name in _FST_HEADERS] if trace else []
     sources = {"main.cpp": main_text} | {path.name: path.read_text() for path in paths if path.is_file()}
     options = [*_VERILATE, *(["--trace-fst"] if trace else [])]

@@ -1,0 +1,1 @@
+"""Faults on purpose: a campaign of single faults in the whole accelerator, and millions of frames against its host link."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from tritape.base.errors import TritapeError
 from tritape.host.sequence_device import SequenceDevice
 from tritape.host.slots import Slots, Stream
-from tritape.host.stepper import Stepper, Track
+from tritape.host.stepper import Stepper
+from tritape.host.track import Track
 from tritape.hw.link.token_runner import WINDOW
 
 

@@ -12,11 +12,12 @@ from tritape.host import protocol
 from tritape.host.draft import Draft, Guesser
 from tritape.host.draft.adaptive import Pace
 from tritape.host.link import RETRY_S, SILENCE_S
-from tritape.host.protocol import DATA_BYTES, Command, ErrorCode, Reply
+from tritape.host.protocol import DATA_BYTES, Command, Reply
 from tritape.host.slots import Slots, Stream, generator_after, prompt_steps
 from tritape.host.state import SavedState
-from tritape.host.stepper import DraftCounts, Stepper, Track
+from tritape.host.stepper import Stepper
 from tritape.host.tape_device import TapeDevice
+from tritape.host.track import DraftCounts, Track
 from tritape.host.transport import Transport
 from tritape.hw.link.token_runner import WINDOW
 from tritape.model.arith import Ints
@@ -286,7 +287,7 @@ class SequenceDevice(TapeDevice):
         elements = b""
         while len(elements) < total * _ELEMENT:
             at = len(elements) // _ELEMENT
-            elements += self._state_command(Command.READ_STATE, at, min(total - at, DATA_BYTES // _ELEMENT)).data
+            elements += self.link.call(Command.READ_STATE, at, min(total - at, DATA_BYTES // _ELEMENT)).data
         return SavedState(self._tape_crc, header.hidden, header.layers, elements, fresh, last, tuple(ahead))
 
     def put_state(self, slot: int, state: bytes) -> SavedState:
@@ -299,15 +300,8 @@ class SequenceDevice(TapeDevice):
         piece = DATA_BYTES // _ELEMENT * _ELEMENT
         for start in range(0, size, piece):
             part = saved.elements[start : start + piece]
-            self._state_command(Command.WRITE_STATE, start // _ELEMENT, len(part) // _ELEMENT, part)
+            self.link.call(Command.WRITE_STATE, start // _ELEMENT, len(part) // _ELEMENT, part)
         return saved
-
-    def _state_command(self, kind: Command, element: int, count: int, data: bytes = b"") -> Reply:
-        """Read or write elements of the state. A device that was reset meanwhile would answer too, with zeros."""
-        reply = self.link.call(kind, element, count, data)
-        if not reply.booted:
-            raise TritapeError(protocol.ERRORS[ErrorCode.NOT_BOOTED])
-        return reply
 
     def _state_elements(self, hidden: int, layers: int) -> int:
         """Addresses of the state: layer, then element of a lane, then lane (counted to a power of two)."""

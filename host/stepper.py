@@ -3,95 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 
 from tritape.base.errors import TritapeError
 from tritape.host import protocol
-from tritape.host.draft import Guesser
-from tritape.host.draft.adaptive import MOST_REST, Pace, Rate
-from tritape.host.slots import Entry, Slots, Stream
+from tritape.host.draft.adaptive import MOST_REST, Pace
+from tritape.host.slots import Entry, Slots
+from tritape.host.track import DraftCounts, Part, Step, Track, Window
 from tritape.hw.link.token_runner import WINDOW
 
 LOOK_AHEAD = 4
 """Steps that a device is let run beyond those read, at first; twice as many whenever it had to wait for the host."""
-
-
-@dataclass(eq=False)
-class Track:
-    """A sequence whose state is in a slot, or begins there."""
-
-    slot: int
-    feed: list[int]
-    """Tokens to be run that are known: what is left of its prompt, or the token chosen last."""
-    left: int
-    """Tokens that are wanted."""
-    inverse: int
-    stream: Stream
-    fed: int = 0
-    """Tokens run since the stream's beginning."""
-    fresh: bool = True
-    alone: bool = False
-    """Whether its slot chose `feed`, and can go on by itself."""
-    guesser: Guesser | None = None
-    rate: Rate = field(default_factory=Rate)
-
-
-@dataclass
-class DraftCounts:
-    """What came of guesses: steps of sequences that chose a token, guesses verified and accepted, and the seconds for them."""
-
-    steps: int = 0
-    guessed: int = 0
-    accepted: int = 0
-    draft_seconds: float = 0.0
-
-    def report(self) -> dict[str, float]:
-        """JSON-ready; `accepted_per_step`: guesses of a step that were right, so many tokens more than one."""
-        return {"accepted_per_step": self.accepted / max(self.steps, 1), "draft_seconds": self.draft_seconds}
-
-
-@dataclass
-class _Part:
-    """A track's share of a step: its slots in order, and the tokens on them, none where its slot takes what it chose.
-
-    The first `known` of them count whatever the device chooses; the others are guesses. `ends`: whether it chooses a token.
-    """
-
-    track: Track
-    slots: list[int]
-    tokens: list[int]
-    known: int
-    ends: bool
-
-
-_Step = list[_Part]
-
-
-@dataclass
-class _Window:
-    """Steps that run without a word from the host between them: those loaded, and those of `tail`, which the slots run by
-    themselves. `total` of them, and `most` if nothing else is to be done."""
-
-    start: int
-    steps: list[_Step]
-    tail: _Step
-    total: int
-    most: int
-    granted: int
-    guesses: int
-    settings: int
-    began: float
-    load_s: float
-    asked: bool = False
-    read: int = 0
-    first: tuple[float, int] | None = None
-    """When the first answer came, and the steps of it."""
-
-    def parts(self, step: int) -> _Step:
-        """Who takes part in a step."""
-        return self.steps[step] if step < len(self.steps) else self.tail
 
 
 class Stepper:
@@ -120,7 +43,7 @@ class Stepper:
         self.tracks: list[Track] = []
         self.position = position
         self.counts = DraftCounts()
-        self._window: _Window | None = None
+        self._window: Window | None = None
         self._ahead = min(LOOK_AHEAD, most_ahead)
 
     @property
@@ -153,7 +76,7 @@ class Stepper:
             came += self._exchange(self._window)
         return came
 
-    def _exchange(self, window: _Window) -> list[tuple[Track, int]]:
+    def _exchange(self, window: Window) -> list[tuple[Track, int]]:
         silent = window.read  # steps from there on that choose nothing are not read
         while silent < len(window.steps) and not any(part.ends for part in window.steps[silent]):
             silent += 1
@@ -182,37 +105,37 @@ class Stepper:
             self._end(window)
         return came
 
-    def _begin(self) -> _Window:
+    def _begin(self) -> Window:
         """Plan a window, and load its steps."""
         if self._pace is not None:
             self._ahead = max(self._ahead, min(self._pace.exchange_steps(4), self._most_ahead))
         guesses = self._guesses()
         steps, tail, most = self._planned(guesses)
-        total = most
+        total, pace = most, self._pace
         if (
-            self._pace is not None
+            pace is not None
             and not guesses
-            and (any(t.guesser for t in self.tracks) if steps else self._candidates())
+            and (any(one.guesser for one in self.tracks) if steps else self._candidates())
         ):
-            total = min(most, len(steps) + self._pace.rest)
+            total = min(most, len(steps) + pace.rest)  # then guesses are tried again
         settings = self._set_samplers(steps or [tail])
-        began = 0.0 if self._pace is None else self._pace.clock()
+        began = 0.0 if pace is None else pace.clock()
         if steps:
             self._slots.load(self.position, [self._entries(step, number == 0) for number, step in enumerate(steps)])
-        load_s = 0.0 if self._pace is None else self._pace.clock() - began
+        load_s = 0.0 if pace is None else pace.clock() - began
         for part in (part for step in steps for part in step):
             if part.track.guesser is not None:
                 part.track.guesser.take(part.tokens[: part.known])
         count = sum(map(len, guesses.values()))
         granted = max(len(steps), min(total, self._ahead))
-        self._window = _Window(self.position, steps, tail, total, most, granted, count, settings, began, load_s)
+        self._window = Window(self.position, steps, tail, total, most, granted, count, settings, began, load_s)
         return self._window
 
-    def _planned(self, guesses: Mapping[Track, list[int]]) -> tuple[list[_Step], _Step, int]:
+    def _planned(self, guesses: Mapping[Track, list[int]]) -> tuple[list[Step], Step, int]:
         """Steps to load, who takes part in those behind them, and all steps until a track ends or something must be loaded."""
         at = {track: (track.slot, 0, 0) for track in self.tracks}  # slot, tokens of `feed` that were run, tokens chosen
         waiting = {track for track in self.tracks if not track.alone or track in guesses}
-        steps: list[_Step] = []
+        steps: list[Step] = []
         over = False
         while waiting and len(steps) < (1 if guesses else self._slots.most_steps) and not over:
             rooms = self._rooms({track: slot for track, (slot, _, _) in at.items()})
@@ -222,13 +145,13 @@ class Stepper:
                 ends = done + len(given) == len(track.feed)
                 tokens = given + guesses.get(track, [])
                 slots = [(slot + number) % self._slots.count for number in range(len(tokens) or 1)]
-                step.append(_Part(track, slots, tokens, len(given) or 1, ends))
+                step.append(Part(track, slots, tokens, len(given) or 1, ends))
                 at[track] = slots[step[-1].known - 1], done + len(given), chosen + ends
                 if ends:
                     waiting.discard(track)
                 over |= chosen + ends == track.left
             steps.append(step)
-        tail = [_Part(track, [slot], [], 1, True) for track, (slot, _, _) in at.items()]
+        tail = [Part(track, [slot], [], 1, True) for track, (slot, _, _) in at.items()]
         free = not (waiting or over or guesses)
         return steps, tail, len(steps) + free * min(track.left - chosen for track, (_, _, chosen) in at.items())
 
@@ -279,11 +202,10 @@ class Stepper:
         return [not self._slots.draws_from(slot, track.inverse, track.stream, fed) for slot, fed in at]
 
     def _can_pay(self) -> bool:
-        """Whether guesses pay if all are right."""
-        count = len(self.tracks)
-        return self._pace is not None and self._pace.pays(self._slots.count - count, 0, 0, count)
+        """Whether guesses pay where one sequence has all slots, and all of them are right."""
+        return self._pace is not None and self._pace.pays(self._slots.count - 1, 0, 0, 1)
 
-    def _meanwhile(self, window: _Window) -> None:
+    def _meanwhile(self, window: Window) -> None:
         """What guessers can do while the device is busy."""
         pace = self._pace
         if pace is None or pace.rest >= MOST_REST:
@@ -294,7 +216,7 @@ class Stepper:
                 track.guesser.ahead(window.guesses if pace.hides(window.guesses) else 0)
         self.counts.draft_seconds += pace.clock() - started
 
-    def _set_samplers(self, steps: Sequence[_Step]) -> int:
+    def _set_samplers(self, steps: Sequence[Step]) -> int:
         """The generators of slots whose choice counts: each to where it stands, when that is made, for one slot alone; how many
         were set."""
         started, count = 0.0 if self._pace is None else self._pace.clock(), 0
@@ -318,7 +240,7 @@ class Stepper:
             self._pace.set(self._pace.clock() - started, count)
         return count
 
-    def _entries(self, step: _Step, first: bool) -> list[Entry | None]:
+    def _entries(self, step: Step, first: bool) -> list[Entry | None]:
         entries: list[Entry | None] = [None] * self._slots.count
         for part in step:
             for number, slot in enumerate(part.slots):
@@ -327,7 +249,7 @@ class Stepper:
                 entries[slot] = Entry(token, fresh=fresh, chain=number > 0)
         return entries
 
-    def _ran(self, part: _Part, row: Sequence[int]) -> list[int]:
+    def _ran(self, part: Part, row: Sequence[int]) -> list[int]:
         """A track has run its share of a step; the tokens that it chose, in order."""
         track, last = part.track, part.known - 1
         for slot in part.slots:
@@ -353,7 +275,7 @@ class Stepper:
         track.slot, track.fed, track.fresh, track.alone = part.slots[last], track.fed + last + 1, False, part.ends
         return chosen
 
-    def _end(self, window: _Window) -> None:
+    def _end(self, window: Window) -> None:
         """All steps of a window have run."""
         self._window = None
         self.position += window.total

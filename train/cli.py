@@ -66,6 +66,27 @@ def tokenizer(
     )
 
 
+@app.command("new")
+def new_folder(
+    folder: Annotated[Path, typer.Argument(help="Folder to make; its name is the model's.")],
+    texts: Annotated[list[Path], typer.Argument(help="Text files, as editors save them.")],
+    like: Annotated[str, typer.Option(help="Recipe of the package whose shape and optimisation it gets.")] = "tiny",
+    steps: Annotated[int | None, typer.Option(help="Steps of training (default: by the texts' length).", min=1)] = None,
+) -> None:
+    """Begin a model of one's own texts: a folder with them and a recipe, and the two commands that lead to a tape."""
+    from shlex import quote
+
+    from tritape.train.new import new_project
+
+    recipe = new_project(folder, texts, like, steps)
+    runs = folder / "runs"
+    sys.stdout.write(
+        f"{recipe}: like {like}. Next:\n"
+        f"  tritape-train train {quote(str(recipe))} --work {quote(str(runs))}\n"
+        f"  tritape pack {quote(str(runs / recipe.stem))} -o {quote(f'{recipe.stem}.tape')}\n"
+    )
+
+
 @app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe of the package (small, tiny, ...) or a TOML or JSON file.")],
@@ -157,7 +178,7 @@ def study(
     work: Work = WORK,
     device: Device = "auto",
     workers: Annotated[int, typer.Option(help="Runs at a time.")] = 4,
-    seconds: Annotated[float, typer.Option(help="Time limit of all runs together.")] = 3600.0,
+    seconds: Annotated[float, typer.Option(help="Time limit of all runs together; 0: train nothing.")] = 3600.0,
 ) -> None:
     """Run a study of docs/studies and summarise it; runs that are in NAME.jsonl already are not run again."""
     import importlib
@@ -168,7 +189,9 @@ def study(
     folder.mkdir(parents=True, exist_ok=True)
     lines = folder / f"{name}.jsonl"
     before = _results(lines)
-    missing = {key: raw for key, raw in module.recipes().items() if key not in before}
+    missing = {key: raw for key, raw in module.recipes().items() if key not in before} if seconds > 0 else {}
+    if not before and not missing:
+        raise TritapeError(f"{lines}: results must be there, not be missing; give the study more than 0 seconds")
     if missing:
         _run_all(missing, name, lines, corpus, work, _device(device), workers, seconds)
     if name == "sparse4":

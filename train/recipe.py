@@ -5,7 +5,8 @@
 [train]      seed, sequence (tokens), batch (sequences), learning_rate, warmup (steps), weight_decay, muon,
              residual (0), residual_share (0.6), residual_curve ("linear" or "cosine"), residual_kind ("latent" or
              "ternary"); for sparse4
-[[phases]]   steps, sources (names from tritape.train.data.sources); phases follow one another under one schedule
+[[phases]]   steps, sources (names from tritape.train.data.sources, or text files, from the recipe's folder on); phases
+             follow one another under one schedule
 [teacher]    recipes (runs beside this one), weight (of the teachers' distribution in the target)  - optional
 """
 
@@ -20,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from tritape.base.errors import TritapeError
+from tritape.base.files import decode_text
 from tritape.model.config import ModelConfig
+from tritape.train.data.own import is_own, label
 from tritape.train.data.sources import SOURCES
 
 KINDS = ("hgrn_bit", "transformer")
@@ -108,24 +111,26 @@ class Recipe:
     @property
     def tokenizer_name(self) -> str:
         """File name of the tokenizer: recipes of one vocabulary that end on the same sources share it."""
-        return f"tokenizer-{self.model.vocab_size}-{'+'.join(sorted(self.phases[-1].sources))}.json"
+        return f"tokenizer-{self.model.vocab_size}-{'+'.join(sorted(map(label, self.phases[-1].sources)))}.json"
 
     @classmethod
     def from_file(cls, path: Path) -> Recipe:
         """Read a TOML (or JSON) file. Raises TritapeError naming the file and the entry."""
         try:
-            text = path.read_text()
+            text = decode_text(path.read_bytes(), str(path), "recipe")
             raw = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
         except FileNotFoundError:
             known = ", ".join(sorted(names()))
             raise TritapeError(f"{path}: recipe must be a file or one of {known}, not missing; correct it") from None
+        except TritapeError:
+            raise
         except (ValueError, OSError) as error:
             raise TritapeError(f"{path}: recipe must be TOML, not damaged ({error}); correct it") from None
-        return cls.from_dict(raw, path.stem, str(path))
+        return cls.from_dict(raw, path.stem, str(path), path.parent)
 
     @classmethod
-    def from_dict(cls, raw: dict[str, Any], name: str, where: str = "recipe") -> Recipe:
-        """Check the entries of a parsed recipe; `where` is the file that errors name."""
+    def from_dict(cls, raw: dict[str, Any], name: str, where: str = "recipe", folder: Path = Path()) -> Recipe:
+        """Check the entries of a parsed recipe; `where` is the file that errors name, `folder` where texts are named from."""
         known = {"model", "train", "phases", "teacher"}
         if extra := sorted(set(raw) - known):
             raise TritapeError(f"{where}: section must be one of {', '.join(sorted(known))}, not {extra[0]!r}; drop it")
@@ -137,7 +142,7 @@ class Recipe:
             name,
             _section(ModelRecipe, raw.get("model"), f"{where}: model"),
             _section(TrainRecipe, raw.get("train", {}), f"{where}: train"),
-            tuple(_section(Phase, phase, f"{where}: phases") for phase in phases),
+            tuple(_with_paths(_section(Phase, phase, f"{where}: phases"), folder) for phase in phases),
             None if teacher is None else _section(Teacher, teacher, f"{where}: teacher"),
         )
         recipe._check(where)
@@ -162,8 +167,10 @@ class Recipe:
             raise TritapeError(f"{where}: model.shared_gain must be false for transformer, not true; leave it out")
         self._check_residual(where)
         for source in self.sources:
-            if source not in SOURCES:
-                raise TritapeError(f"{where}: source must be one of {', '.join(SOURCES)}, not {source!r}; correct it")
+            if is_own(source) and not Path(source).is_file():
+                raise TritapeError(
+                    f"{where}: source must be one of {', '.join(SOURCES)}, or a text file, not {source!r}; correct it"
+                )
 
     def _check_residual(self, where: str) -> None:
         train = self.train
@@ -179,6 +186,13 @@ class Recipe:
         for key, known in (("residual_curve", ("linear", "cosine")), ("residual_kind", ("latent", "ternary"))):
             if (value := getattr(train, key)) not in known:
                 raise TritapeError(f"{where}: train.{key} must be one of {', '.join(known)}, not {value!r}; choose")
+
+
+def _with_paths(phase: Phase, folder: Path) -> Phase:
+    """The phase with whole paths of its text files."""
+    sources = (str((folder / source).resolve()) if is_own(source) else source for source in phase.sources)
+    there = (path if Path(path).is_file() else source for path, source in zip(sources, phase.sources))
+    return dataclasses.replace(phase, sources=tuple(there))
 
 
 def names() -> list[str]:

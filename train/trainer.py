@@ -28,6 +28,7 @@ from tritape.base.errors import TritapeError
 from tritape.base.files import replacing
 from tritape.base.json_text import json_text
 from tritape.train.batches import Crops
+from tritape.train.data.own import is_own, own_text
 from tritape.train.evaluate import bits_per_byte
 from tritape.train.model import HGRNBitForCausalLM, load_model
 from tritape.train.optimiser import Optimiser
@@ -390,7 +391,9 @@ def _header(path: Path) -> bytes:
 
 
 def read_text(corpus: Path, name: str, part: str) -> str:
-    """Text `name`.`part` of a fetched corpus. Raises TritapeError if it is not there."""
+    """Text `name`.`part` of a fetched corpus, or that part of a text file. Raises TritapeError if it is not there."""
+    if is_own(name):
+        return str(getattr(own_text(Path(name)), part))
     path = corpus / f"{name}.{part}.txt"
     if not path.is_file():
         raise TritapeError(f"{path}: text must exist, not be missing; run `tritape-train fetch` first")

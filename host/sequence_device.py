@@ -121,7 +121,10 @@ class SequenceDevice(TapeDevice):
         for _ in self._results(1):
             pass
         self.stop()  # or the next token would wait for its logits to be fetched
-        return _elements(out)
+        logits = _elements(out)
+        if self.header is not None and len(logits) != self.header.vocab:  # another host ended the command
+            raise TritapeError(protocol.STOPPED)
+        return logits
 
     def stop(self) -> None:
         """End what runs, after the token under way."""

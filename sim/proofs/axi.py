@@ -14,7 +14,7 @@ from tritape.hw.memory.planner import Planner
 from tritape.hw.memory.signature import Request
 from tritape.hw.memory.times import times
 from tritape.hw.memory.word_bytes import WordBytes
-from tritape.sim.proofs.hold import drive, previous
+from tritape.sim.proofs.hold import constant, drive, previous
 
 BITS, BURST, LINES, GROUPS, WORDS = 16, 4, 8, 5, 100
 LINE_BYTES = BITS // 8
@@ -26,12 +26,6 @@ def _stays(m: Module, name: str, valid: Value, ready: Value, *fields: Value) -> 
     m.d.comb += Assert(~previous(m, valid & ~ready) | valid, f"{name}valid stays until {name}ready")
     same = Cat(*fields)
     m.d.comb += Assert(~previous(m, valid & ~ready) | (same == previous(m, same)), f"{name} is constant until {name}ready")
-
-
-def _constant(m: Module, value: Value) -> None:
-    later = Signal()
-    m.d.sync += later.eq(1)
-    m.d.comb += Assume(~later | (value == previous(m, value)), "a constant")
 
 
 def requests_inside(kind: type[Planner] = Planner) -> Callable[[Module], list[Value]]:
@@ -67,7 +61,7 @@ def bursts(kind: type[AXIReader] = AXIReader) -> Callable[[Module], list[Value]]
         inside, outer = bench.inside, bench.outer
         address, beats = outer["axi_araddr"], outer["axi_arlen"] + 1
         base, valid = outer["base"], outer["axi_arvalid"]
-        _constant(m, base)
+        constant(m, base)
         m.d.comb += Assume(base[:12] == 0, "base must be a multiple of 4096")
         offered, fetch, taken = outer["fetches"]
         m.d.comb += Assume(~offered | (fetch[:32] + fetch[32:] <= IMAGE_LINES), "fetches lie inside the image")
@@ -140,7 +134,7 @@ def writes(kind: type[AXIWriter] = AXIWriter) -> Callable[[Module], list[Value]]
         inside, outer = bench.inside, bench.outer
         begins, ends = inside.state("ADDRESS"), inside.state("STORED")
         for port in range(2):
-            _constant(m, outer[f"base_{port}"])
+            constant(m, outer[f"base_{port}"])
             m.d.comb += Assume(outer[f"base_{port}"][:12] == 0, "bases must be multiples of 4096")
             channel: dict[str, Any] = {
                 name: outer[f"axi_{port}_{name}"]

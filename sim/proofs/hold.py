@@ -79,6 +79,18 @@ def previous(m: Module, value: Value) -> Signal:
     return was
 
 
+def chosen(m: Module, width: int, name: str) -> Signal:
+    """A number that the solver chooses once; the caller hands it on among the free ones."""
+    value = Signal(width, name=name)
+    constant(m, value)
+    return value
+
+
+def constant(m: Module, value: Value) -> None:
+    """Assume that a value never changes."""
+    m.d.comb += Assume(~previous(m, Const(1)) | (value == previous(m, value)), "a constant")
+
+
 @dataclasses.dataclass(frozen=True)
 class Bench:
     """A unit among neighbours that may do all that the rules allow."""

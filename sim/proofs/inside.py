@@ -15,6 +15,9 @@ from amaranth.lib import wiring
 from tritape.base.errors import TritapeError
 
 
+_UNNAMED = ("$signal", "$like")
+
+
 class Inside:
     """An elaborated unit. `path` is that of a submodule, by the names that its `elaborate` gives."""
 
@@ -85,11 +88,11 @@ def _driven(fragment: Fragment) -> Iterator[Signal]:
 def _names(signals: list[Signal]) -> list[str]:
     """The name of each signal; of those that Amaranth leaves unnamed, because one statement makes several, that in the source."""
     names = [signal.name for signal in signals]
-    unnamed = [at for at, name in enumerate(names) if name == "$signal"]
+    unnamed = [at for at, name in enumerate(names) if name in _UNNAMED]
     for file in {str(signals[at].src_loc[0]) for at in unnamed}:
         for first, last, targets in _tuples(file):
             made = [at for at, signal in enumerate(signals) if signal.src_loc[0] == file and first <= signal.src_loc[1] <= last]
-            here = sorted((at for at in made if names[at] in ("$signal", *targets)), key=lambda at: signals[at].duid)
+            here = sorted((at for at in made if names[at] in (*_UNNAMED, *targets)), key=lambda at: signals[at].duid)
             own = [target for target, is_signal in targets.items() if is_signal]
             if len(here) == len(own):
                 for at, target in zip(here, own):

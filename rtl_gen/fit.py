@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from typing import Any
 
 from tritape.base.errors import TritapeError
 from tritape.model.config import ModelConfig
@@ -93,7 +94,8 @@ def _cure(board: AnyBoard, shape: ModelConfig) -> str:
         ("hidden_size", 16, "hidden"),
     ):
         values = range(step, getattr(shape, field), step)
-        count = bisect_left(values, True, key=lambda value: not _in_memory(board, replace(shape, **{field: value})))
+        smaller: list[Any] = [{field: value} for value in values]
+        count = bisect_left(smaller, True, key=lambda change: not _in_memory(board, replace(shape, **change)))
         if count:
             ways.append(f"{name} {values[count - 1]}")
     return f"{' or '.join(ways)} would fit" if ways else "choose a board with more memory"

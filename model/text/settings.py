@@ -15,6 +15,7 @@ import tokenizers
 from tokenizers import AddedToken
 
 from tritape.base.errors import TritapeError
+from tritape.base.files import read_text
 from tritape.model.config import is_int
 
 Settings = Mapping[str, Any]
@@ -33,7 +34,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
         settings |= read_object(folder / "special_tokens_map.json")
     template = folder / "chat_template.jinja"
     if template.is_file():
-        settings["chat_template"] = template.read_text(encoding="utf-8")
+        settings["chat_template"] = read_text(template, "chat template")
     return settings
 
 

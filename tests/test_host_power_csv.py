@@ -125,6 +125,11 @@ def test_encodings(tmp_path, encoding):
             r"rails must be chosen where there are several \(vccint, vccaux, vcco\), not left out; give .*"
             "rails=vccint for one, rails=vccint.vccaux for a sum, rails=all for all",
         ),
+        (
+            "nvidia-smi-two-gpus.csv",
+            "",
+            r"rails must be chosen where there are several \(0, 1\), not left out; give .*rails=0",
+        ),
         ("three-rails.csv", ",rails=vcc", "rail must be one of vccint, vccaux, vcco, not 'vcc'; choose one"),
         ("three-rails.csv", ",rails=vcco+vcco", "rail must be another one of vccint, vccaux, vcco, not 'vcco'"),
         ("three-rails.csv", ",volts=-1", "volts must be more than 0, not -1.0; give the supply's voltage"),
@@ -134,12 +139,6 @@ def test_encodings(tmp_path, encoding):
 def test_wrong_files_are_noticed_before_the_run(name, settings, message):
     with pytest.raises(TritapeError, match=message):
         meter(name, settings)
-
-
-def test_rows_of_two_rails_must_be_chosen():
-    """Which rails a file with a row for each has is seen where they are read."""
-    with pytest.raises(TritapeError, match=r"rails must be chosen where there are several \(0, 1\)"):
-        meter("nvidia-smi-two-gpus.csv").read()
 
 
 def test_a_file_that_comes_later(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tritape.base.errors import TritapeError
@@ -137,6 +137,8 @@ class CSVFile:
             keys = {split(line, layout.separator)[layout.key] for line in _some(text, layout)}
             if len(keys) < 2 and not keys & set(self.rails):
                 layout.key = None  # one rail
+            elif not self.rails:
+                self._select({key: () for key in sorted(keys)})
         if layout.key is None:
             for name, columns in self._chosen(layout).items():
                 if len(columns) == 1 and columns[0].unit == "A" and self.volts is None:
@@ -150,7 +152,7 @@ class CSVFile:
         """The rails that are asked for."""
         return {name: layout.rails[name] for name in self._select(layout.rails)}
 
-    def _select(self, there: dict[str, tuple[Column, ...]] | dict[str, Trace]) -> list[str]:
+    def _select(self, there: Mapping[str, tuple[Column, ...] | Trace]) -> list[str]:
         known = [name for name in there if name]
         if self.rails == ("all",):
             return list(there)

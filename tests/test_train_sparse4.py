@@ -20,6 +20,7 @@ from tritape.model.tape.container import read_tape  # noqa: E402
 from tritape.model.tape.reader import read_model  # noqa: E402
 from tritape.train import pool  # noqa: E402
 from tritape.train.cli import main  # noqa: E402
+from tritape.train.model import HGRNBitForCausalLM  # noqa: E402
 from tritape.train.plain import BitLinear, straight_ternary  # noqa: E402
 from tritape.train.precision import set_precision, set_residual, sparse4, straight_sparse4  # noqa: E402
 from tritape.train.recipe import Recipe  # noqa: E402
@@ -85,6 +86,15 @@ def test_the_gradient_passes_straight_and_the_residual_adds_its_own():
     model.train()
     factor.zero_()
     torch.testing.assert_close(matrix._weights(), plain)
+
+
+def test_the_fused_path_is_refused():
+    model = HGRNBitForCausalLM(recipe().model.config, "fused")
+    with pytest.raises(
+        TritapeError, match="precision must be ternary on the fused path, not 'sparse4'; build the model"
+    ):
+        set_precision(model, "sparse4")
+    set_precision(model, "ternary")
 
 
 def test_the_residual_falls_to_zero():

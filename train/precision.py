@@ -95,10 +95,15 @@ class PrecisionLinear(BitLinear):
 def set_precision(model: nn.Module, precision: str) -> None:
     """Give every BitLinear of a model another weight precision, in place; its latent weights stay.
 
-    Raises TritapeError for a name that is not in `QUANTISERS`.
+    Raises TritapeError for a name that is not in `QUANTISERS`, and for a model on the fused path, whose kernels know ternary
+    weights only.
     """
     if precision not in QUANTISERS:
         raise TritapeError(f"precision must be one of {', '.join(QUANTISERS)}, not {precision!r}; choose one")
+    if precision != "ternary" and getattr(model, "path", "plain") == "fused":
+        raise TritapeError(
+            f"precision must be ternary on the fused path, not {precision!r}; build the model with 'plain'"
+        )
     for module in model.modules():
         if isinstance(module, BitLinear):
             module.__class__ = PrecisionLinear

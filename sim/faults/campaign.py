@@ -76,6 +76,7 @@ def told_by(error: str) -> str:
         ("must be booted", "not booted"),
         ("must go on to the last token", "stopped"),
         ("within the tape's vocabulary", "vocabulary"),
+        ("must be loaded before", "header as the host read it"),
     ):
         if part in error:
             return name

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tritape.host import frames, protocol
 from tritape.host.protocol import Command
 from tritape.sim.faults.session import Damage, Session
-from tritape.sim.faults.simulation import Armed, Counts, Kind
+from tritape.sim.faults.simulation import NEVER, Armed, Counts, Kind
 from tritape.sim.faults.top import PATIENCE
 
 SLVERR, DECERR = 2, 3
@@ -55,7 +55,16 @@ def _bus(*kinds: Kind) -> Draw:
     def draw(rng: random.Random, session: Session, clean: Clean) -> Fault:
         kind, counts = rng.choice(kinds), clean.counts
         many = {Kind.DATA: counts.beats, Kind.WRITE_RESPONSE: counts.writes, Kind.LATE_ANSWER: counts.writes}
-        bursts = (Kind.SHORTER, Kind.LONGER, Kind.EARLY, Kind.LOST, Kind.RESPONSE, Kind.DELAY, Kind.ADDRESS)
+        bursts = (
+            Kind.SHORTER,
+            Kind.LONGER,
+            Kind.EARLY,
+            Kind.LOST,
+            Kind.RESPONSE,
+            Kind.DELAY,
+            Kind.ADDRESS,
+            Kind.LOST_BURST,
+        )
         many |= dict.fromkeys(bursts, counts.bursts)
         when = rng.randrange(many.get(kind, counts.cycles))
         waits = (1, 30, 1000, 1 << PATIENCE, 1 << PATIENCE + 2)
@@ -66,14 +75,22 @@ def _bus(*kinds: Kind) -> Draw:
             Kind.RESPONSE: rng.choice((SLVERR, DECERR)),
             Kind.WRITE_RESPONSE: rng.choice((SLVERR, DECERR)),
             Kind.DELAY: rng.choice(waits),
-            Kind.SILENT: rng.choice((*waits, 1 << 31)),
-            Kind.LATE_ANSWER: rng.choice((*waits, 1 << 31)),
+            Kind.SILENT: rng.choice((*waits, NEVER)),
+            Kind.LATE_ANSWER: rng.choice(waits),
             Kind.ADDRESS: rng.randrange(3, 20),
         }.get(kind, 0)
         b = rng.randrange(16)
         return Fault(f"{kind.name} at {when}: {a}, {b}", Armed(kind, when, a, b))
 
     return draw
+
+
+def _lost(rng: random.Random, session: Session, clean: Clean) -> Fault:
+    if rng.random() < 0.7:
+        when = rng.randrange(clean.counts.bursts)
+        return Fault(f"burst {when}", Armed(Kind.LOST_BURST, when))
+    when = rng.randrange(clean.counts.writes)
+    return Fault(f"answer of write {when}", Armed(Kind.LATE_ANSWER, when, NEVER))
 
 
 def _changes(rng: random.Random) -> tuple[str, Callable[[int], bytes]]:
@@ -168,6 +185,7 @@ OUTSIDE: dict[str, tuple[int, Draw]] = {
     "bus, delay or silence": (6, _bus(Kind.DELAY, Kind.SILENT)),
     "bus, write refused or late": (4, _bus(Kind.WRITE_RESPONSE, Kind.LATE_ANSWER)),
     "bus, address bit": (4, _bus(Kind.ADDRESS)),
+    "bus, burst or answer lost for good": (2, _lost),
     "link, to the device": (8, _wire(outward=True)),
     "link, from the device": (8, _wire(outward=False)),
     "reset of the device": (6, _reset),

@@ -1,7 +1,7 @@
 // The accelerator of the fault campaign behind an AXI memory that breaks the rules once, on request. Macro: BATCH.
 //
 // Requests and replies as in sim/fast/main.cpp:
-//   M  image                          set the memory, forget the fault                 -> empty
+//   M  image                          set the memory, which is whole again             -> empty
 //   X  u32 patience, bytes            queue bytes for the host link, run until a whole
 //                                     frame came back, or nothing moved for so long    -> u64 cycle, bytes
 //   F  Fault, bytes                   arm one fault; its counts begin now              -> empty
@@ -11,11 +11,12 @@
 //   Q  -                              memories: a line each, name depth bits           -> text
 //   N  -                              a new device: registers and block RAM as after configuration -> empty
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -30,7 +31,7 @@ namespace {
 
 enum Kind : uint32_t {
     NONE, TAPE, DATA, SHORTER, LONGER, EARLY, LOST, RESPONSE, STRAY, DELAY, SILENT, WRITE_RESPONSE, STRAY_ANSWER, LATE_ANSWER, ADDRESS,
-    POKE, RESET, BYTES
+    POKE, RESET, BYTES, LOST_BURST
 };
 
 // `when` counts from arming: beats, bursts, writes or cycles, as the kind says.
@@ -58,6 +59,7 @@ bool have_address = false, have_data = false;
 uint64_t write_address, write_data, silent_until = 0;
 uint8_t write_strobes;
 constexpr int LATENCY = 6;
+constexpr uint64_t NEVER = 1u << 31;
 
 std::unique_ptr<VerilatedContext> context;
 std::unique_ptr<Vmodel> top;
@@ -120,7 +122,8 @@ void take_burst(uint64_t address, uint32_t length) {
     uint64_t due = cycle + LATENCY;
     int64_t count = length;
     if (now(DELAY, number)) due += fault.a, strike();
-    if (now(SHORTER, number)) count -= fault.a, strike();
+    if (now(SHORTER, number)) count = std::max<int64_t>(1, count - fault.a), strike();
+    if (now(LOST_BURST, number)) count = 0, strike();
     if (now(LONGER, number)) count += fault.a, strike();
     for (int64_t beat = 0; beat < count; ++beat) {
         const size_t at = address + 8 * beat;
@@ -251,7 +254,10 @@ void serve(char code, const std::vector<uint8_t>& request) {
     case 'M':
         image = request;
         fault = {};
-        silent_until = 0;
+        silent_until = 0;  // what was late comes now; what was lost stays lost
+        for (auto& beat : beats) beat.due = std::min(beat.due, cycle);
+        for (auto& answer : answers)
+            if (answer.due < cycle + NEVER / 2) answer.due = std::min(answer.due, cycle);
         sending.clear();
         reply(code, nullptr, 0, nullptr, 0);
         break;

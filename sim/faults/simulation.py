@@ -22,6 +22,9 @@ CYCLES_A_SECOND = 200_000
 """Of simulated time: how long the host's waits are in cycles. Nothing on a board is that slow; a simulated second is short."""
 
 
+NEVER = 1 << 31
+
+
 class Kind(IntEnum):
     """What the simulator can do wrong; the numbers are those of `main.cpp`, `when` counts what the comment says."""
 
@@ -38,11 +41,12 @@ class Kind(IntEnum):
     SILENT = 10  # cycle: the bus takes and gives nothing for a cycles
     WRITE_RESPONSE = 11  # write: answered with a, and not stored
     STRAY_ANSWER = 12  # cycle: a write response that nothing asked for
-    LATE_ANSWER = 13  # write: answered a cycles late
+    LATE_ANSWER = 13  # write: answered a cycles late, `NEVER`: not at all
     ADDRESS = 14  # burst: bit a of its address
     POKE = 15  # cycle: memory a, address b, bit c
     RESET = 16  # cycle: registers and block RAM as after configuration
     BYTES = 17  # cycle: another host sends bytes
+    LOST_BURST = 18  # burst: never answered
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class FaultySimulation:
         """Nothing: what came has been read."""
 
     def set_memory(self, data: bytes) -> None:
-        """Put the memory's contents in place without the link, and end the fault."""
+        """Put the memory's contents in place without the link, and end the fault: what was late comes."""
         self._process.call(ord("M"), data)
         self._outgoing = b""
 

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tritape.base.files import check_output, descriptor, replacing
+from tritape.base.files import check_output, replacing
 from tritape.base.json_text import json_text
 from tritape.model.open import OpenModel, find_model, open_model
 
@@ -23,6 +23,7 @@ IgnoreEOS = Annotated[bool, typer.Option("--ignore-eos", help="Go on behind a to
 console = Console(stderr=True)
 """Progress and remarks go to stderr; results go to stdout."""
 out = Console(soft_wrap=True)
+"""For results. Where a file that a command writes is the standard output (`output_file`), it is stderr too."""
 
 
 @contextmanager
@@ -50,12 +51,9 @@ def build_progress(what: str) -> Iterator[Callable[[str], None]]:
 
 
 def report(result: dict[str, Any], json_file: Path | None, title: str) -> None:
-    """Print a result as a table, and write it as JSON when a file was asked for. Where that file is the standard output, it
-    gets JSON alone, and the table goes to stderr."""
-    shown = out
+    """Print a result as a table, and write it as JSON when a file was asked for."""
     if json_file is not None:
         write_json(json_file, result)
-        shown = console if descriptor(json_file) == 1 else out
     table = Table(title=escape(title), title_justify="left", show_header=False, box=None, padding=(0, 2))
     table.add_column()
     table.add_column(justify="right")
@@ -66,7 +64,7 @@ def report(result: dict[str, Any], json_file: Path | None, title: str) -> None:
                 table.add_row(f"  {name}", escape(_show(entry)))
         else:
             table.add_row(key, escape(_show(value)))
-    shown.print(table, soft_wrap=True)
+    out.print(table)
 
 
 def model_path(path: Path | None) -> Path | None:
@@ -85,9 +83,9 @@ def opened(path: Path | None) -> OpenModel:
 
 def output_file(path: Path | None) -> Path | None:
     """`path`, if a file can be made there: checked before the work, not after it. Callback of options. Raises
-    TritapeError as `check_output`."""
-    if path is not None:
-        check_output(path)
+    TritapeError as `check_output`. A file that is the standard output gets it alone: tables then go to stderr."""
+    if path is not None and check_output(path)[0] == 1:
+        out.stderr = True
     return path
 
 

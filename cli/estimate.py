@@ -138,7 +138,7 @@ def choose(
             made.name, f"{made.rate:,.1f}", f"{made.roofline:.3f}",
             *(f"{count:,} ({made.share[what]:.0%})" for what, count in asdict(made.cost).items()), why,
         )  # fmt: skip
-    Console(width=140).print(table)
+    Console(width=140, stderr=out.stderr).print(table)
     out.print(f"{chosen.points} points estimated; of the chosen one: {command}")
     if best.config.word_bytes > DATA_BYTES and batch == 1:
         out.print(

@@ -13,6 +13,7 @@ import pytest
 
 from tritape import cli
 from tritape.cli.bench import METERS
+from tritape.cli.common import out
 from tritape.host import meter
 from tritape.host.power import SOURCES
 
@@ -141,6 +142,7 @@ def test_json_on_standard_output_is_json_alone(bench, monkeypatch):
     """Nothing but JSON comes there; the table goes to stderr. (The descriptor is pytest's, so what came is read from it.)"""
     import os
 
+    monkeypatch.setattr(out, "stderr", False)  # as it is when a program begins
     end, other = os.pipe()
     kept = os.dup(1)
     os.dup2(other, 1)

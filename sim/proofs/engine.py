@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 from amaranth.hdl import Array, Assert, Assume, Cat, Const, Module, Mux, Signal, Value, signed
 
 from tritape.hw.config import TRITS, Config
 from tritape.hw.engine import table_engine
+from tritape.hw.engine.activation_memory import DIGIT_BITS
 from tritape.hw.engine.adder_tree import AdderTree
 from tritape.hw.engine.table_engine import TableEngine
-from tritape.hw.engine.table_filler import ENTRY_BITS, STEPS, TableFiller
+from tritape.hw.engine.table_filler import ENTRY_BITS, STEPS, TableFiller, script_layout, walk
 from tritape.sim.proofs.broken import broken
-from tritape.sim.proofs.hold import chosen, drive, previous
+from tritape.sim.proofs.hold import Bench, chosen, drive, previous
 
 SMALL = Config(groups=4, max_hidden=40, max_intermediate=60, max_layers=2, max_vocab=9, max_rows=4)
-ONE_TILE = Config(groups=4, max_hidden=20, max_intermediate=20, max_layers=1, max_vocab=9, max_rows=4, tables_per_filler=4)
+ONE_TILE = Config(groups=4, max_hidden=20, max_intermediate=20, max_layers=1, max_vocab=9, max_rows=4)
 SHORT = 4
 
 
@@ -35,44 +37,79 @@ def _digits(magnitude: int) -> list[int]:
     return digits
 
 
-def _sum(values: list[Signal], digits: list[int]) -> Value:
-    total: Value = Const(0, signed(ENTRY_BITS))
-    for value, digit in zip(values, digits):
-        total = (total + digit * value.as_signed()) if digit else total
-    return total[:ENTRY_BITS]
-
-
-def _tables(values: list[Signal], magnitude: Value) -> Value:
-    """The entry that a table must have for a magnitude."""
-    return Array(_sum(values, _digits(number)) for number in range(STEPS))[magnitude]
+def _script_invariants(m: Module, bench: Bench, step: list[Value], asked: list[Value]) -> None:
+    """The words of the script on their way through the filler: those of the steps so many cycles ago."""
+    inside, moves = bench.inside, walk()
+    fields = {
+        "magnitude": Array(magnitude for magnitude, _, _ in moves),
+        "subtract": Array(int(sign < 0) for _, _, sign in moves),
+        "clear": Array(int(sign == 0) for _, _, sign in moves),
+    }
+    digits = Array(digit for _, digit, _ in moves)
+    active = [inside.signal(name) for name in ("running", "active_1", "active_2", "active_3", "active_4")]
+    active.append(bench.outer["write_enable"][0])
+    memory: Any = inside.part("script")
+    read = Value.cast(memory._read_ports[0]._data)
+    word = Value.cast(inside.signal("word"))
+    m.d.comb += Assume(previous(m, Const(1)) | (read == 0), "block RAM gives 0 before its first read")
+    for age, value in ((1, read), (2, word)):
+        layout = script_layout
+        for name, array in fields.items():
+            part = value[layout[name].offset :][: layout[name].width]
+            m.d.comb += Assert(~active[age] | (part == array[step[age]]), f"{name} of step {age}")
+        part = value[layout["digit"].offset :][: layout["digit"].width]
+        m.d.comb += Assert(~active[age] | (part == digits[step[age]]), f"digit of step {age}")
+        ends = value[layout["ends_soon"].offset]
+        m.d.comb += Assert(ends == (step[age] == STEPS - 3), f"the end of step {age}")
+    for name in ("table", "table_1", "table_2", "table_3", "table_4"):
+        m.d.comb += Assert(inside.signal(name) == 0, "one table a filler")
+    for age in (3, 4):
+        for name, array in fields.items():
+            part = inside.signal(f"{name}_{age}")
+            m.d.comb += Assert(~active[age] | (part == array[step[age]]), f"{name} of step {age}")
+        m.d.comb += Assert(~active[age] | (asked[age - 2] == digits[step[age]]), f"digit of step {age}")
+    for age in range(6):
+        m.d.comb += Assert(Mux(active[age], step[age] < STEPS, step[age] == 0), f"step {age}")
+        if age < 5:
+            goes_on = Mux(active[age + 1], step[age] == step[age + 1] + 1, step[age] == 0)
+            m.d.comb += Assert(~active[age] | goes_on, f"step {age} follows")
+            m.d.comb += Assert(~active[age + 1] | active[age] | (step[age + 1] == STEPS - 1), f"step {age} is the last")
 
 
 def tables_filled(kind: type[TableFiller] = TableFiller) -> Callable[[Module], list[Value]]:
-    """From the handing over of a command to its tile, each entry of a table is written once, with the sum of its digits'
-    activations. The activations stay as they are meanwhile, as `ActivationMemory` gives them: two cycles after `digit`."""
+    """A filling writes the entries in the order of `walk`, which has each once, one a cycle from the first to the last, and each
+    entry is the sum of its digits' activations.
+
+    Activations come two cycles after `digit`, as `ActivationMemory` gives them. One of them is 1 and the others are 0, whichever
+    the solver likes: the filler only adds and subtracts, as a script says that does not depend on them, so its coefficients are all.
+    """
+    order = [magnitude for magnitude, _, _ in walk()]
+    assert sorted(order) == list(range(STEPS))
 
     def build(m: Module) -> list[Value]:
-        bench = drive(m, kind(Config(groups=4, max_hidden=20, max_intermediate=20, max_layers=1, max_rows=4)))
-        outer = bench.outer
-        values = [chosen(m, 8, f"x_{index}") for index in range(TRITS)]
-        asked = previous(m, previous(m, outer["digit"]))
-        element = Array([*values, *[Const(0, 8)] * 3])[asked]
-        m.d.comb += Assume(outer["values_0"] == element, "activations come two cycles after their digit")
-        written = Signal(1 << 7)
-        address, enable = outer["write_address"][:7], outer["write_enable"][0]
-        begins = outer["commands"][0] & outer["commands"][2]
-        with m.If(enable):
-            m.d.sync += written.bit_select(address, 1).eq(1)
-        with m.If(begins):
-            m.d.sync += written.eq(0)
+        bench = drive(m, kind(ONE_TILE))
+        outer, inside = bench.outer, bench.inside
+        one = chosen(m, DIGIT_BITS, "one")
+        m.d.comb += Assume(one < TRITS, "an activation")
+        digit = outer["digit"]
+        asked = [digit, previous(m, digit)]
+        asked.append(previous(m, asked[1]))
+        m.d.comb += Assume(outer["values_0"] == (asked[2] == one), "activations come two cycles after their digit")
+        address, enable, entry = outer["write_address"][:7], outer["write_enable"][0], outer["entries_0"]
+        step: list[Value] = [inside.signal("step")]  # and where it was 1, 2, ... cycles ago: 5 from a step to its write
+        for _ in range(6):
+            step.append(previous(m, step[-1]))
+        wanted = [Array(Const(_digits(number)[index], signed(ENTRY_BITS)) for number in order)[step[5]] for index in range(TRITS)]
+        was = previous(m, enable)
         m.d.comb += [
-            Assert(~enable | ~written.bit_select(address, 1), "no entry twice"),
-            Assert(~enable | (address < STEPS), "no other entry"),
-            Assert(~enable | (outer["entries_0"] == _tables(values, address)), "the right sum"),
+            Assert(~enable | (step[5] < STEPS), "a step"),
+            Assert(~enable | (address == Array(order)[step[5]]), "the entry of the step"),
+            Assert(~enable | (entry == Array(wanted)[one].as_unsigned()), "the right sum"),
+            Assert(~enable | Mux(was, step[5] == step[6] + 1, step[5] == 0), "from the first step on, without a gap"),
+            Assert(~was | enable | (step[6] == STEPS - 1), "to the last step"),
         ]
-        filled = previous(m, previous(m, outer["tiles"][0]))
-        m.d.comb += Assert(~filled | begins | written[:STEPS].all(), "every entry is written two cycles after the tile is offered")
-        return [*bench.free, *values]
+        _script_invariants(m, bench, step, asked)
+        return [*bench.free, one]
 
     return build
 

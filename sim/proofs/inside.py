@@ -36,6 +36,9 @@ class Inside:
         signals = list({id(signal): signal for signal in _driven(self.part(*path))}.values())
         names = _names(signals)
         found = [signal for signal, its in zip(signals, names) if its == name]
+        if len(found) > 1:  # a port and a register of the same name
+            clocked = {id(signal) for each in self.part(*path).statements.get("sync", ()) for signal in each._lhs_signals()}
+            found = [signal for signal in found if id(signal) in clocked]
         if len(found) != 1:
             raise TritapeError(f"name must be that of one signal of {path}, not {name!r}; there are {sorted(names)}")
         return found[0]

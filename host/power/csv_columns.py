@@ -91,6 +91,8 @@ class Layout:
 
 def split(line: str, separator: str) -> list[str]:
     """The cells of a line."""
+    if '"' not in line:
+        return [cell.strip() for cell in line.split(separator)]
     try:
         return [cell.strip() for cell in next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])]
     except csv.Error:
@@ -160,9 +162,11 @@ def read_time(cell: str, scale: float | None, utc: bool) -> float:
     A number without a unit that is too large for seconds is in milli-, micro- or nanoseconds.
     """
     try:
-        value = float(re.sub(r"^(-?\d+),(\d+)$", r"\1.\2", cell))
+        value = float(cell)
     except ValueError:
-        return _date(cell, utc)
+        if not re.fullmatch(r"-?\d+,\d+", cell):
+            return _date(cell, utc)
+        value = float(cell.replace(",", "."))
     if scale is not None:
         return value * scale
     return next(

@@ -249,18 +249,24 @@ def _spellings(name: str, made: tuple[Column, ...] | Trace) -> set[str]:
 def _value(row: list[str], column: Column) -> float:
     """A cell in watts, volts or amperes: a number, perhaps with a decimal comma, perhaps with its unit behind it."""
     cell = row[column.index]
+    try:
+        value = float(cell) * (column.scale or 1.0)
+    except ValueError:
+        value = _written(cell, column)
+    if not math.isfinite(value):
+        raise ValueError
+    return value
+
+
+def _written(cell: str, column: Column) -> float:
+    """`_value` of a cell that is not a number alone."""
     if re.fullmatch(r"\[.*\]|N/?A|-", cell, re.IGNORECASE):
         raise _NotThereError
     found = re.fullmatch(r"([-+]?[\d.,]+(?:[eE][-+]?\d+)?)\s*([a-zA-Zµμ]*)", cell)
     if found is None:
         raise ValueError
     number = float(found[1].replace(",", ".") if found[1].count(",") == 1 and "." not in found[1] else found[1])
-    scale = column.scale or 1.0
-    if found[2]:
-        unit, scale = UNITS.get(found[2].lower(), ("", 0.0))
-        if unit != column.unit:
-            raise ValueError
-    value = number * scale
-    if not math.isfinite(value):
+    unit, scale = UNITS.get(found[2].lower(), ("", 0.0)) if found[2] else (column.unit, column.scale or 1.0)
+    if unit != column.unit:
         raise ValueError
-    return value
+    return number * scale

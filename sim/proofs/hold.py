@@ -32,9 +32,12 @@ class Unit:
     unless: Callable[[Outer], Value] = lambda o: Const(0)
     """When an element may be taken back; in words: `assumption`."""
     assumption: str = ""
-    without: Sequence[str] = ()
-    """Streams that leave and are not proved here; `holes` says why."""
-    holes: str = ""
+    invariants: Callable[[Inside], list[Value]] = lambda i: []
+    """What holds inside in every cycle, for an induction; it is proved with the rest."""
+    quick: bool = True
+    """It takes a few seconds at most."""
+    hole: str = ""
+    """Why nothing is proved of it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,10 +156,12 @@ def rules(unit: Unit, *, deaf: bool = False) -> Callable[[Module], list[Value]]:
 
     def build(m: Module) -> list[Value]:
         dut = unit.make()
-        names = [name for name in streams_out(dut) if name not in unit.without]
+        names = streams_out(dut)
         bench = drive(m, dut, deaf=names if deaf else ())
         for condition in unit.assume(m, bench.outer):
             m.d.comb += Assume(condition, "assumption")
+        for condition in unit.invariants(bench.inside):
+            m.d.comb += Assert(condition, "invariant")
         ends = unit.unless(bench.outer)
         for name in names:
             valid, payload, ready = bench.outer[name]

@@ -6,8 +6,9 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterator
+from typing import Any
 
-from amaranth.hdl import Const, Module, Value
+from amaranth.hdl import Cat, Const, Module, Value
 from amaranth.lib import wiring
 
 import tritape.hw
@@ -72,20 +73,56 @@ from tritape.hw.vector.lane import Lane
 from tritape.hw.vector.pipelined import PipelinedVector
 from tritape.hw.vector.serial import SerialVector
 from tritape.sim.proofs.hold import Outer, Unit, previous
+from tritape.sim.proofs.inside import Inside
 
 SMALL = Config(groups=4, max_hidden=6, max_intermediate=8, max_layers=2, max_vocab=9, max_rows=4)
 TWO = Config(groups=4, max_hidden=6, max_intermediate=8, max_layers=2, max_vocab=9, max_rows=4, batch=2)
 SERIAL = Config(groups=4, max_hidden=6, max_intermediate=8, max_layers=2, max_vocab=9, max_rows=4, serial=True)
 
 
-def constant(name: str):
-    """A plain input that never changes."""
+def _reply_stands(port: Inside) -> list[Value]:
+    """What is sent, or given as the command's, is what stands in the frame memory."""
+    memory: Any = port.part("memory")
+    read, place = memory._read_ports[0]._data, port.word(memory._read_ports[0]._addr, "memory")
+    fetching, fetched, found = (port.signal(name) for name in ("fetching", "fetched", "found"))
+    sends = port.state("SEND") | port.state("OBEY")
+    return [
+        port.known(),
+        ~(port.state("SEND") | port.state("RECEIVE")) | ~port.signal("storing"),
+        ~(sends & fetching) | (read == place),
+        ~(sends & fetched) | ((found == place) & fetching),
+    ]
 
-    def assume(m: Module, o: Outer) -> list[Value]:
-        later = previous(m, Const(1))
-        return [~later | (o[name] == previous(m, o[name]))]
 
-    return assume
+def _reply_ends(o: Outer) -> Value:
+    valid, payload, ready = o["reply"]
+    return valid & ready & payload[9]
+
+
+def _token_stands(runner: Inside) -> list[Value]:
+    """The token on offer is the one in the ring."""
+    memory: Any = runner.part("memory")
+    read = memory._read_ports[0]._data
+    stands = read == runner.word(runner.signal("position"), "memory")
+    return [runner.known(), runner.state("CHECK") | runner.signal("running"), ~runner.state("FEED") | stands]
+
+
+def _tile_stands(filler: Inside) -> list[Value]:
+    """A tile is filled and offered for a command only."""
+    busy, filled = Cat(filler.signal(name) for name in ("running", "active_1", "active_2", "active_3")), filler.signal("filled")
+    return [~(busy.any() | filled) | filler.signal("commanded"), ~filled | ~busy.any()]
+
+
+def _word_leaves(flash: Inside) -> list[Value]:
+    """The last nibble of a word is asked for when the word before has left."""
+    last = flash.signal("taken_last")[0]
+    return [~last | (flash.signal("nibble") == 0), ~last | ~flash.signal("words__valid")]
+
+
+def _opens_once(m: Module, o: Outer) -> list[Value]:
+    """The memory is started once, and not while a word that says so waits."""
+    later = previous(m, Const(1))
+    return [~later | ~o["closed"] | previous(m, o["closed"]), ~later | (o["started"] == previous(m, o["started"]))]
 
 
 def components() -> Iterator[type[wiring.Component]]:
@@ -97,7 +134,14 @@ def components() -> Iterator[type[wiring.Component]]:
                 yield value
 
 
-_RESTART = {"unless": lambda o: o["restart"], "assumption": "a restart takes elements back"}
+def _planned_once(planner: Inside) -> list[Value]:
+    """What is offered is of the request that is waited for."""
+    offered = [planner.signal(f"{name}__valid") for name in ("fetches__0", "fetches__1", "runs")]
+    return [~Cat(offered).any() | planner.signal("stage")[1]]
+
+
+_UNBOOTED: dict[str, Any] = {"unless": lambda o: o["fault"] | ~o["configured"], "assumption": "a fault or a restart takes it back"}
+_RESTART: dict[str, Any] = {"unless": lambda o: o["restart"], "assumption": "a restart takes elements back"}
 
 UNITS: dict[str, Unit] = {
     "Accelerator": Unit(lambda: Accelerator(SMALL, memory_words=64, patience=4), 8, bounded=True, unless=lambda o: o["restart"]),
@@ -106,27 +150,29 @@ UNITS: dict[str, Unit] = {
     "ActivationMemory": Unit(lambda: ActivationMemory(SMALL)),
     "RowAccumulator": Unit(lambda: RowAccumulator(SMALL, 14), 2),
     "TableEngine": Unit(lambda: TableEngine(SMALL), 2),
-    "TableFiller": Unit(lambda: TableFiller(SMALL), 2),
+    "TableFiller": Unit(lambda: TableFiller(SMALL), 2, invariants=_tile_stands),
     "Argmax": Unit(lambda: Argmax(4), 2),
     "Head": Unit(lambda: Head(9), 2),
     "RowSerialiser": Unit(lambda: RowSerialiser(2, 4), 2),
     "Sampler": Unit(Sampler, 2),
     "AXILiteLink": Unit(lambda: AXILiteLink(1, 4, 4096), 2),
     "COBSDecoder": Unit(COBSDecoder, 2),
-    "FramePort": Unit(lambda: FramePort(b"abc"), 2),
+    "FramePort": Unit(lambda: FramePort(b"abc"), 2, invariants=_reply_stands, unless=_reply_ends, assumption="the reply's end takes the command back"),
     "HostLink": Unit(lambda: HostLink(SMALL, memory_words=64, counter_count=15), 8, bounded=True),
-    "StepRunner": Unit(lambda: StepRunner(2), 2, unless=lambda o: o["fault"] | ~o["configured"]),
-    "TokenRunner": Unit(TokenRunner, 2, unless=lambda o: o["fault"] | ~o["configured"]),
+    "StepRunner": Unit(lambda: StepRunner(2), 2, **_UNBOOTED),
+    "TokenRunner": Unit(TokenRunner, 2, invariants=_token_stands, **_UNBOOTED),
     "UART": Unit(lambda: UART(clock_hz=8, baud=1), 2),
     "AXIMemory": Unit(lambda: AXIMemory(4, 1, 16, burst=2, fifo_lines=4, words=64), 2, **_RESTART),
     "AXIReader": Unit(lambda: AXIReader(16, burst=2, fifo_lines=4), 2, **_RESTART),
     "Gearbox": Unit(lambda: Gearbox(4, 5), 2),
     "OnChipMemory": Unit(lambda: OnChipMemory(4, 8), 2),
     "PagedMemory": Unit(lambda: PagedMemory(4, 8, page=4), 2),
-    "Planner": Unit(lambda: Planner(4, 5, 2, words=64), 2),
-    "QSPIMemory": Unit(lambda: QSPIMemory(4), 2, **_RESTART),
-    "RegisterWindow": Unit(lambda: RegisterWindow(4), 2),
-    "SPRAMMemory": Unit(lambda: SPRAMMemory(4, primitive=False), 2),
+    "Planner": Unit(lambda: Planner(4, 5, 2, words=64), 2, invariants=_planned_once),
+    "QSPIMemory": Unit(lambda: QSPIMemory(4), 2, invariants=_word_leaves, **_RESTART),
+    "RegisterWindow": Unit(
+        lambda: RegisterWindow(4), 2, assume=_opens_once, assumption="`closed` falls once; `started` stands still"
+    ),
+    "SPRAMMemory": Unit(lambda: SPRAMMemory(4, primitive=False), 1, quick=False),
     "WordBytes": Unit(lambda: WordBytes(4), 2),
     "ChannelMixer": Unit(ChannelMixer, 2),
     "MLGRU": Unit(lambda: MLGRU(4, 6, 2), 2),
@@ -141,11 +187,12 @@ UNITS: dict[str, Unit] = {
     "RMSNorm": Unit(lambda: RMSNorm(4, 4), 2),
     "Scalar": Unit(Scalar, 2),
     "Statistics": Unit(Statistics, 2),
-    "VectorScalar": Unit(lambda: VectorScalar(2), 2, assume=lambda m, o: [o["reciprocal_0"][2] == o["reciprocal_1"][2]]),
+    "VectorScalar": Unit(lambda: VectorScalar(2), 2, assume=lambda m, o: [o["reciprocal_0"][2] == o["reciprocal_1"][2]],
+        assumption="all lanes take a reciprocal together"),
     "OnChipAccelerator": Unit(lambda: OnChipAccelerator(SMALL, 16), 2),
     "Broadcast": Unit(lambda: Broadcast(4, 3), 2),
     "StreamBuffer": Unit(lambda: StreamBuffer(4), 2),
-    "LogitTap": Unit(LogitTap, 2, unless=lambda o: ~o["enable"]),
+    "LogitTap": Unit(LogitTap, 2, unless=lambda o: ~o["enable"], assumption="`enable` low takes a logit back"),
     "CommandQueue": Unit(lambda: CommandQueue(4), 2),
     "Skid": Unit(lambda: Skid(4), 2),
     "Embedding": Unit(lambda: Embedding(4), 2),

@@ -218,7 +218,8 @@ def main() -> int:
         print(json.dumps(asdict(Runner(chosen.design, chosen.seed).run(chosen.only)), indent=1))
         return 0
     path = Path("build/faults") / f"{chosen.design}-{chosen.seed}.jsonl"
-    done = _record(path, source_digest("hw", "model", "host", "sim/faults"))
+    sources = source_digest("hw", "model", "host", "sim/faults")
+    done = _record(path, sources)
     todo = [number for number in range(chosen.count) if number not in done]
     with path.open("a") as record, Progress(transient=True) as progress:
         task = progress.add_task("faults", total=chosen.count, completed=chosen.count - len(todo))
@@ -227,7 +228,8 @@ def main() -> int:
             record.write(json.dumps(outcome) + "\n")
             progress.advance(task)
     outcomes = [done[number] for number in sorted(done) if number < chosen.count]
-    result = summary(outcomes, design=chosen.design, seed=chosen.seed, watchdog=WATCHDOG, patience=PATIENCE)
+    about = {"watchdog_bits": WATCHDOG, "patience_bits": PATIENCE, "sources": sources}
+    result = summary(outcomes, design=chosen.design, seed=chosen.seed, **about)
     if chosen.out:
         others = json.loads(chosen.out.read_text()) if chosen.out.exists() else {}
         chosen.out.write_text(json.dumps(others | {chosen.design: result}, indent=1) + "\n")

@@ -41,7 +41,9 @@ def main() -> int:
     options = parser.parse_args()
     rows = []
     for proof in PROOFS:
-        if (options.quick and not proof.quick) or (options.names and not any(name in proof.name for name in options.names)):
+        if (options.quick and not proof.quick) or (
+            options.names and not any(name in proof.name for name in options.names)
+        ):
             continue
         rows.append(row := _row(proof, faults=not options.no_faults))
         if not options.json:

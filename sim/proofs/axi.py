@@ -25,7 +25,9 @@ def _stays(m: Module, name: str, valid: Value, ready: Value, *fields: Value) -> 
     """The handshake of AXI4 (A3.2.1): once valid is high, it and what goes with it stay until ready."""
     m.d.comb += Assert(~previous(m, valid & ~ready) | valid, f"{name}valid stays until {name}ready")
     same = Cat(*fields)
-    m.d.comb += Assert(~previous(m, valid & ~ready) | (same == previous(m, same)), f"{name} is constant until {name}ready")
+    m.d.comb += Assert(
+        ~previous(m, valid & ~ready) | (same == previous(m, same)), f"{name} is constant until {name}ready"
+    )
 
 
 def requests_inside(kind: type[Planner] = Planner) -> Callable[[Module], list[Value]]:
@@ -79,7 +81,9 @@ def bursts(kind: type[AXIReader] = AXIReader) -> Callable[[Module], list[Value]]
         _stays(m, "ar", valid, outer["axi_arready"], address, beats)
         m.d.comb += [
             Assert(~fresh | valid, "a burst is offered"),
-            Assert(~fresh | stop | (address == (base + line * LINE_BYTES)[:40]), "bursts go on where the last one ended"),
+            Assert(
+                ~fresh | stop | (address == (base + line * LINE_BYTES)[:40]), "bursts go on where the last one ended"
+            ),
             Assert(~fresh | stop | (beats <= left), "no beat beyond the fetch"),
             Assert(~valid | (beats <= BURST), "no burst is longer than wanted"),
             Assert(~valid | (address[:12] + beats * LINE_BYTES <= BOUNDARY), "no burst crosses 4 KiB"),
@@ -102,7 +106,7 @@ def bursts(kind: type[AXIReader] = AXIReader) -> Callable[[Module], list[Value]]
 
 
 def lines_fit(kind: type[AXIReader] = AXIReader) -> Callable[[Module], list[Value]]:
-    """Every line that is passed on has a place in the FIFO, if no more beats come than were asked for; RLAST may come anywhere."""
+    """Every line passed on has a place in the FIFO, if no more beats come than were asked for, RLAST anywhere."""
 
     def build(m: Module) -> list[Value]:
         bench = drive(m, kind(BITS, burst=BURST, fifo_lines=LINES))
@@ -116,7 +120,9 @@ def lines_fit(kind: type[AXIReader] = AXIReader) -> Callable[[Module], list[Valu
             Assert(dropping | broken | (free + under_way + level == LINES), "every place is counted"),
             Assert(~dropping | (free == LINES), "all is free in a restart"),
             Assert(~dropping | (level == 0), "nothing is there in a restart"),
-            Assert(~dropping | ~(inside.signal("busy") | inside.signal("planned")), "nothing is asked for in a restart"),
+            Assert(
+                ~dropping | ~(inside.signal("busy") | inside.signal("planned")), "nothing is asked for in a restart"
+            ),
             Assert(outer["lines"][0] | (level <= 1), "a line is offered soon"),
             Assert(~inside.signal("planned") | inside.signal("busy"), "what is planned is of a fetch"),
             Assert(level <= LINES, "no more lines than places"),
@@ -155,11 +161,14 @@ def writes(kind: type[AXIWriter] = AXIWriter) -> Callable[[Module], list[Value]]
                 m.d.comb += Assert(~inside.state("ANSWER") | mine | (count + offered == 0), f"{name} of the other port")
                 m.d.comb += Assert(inside.state("ANSWER") | ~offered, f"{name} only while its answer is waited for")
             m.d.comb += Assert(
-                ~channel["awvalid"] | ((channel["awaddr"][: (LINE_BYTES - 1).bit_length()] == 0) & (channel["awlen"] == 0)),
+                ~channel["awvalid"]
+                | ((channel["awaddr"][: (LINE_BYTES - 1).bit_length()] == 0) & (channel["awlen"] == 0)),
                 "an aligned address, one beat",
             )
             m.d.comb += Assert(channel["wlast"], "the last beat")
-            m.d.comb += Assert(~inside.state("ANSWER") | (inside.signal("waiting")[port] == mine), "who owes a response")
+            m.d.comb += Assert(
+                ~inside.state("ANSWER") | (inside.signal("waiting")[port] == mine), "who owes a response"
+            )
         m.d.comb += Assert(inside.known(), "the FSM is in one of its states")
         m.d.comb += Assert(inside.state("ANSWER") | (inside.signal("waiting") == 0), "nobody else owes a response")
         return bench.free

@@ -21,7 +21,9 @@ def broken(kind: type[T], old: str, new: str) -> type[T]:
     path = Path(str(module.__file__))
     source = path.read_text()
     if source.count(old) != 1:
-        raise TritapeError(f"old must stand once in {path.name}, not {source.count(old)} times: {old!r}; choose another line")
+        raise TritapeError(
+            f"old must stand once in {path.name}, not {source.count(old)} times: {old!r}; choose another line"
+        )
     name = f"{kind.__module__}_broken_{abs(hash((old, new)))}"
     spec = importlib.util.spec_from_loader(name, loader=None)
     assert spec is not None

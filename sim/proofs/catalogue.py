@@ -102,20 +102,23 @@ HOLD = [_hold(name, unit) for name, unit in UNITS.items() if not unit.hole]
 
 PROPERTIES = [
     Proof(
-        "link command ends", "every cycle of a command brings it nearer to its reply's end, unless the link waits for the host or the "
-        "token loop, which the next byte from the host ends",
+        "link command ends",
+        "every cycle of a command brings it nearer to its reply's end, unless the link waits for the host or the token loop, "
+        "which the next byte from the host ends",
         link.command_ends, HostLink,
         ("with m.If(s.failed | self.read_failed | s.impatient):", "with m.If(s.failed | self.read_failed):"),
         "a patience of 2^6 cycles; the reader takes BOOT",
     ),
     Proof(
-        "link command ends, serial", "the same of a serial configuration, whose wait for the memory ends with the host's next byte",
+        "link command ends, serial",
+        "the same of a serial configuration, whose wait for the memory ends with the host's next byte",
         lambda kind=HostLink: link.command_ends(kind, SERIAL), HostLink,
         ("s.impatient.eq(timer.all() & s.port.pending", "s.impatient.eq(timer.all() & self.configured & s.port.pending"),
         "the memory takes every word of a WRITE; the reader takes BOOT",
     ),
     Proof(
-        "link reply leaves", "a reply is sent to its last byte, then the port receives; meanwhile a byte waits for 8 cycles at most",
+        "link reply leaves",
+        "a reply is sent to its last byte, then the port receives; meanwhile a byte waits for 8 cycles at most",
         link.reply_leaves, FramePort,
         ("m.d.comb += [s.write.en.eq(1), s.write.addr.eq(Cat(s.block, 1)), s.write.data.eq(0)]",
          "m.d.comb += [s.write.en.eq(1), s.write.addr.eq(Cat(s.block, 1)), s.write.data.eq(1)]"),
@@ -123,10 +126,12 @@ PROPERTIES = [
     ),
     Proof(
         "restart is obeyed", "RESTART is admitted while tokens run, gives a pulse and ends the memory mode",
-        restart.restart_is_obeyed, HostLink, ("with m.Elif(((s.kind & IDLE) == 0) | ~runner.running):", "with m.Elif(~runner.running):"),
+        restart.restart_is_obeyed, HostLink,
+        ("with m.Elif(((s.kind & IDLE) == 0) | ~runner.running):", "with m.Elif(~runner.running):"),
     ),
     Proof(
-        "restart begins anew", "a cycle after a restart every register of the token loop is as after power-up, whatever stood there",
+        "restart begins anew",
+        "a cycle after a restart every register of the token loop is as after power-up, whatever stood there",
         restart.loop_begins, TokenLoop,
         ("m.submodules[name] = ResetInserter(self.restart)(unit)",
          'm.submodules[name] = ResetInserter(self.restart)(unit) if name != "reader" else unit'),
@@ -140,15 +145,19 @@ PROPERTIES = [
     Proof(
         "restart stops the runner", "without a tape the runner is idle after three cycles, wherever it was",
         restart.runner_stops, TokenRunner,
-        ("                with m.If(self.fault | ~self.configured):\n                    m.next = \"CHECK\"\n                with m.Elif(self.tokens.ready):",
-         "                with m.If(self.fault):\n                    m.next = \"CHECK\"\n                with m.Elif(self.tokens.ready):"),
+        ("                with m.If(self.fault | ~self.configured):\n"
+         '                    m.next = "CHECK"\n                with m.Elif(self.tokens.ready):',
+         "                with m.If(self.fault):\n"
+         '                    m.next = "CHECK"\n                with m.Elif(self.tokens.ready):'),
         "no POLL in between", depth=4,
     ),
     Proof(
         "restart stops the runner of slots", "the same after five cycles",
         lambda kind=StepRunner: restart.runner_stops(kind), StepRunner,
-        ("            m.d.comb += [self.answers.ready.eq(1), self.busy.eq(1), s.answering.eq(1)]\n            with m.If(self.fault | ~self.configured):",
-         "            m.d.comb += [self.answers.ready.eq(1), self.busy.eq(1), s.answering.eq(1)]\n            with m.If(self.fault):"),
+        ("            m.d.comb += [self.answers.ready.eq(1), self.busy.eq(1), s.answering.eq(1)]\n"
+         "            with m.If(self.fault | ~self.configured):",
+         "            m.d.comb += [self.answers.ready.eq(1), self.busy.eq(1), s.answering.eq(1)]\n"
+         "            with m.If(self.fault):"),
         "no POLL in between", depth=6,
     ),
     Proof(
@@ -163,7 +172,8 @@ PROPERTIES = [
     ),
     Proof(
         "AXI requests inside", "what is fetched lies inside the image; a request that does not fit gives nothing",
-        axi.requests_inside, Planner, ("*(output.valid.eq(~outside) for output in outputs),", "*(output.valid.eq(1) for output in outputs),"),
+        axi.requests_inside, Planner,
+        ("*(output.valid.eq(~outside) for output in outputs),", "*(output.valid.eq(1) for output in outputs),"),
         "W = 2, G = 5, 100 words",
     ),
     Proof(
@@ -173,7 +183,8 @@ PROPERTIES = [
     ),
     Proof(
         "AXI lines fit", "every line has a place in the FIFO when it comes",
-        axi.lines_fit, AXIReader, ("issue.eq(planned & ~axi.arvalid & (free >= size)", "issue.eq(planned & ~axi.arvalid & (free + 1 >= size)"),
+        axi.lines_fit, AXIReader,
+        ("issue.eq(planned & ~axi.arvalid & (free >= size)", "issue.eq(planned & ~axi.arvalid & (free + 1 >= size)"),
         "no more beats than were asked for; RLAST anywhere", depth=1,
     ),
     Proof(
@@ -189,7 +200,8 @@ PROPERTIES = [
         "order of broadcast", "every receiver gets every element once, in order",
         order.broadcast, Broadcast, ("taken.eq(taken | takes)", "taken.eq(takes)"),
     ),
-    Proof("order of skid", "elements leave once, in order", order.skid, Skid, ("with m.If(~full):", "with m.If(self.source.valid):")),
+    Proof("order of skid", "elements leave once, in order", order.skid, Skid,
+          ("with m.If(~full):", "with m.If(self.source.valid):")),
     Proof(
         "order of buffer", "elements leave once, in order",
         order.buffer, StreamBuffer, ("m.d.sync += full.eq(full | sender.valid)", "m.d.sync += full.eq(sender.valid)"),

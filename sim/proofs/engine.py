@@ -81,7 +81,7 @@ def tables_filled(kind: type[TableFiller] = TableFiller) -> Callable[[Module], l
     entry is the sum of its digits' activations.
 
     Activations come two cycles after `digit`, as `ActivationMemory` gives them. One of them is 1 and the others are 0, whichever
-    the solver likes: the filler only adds and subtracts, as a script says that does not depend on them, so its coefficients are all.
+    the solver likes: the filler only adds and subtracts, as a script says that does not depend on them, so these tell all.
     """
     order = [magnitude for magnitude, _, _ in walk()]
     assert sorted(order) == list(range(STEPS))
@@ -99,7 +99,10 @@ def tables_filled(kind: type[TableFiller] = TableFiller) -> Callable[[Module], l
         step: list[Value] = [inside.signal("step")]  # and where it was 1, 2, ... cycles ago: 5 from a step to its write
         for _ in range(6):
             step.append(previous(m, step[-1]))
-        wanted = [Array(Const(_digits(number)[index], signed(ENTRY_BITS)) for number in order)[step[5]] for index in range(TRITS)]
+        wanted = [
+            Array(Const(_digits(number)[index], signed(ENTRY_BITS)) for number in order)[step[5]]
+            for index in range(TRITS)
+        ]
         was = previous(m, enable)
         m.d.comb += [
             Assert(~enable | (step[5] < STEPS), "a step"),
@@ -124,14 +127,19 @@ def bank_is_quiet(kind: type[TableEngine] = TableEngine, config: Config = SMALL)
         advance, bank = inside.signal("advance", "accumulator_0"), inside.signal("bank", "filler")
         writes, address = inside.signal("write_enable", "filler"), inside.signal("write_address", "filler")
         reads = advance & valid
-        m.d.comb += Assert(~(reads & writes.any()) | (address[-1] != inside.signal("slice_bank")), "the bank written is not read")
+        m.d.comb += Assert(
+            ~(reads & writes.any()) | (address[-1] != inside.signal("slice_bank")), "the bank written is not read"
+        )
         # Invariants: an old slice, of the bank that is to be filled, is the last of its tile, and nothing is filled meanwhile
         filling = [inside.signal(name, "filler") for name in ("running", "active_1", "active_2", "active_3")]
         filled, draining = inside.signal("filled", "filler"), inside.signal("active_4", "filler")
         old = valid & (inside.signal("slice_bank") == bank)
         handed = previous(m, filled & inside.given("tiles__ready", "filler"))
         m.d.comb += [
-            Assert(~old | (ends & ~Cat(*filling, draining, filled).any()), "an old slice is the last, and nothing is filled"),
+            Assert(
+                ~old | (ends & ~Cat(*filling, draining, filled).any()),
+                "an old slice is the last, and nothing is filled",
+            ),
             Assert(inside.signal("active") | ~valid | ends, "between tiles only the last slice is there"),
             Assert(~filled | ~Cat(filling).any(), "what is filled is not being filled"),
             Assert(~writes.any() | (address[-1] == bank) | handed, "what is written is the bank that is filled"),
@@ -150,7 +158,12 @@ def rows_apart(kind: type[TableEngine] = TableEngine, config: Config = SMALL) ->
 
     def build(m: Module) -> list[Value]:
         with mock.patch.object(table_engine, "TableFiller", _short_filler()):
-            return drive(m, kind(config)).free
+            bench = drive(m, kind(config))
+        valid, command, _ = bench.outer["commands"]
+        tiles, rows = command[:16], command[16:32]
+        sizes = (tiles >= 1) & (tiles <= config.max_tiles) & (rows >= 1) & (rows <= config.max_rows)
+        m.d.comb += Assume(~valid | sizes, "sizes of a block")
+        return bench.free
 
     return build
 

@@ -27,9 +27,9 @@ class Unit:
     depth: int = 12
     """Cycles of a bounded proof, or the longest k of an induction."""
     bounded: bool = False
-    assume: Callable[[Module, Outer], list[Value]] = lambda m, o: []
+    assume: Callable[[Module, Bench], list[Value]] = lambda m, b: []
     """What more its neighbours do, in every cycle; in words: `assumption`."""
-    unless: Callable[[Outer], Value] = lambda o: Const(0)
+    unless: Callable[[Bench], Value] = lambda b: Const(0)
     """When an element may be taken back; in words: `assumption`."""
     assumption: str = ""
     invariants: Callable[[Inside], list[Value]] = lambda i: []
@@ -158,11 +158,11 @@ def rules(unit: Unit, *, deaf: bool = False) -> Callable[[Module], list[Value]]:
         dut = unit.make()
         names = streams_out(dut)
         bench = drive(m, dut, deaf=names if deaf else ())
-        for condition in unit.assume(m, bench.outer):
+        for condition in unit.assume(m, bench):
             m.d.comb += Assume(condition, "assumption")
         for condition in unit.invariants(bench.inside):
             m.d.comb += Assert(condition, "invariant")
-        ends = unit.unless(bench.outer)
+        ends = unit.unless(bench)
         for name in names:
             valid, payload, ready = bench.outer[name]
             held(m, name, valid, payload, ready | ends)
@@ -177,7 +177,7 @@ def offers(unit: Unit) -> Callable[[Module], list[Value]]:
     def build(m: Module) -> list[Value]:
         dut = unit.make()
         bench = drive(m, dut)
-        for condition in unit.assume(m, bench.outer):
+        for condition in unit.assume(m, bench):
             m.d.comb += Assume(condition, "assumption")
         for name in streams_out(dut):
             valid, _, ready = bench.outer[name]

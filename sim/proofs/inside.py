@@ -14,7 +14,6 @@ from amaranth.lib import wiring
 
 from tritape.base.errors import TritapeError
 
-
 _UNNAMED = ("$signal", "$like")
 
 
@@ -37,7 +36,9 @@ class Inside:
         names = _names(signals)
         found = [signal for signal, its in zip(signals, names) if its == name]
         if len(found) > 1:  # a port and a register of the same name
-            clocked = {id(signal) for each in self.part(*path).statements.get("sync", ()) for signal in each._lhs_signals()}
+            clocked = {
+                id(signal) for each in self.part(*path).statements.get("sync", ()) for signal in each._lhs_signals()
+            }
             found = [signal for signal in found if id(signal) in clocked]
         if len(found) != 1:
             raise TritapeError(f"name must be that of one signal of {path}, not {name!r}; there are {sorted(names)}")
@@ -66,8 +67,8 @@ class Inside:
         return list(fsm.encoding)
 
     def known(self, *path: str) -> Value:
-        """The FSM of a submodule is in one of its states. (An induction's step begins in any code, and from a code that is no state
-        an FSM never moves.)"""
+        """The FSM of a submodule is in one of its states. (An induction's step begins in any code, and an FSM never leaves a
+        code that is no state.)"""
         fsm: Any = self.part(*path).find_generated("fsm")
         return fsm.state < len(fsm.encoding)
 
@@ -94,7 +95,11 @@ def _names(signals: list[Signal]) -> list[str]:
     unnamed = [at for at, name in enumerate(names) if name in _UNNAMED]
     for file in {str(signals[at].src_loc[0]) for at in unnamed}:
         for first, last, targets in _tuples(file):
-            made = [at for at, signal in enumerate(signals) if signal.src_loc[0] == file and first <= signal.src_loc[1] <= last]
+            made = [
+                at
+                for at, signal in enumerate(signals)
+                if signal.src_loc[0] == file and first <= signal.src_loc[1] <= last
+            ]
             here = sorted((at for at in made if names[at] in (*_UNNAMED, *targets)), key=lambda at: signals[at].duid)
             own = [target for target, is_signal in targets.items() if is_signal]
             if len(here) == len(own):
@@ -108,7 +113,11 @@ def _tuples(file: str) -> list[tuple[int, int, dict[str, bool]]]:
     """Statements `a, b = Signal(..), c` of a file: first line, last line, names and whether a signal is made for them."""
     found = []
     for node in ast.walk(ast.parse(Path(file).read_text())):
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Tuple):
+        if (
+            isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Tuple)
+            and isinstance(node.value, ast.Tuple)
+        ):
             pairs = zip(node.targets[0].elts, node.value.elts)
             names = {
                 target.id if isinstance(target, ast.Name) else getattr(target, "attr", ""): isinstance(value, ast.Call)

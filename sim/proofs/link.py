@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from amaranth.hdl import Assert, Assume, Cat, Const, Module, Mux, Value
+from amaranth.hdl import Assert, Cat, Const, Module, Mux, Value
 
 from tritape.hw.config import Config
 from tritape.hw.link.commands import Command
@@ -94,7 +94,10 @@ def command_ends(kind: type[HostLink] = HostLink, config: Config = SMALL) -> Cal
         steps, count = link.signal("steps"), link.signal("header")[48:]
         taken = ~ended & ~(states["HEADER"] & (steps == 8))
         counted = _any(states, ("TAKE", "STORE", "REQUEST", "FETCH", "LOOK"))
-        before, checks = ~_any(states, (*_LOOP, "HEAD", "CONSTANT", "END", "COMMAND")), link.signal("header")[:5] == Command.CHECK
+        before, checks = (
+            ~_any(states, (*_LOOP, "HEAD", "CONSTANT", "END", "COMMAND")),
+            link.signal("header")[:5] == Command.CHECK,
+        )
         writes = link.signal("header")[:5] == Command.WRITE
         silent, answered = link.signal("status") == 0, link.signal("answered")
         m.d.comb += [
@@ -136,7 +139,9 @@ def reply_leaves(kind: type[FramePort] = FramePort) -> Callable[[Module], list[V
             _pick({"TAIL": 4, "CLOSE": 3, "DELIMIT": 2, "SEND": 1}, states, 3),
         )
         stalled = outer["tx"][0] & ~outer["tx"][2]
-        m.d.comb += Assert(~previous(m, leaving & ~stalled) | (rank < previous(m, rank)), "a reply comes nearer to its end")
+        m.d.comb += Assert(
+            ~previous(m, leaving & ~stalled) | (rank < previous(m, rank)), "a reply comes nearer to its end"
+        )
         waits = states["RECEIVE"] & outer["rx"][0] & ~outer["rx"][2]
         m.d.comb += Assert(~previous(m, waits) | (left < previous(m, left)), "a byte is taken soon")
         # Invariants: a zero stands where the last block of the reply ends, and is read there

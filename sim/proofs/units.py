@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import itertools
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Value
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import wiring
 
 import tritape.hw
-from tritape.hw import commands
 from tritape.hw.accelerator import Accelerator
+from tritape.hw.axi_accelerator import AXIAccelerator
 from tritape.hw.batch.slot import Slot
 from tritape.hw.batch.token_loop import BatchTokenLoop
 from tritape.hw.config import Config
 from tritape.hw.engine.activation_memory import ActivationMemory
+from tritape.hw.engine.add_sub import AddSub
+from tritape.hw.engine.adder_tree import AdderTree
 from tritape.hw.engine.row_accumulator import RowAccumulator
 from tritape.hw.engine.table_engine import TableEngine
 from tritape.hw.engine.table_filler import TableFiller
@@ -63,16 +66,24 @@ from tritape.hw.onchip_accelerator import OnChipAccelerator
 from tritape.hw.stream.broadcast import Broadcast
 from tritape.hw.stream.buffer import StreamBuffer
 from tritape.hw.stream.logit_tap import LogitTap
+from tritape.hw.stream.pulse_join import PulseJoin
 from tritape.hw.stream.queue import CommandQueue
 from tritape.hw.stream.skid import Skid
+from tritape.hw.tape.crc import CRC32
 from tritape.hw.tape.embedding import Embedding
+from tritape.hw.tape.header import Opcode
 from tritape.hw.tape.reader import TapeReader
 from tritape.hw.tape.sequencer import Sequencer
 from tritape.hw.token_loop import TokenLoop
+from tritape.hw.uart_accelerator import UARTAccelerator
+from tritape.hw.vector.alu import ALU
 from tritape.hw.vector.lane import Lane
 from tritape.hw.vector.pipelined import PipelinedVector
 from tritape.hw.vector.serial import SerialVector
-from tritape.sim.proofs.hold import Outer, Unit, previous
+from tritape.hw.vector.serial_gain_memory import SerialGainMemory
+from tritape.hw.vector.sigma_table import SigmaTable
+from tritape.hw.vector.value_memory import ValueMemory
+from tritape.sim.proofs.hold import Bench, Unit, previous
 from tritape.sim.proofs.inside import Inside
 
 SMALL = Config(groups=4, max_hidden=6, max_intermediate=8, max_layers=2, max_vocab=9, max_rows=4)
@@ -80,36 +91,39 @@ TWO = Config(groups=4, max_hidden=6, max_intermediate=8, max_layers=2, max_vocab
 SERIAL = Config(groups=4, max_hidden=6, max_intermediate=8, max_layers=2, max_vocab=9, max_rows=4, serial=True)
 
 
-def _reply_stands(port: Inside) -> list[Value]:
+def _reply_stands(inside: Inside, *path: str) -> list[Value]:
     """What is sent, or given as the command's, is what stands in the frame memory."""
-    memory: Any = port.part("memory")
-    read, place = memory._read_ports[0]._data, port.word(memory._read_ports[0]._addr, "memory")
-    fetching, fetched, found = (port.signal(name) for name in ("fetching", "fetched", "found"))
-    sends = port.state("SEND") | port.state("OBEY")
+    memory: Any = inside.part(*path, "memory")
+    read, place = memory._read_ports[0]._data, inside.word(memory._read_ports[0]._addr, *path, "memory")
+    fetching, fetched, found = (inside.signal(name, *path) for name in ("fetching", "fetched", "found"))
+    sends = inside.state("SEND", *path) | inside.state("OBEY", *path)
     return [
-        port.known(),
-        ~(port.state("SEND") | port.state("RECEIVE")) | ~port.signal("storing"),
+        inside.known(*path),
+        ~(inside.state("SEND", *path) | inside.state("RECEIVE", *path)) | ~inside.signal("storing", *path),
         ~(sends & fetching) | (read == place),
         ~(sends & fetched) | ((found == place) & fetching),
     ]
 
 
-def _reply_ends(o: Outer) -> Value:
-    valid, payload, ready = o["reply"]
+def _reply_ends(bench: Bench) -> Value:
+    valid, payload, ready = bench.outer["reply"]
     return valid & ready & payload[9]
 
 
-def _token_stands(runner: Inside) -> list[Value]:
+def _token_stands(inside: Inside, *path: str) -> list[Value]:
     """The token on offer is the one in the ring."""
-    memory: Any = runner.part("memory")
-    read = memory._read_ports[0]._data
-    stands = read == runner.word(runner.signal("position"), "memory")
-    return [runner.known(), runner.state("CHECK") | runner.signal("running"), ~runner.state("FEED") | stands]
+    memory: Any = inside.part(*path, "memory")
+    stands = memory._read_ports[0]._data == inside.word(inside.signal("position", *path), *path, "memory")
+    idle, feeds = inside.state("CHECK", *path), inside.state("FEED", *path)
+    return [inside.known(*path), idle | inside.signal("running", *path), ~feeds | stands]
 
 
 def _tile_stands(filler: Inside) -> list[Value]:
     """A tile is filled and offered for a command only."""
-    busy, filled = Cat(filler.signal(name) for name in ("running", "active_1", "active_2", "active_3")), filler.signal("filled")
+    busy, filled = (
+        Cat(filler.signal(name) for name in ("running", "active_1", "active_2", "active_3")),
+        filler.signal("filled"),
+    )
     return [~(busy.any() | filled) | filler.signal("commanded"), ~filled | ~busy.any()]
 
 
@@ -119,8 +133,9 @@ def _word_leaves(flash: Inside) -> list[Value]:
     return [~last | (flash.signal("nibble") == 0), ~last | ~flash.signal("words__valid")]
 
 
-def _opens_once(m: Module, o: Outer) -> list[Value]:
+def _opens_once(m: Module, bench: Bench) -> list[Value]:
     """The memory is started once, and not while a word that says so waits."""
+    o = bench.outer
     later = previous(m, Const(1))
     return [~later | ~o["closed"] | previous(m, o["closed"]), ~later | (o["started"] == previous(m, o["started"]))]
 
@@ -140,14 +155,85 @@ def _planned_once(planner: Inside) -> list[Value]:
     return [~Cat(offered).any() | planner.signal("stage")[1]]
 
 
-_UNBOOTED: dict[str, Any] = {"unless": lambda o: o["fault"] | ~o["configured"], "assumption": "a fault or a restart takes it back"}
-_RESTART: dict[str, Any] = {"unless": lambda o: o["restart"], "assumption": "a restart takes elements back"}
+def _commands_stand(sequencer: Inside) -> list[Value]:
+    """A header stays while its commands are offered."""
+    states = {name: sequencer.state(name) for name in sequencer.states()}
+    units = ("engine", "dequantiser", "mlgru", "mixer", "head", "embedding")
+    offered = Cat(sequencer.signal(f"{name}_commands__valid") for name in units).any()
+    opcodes = {code: sequencer.signal(f"is_{code.name.lower()}") for code in Opcode}
+    several = [a & b for a, b in itertools.combinations(opcodes.values(), 2)]
+    number, is_header = sequencer.signal("number"), opcodes[Opcode.HEADER]
+    unconfigured, few = ~sequencer.signal("configured"), sequencer.signal("unfinished") <= 1
+    loads = states["PAYLOAD"] & opcodes[Opcode.LOAD]
+    return [
+        sequencer.known(),
+        ~Cat(several).any(),
+        ~states["ROW"] | opcodes[Opcode.EMBED],
+        ~states["CHECK"] | is_header,
+        ~is_header | ~offered,
+        ~(states["HEADER"] | states["DECODE"]) | ~is_header | ~unconfigured,
+        ~states["DECODE"] | ~offered,
+        ~(loads | states["DECODE"] | (states["HEADER"] & (number != 0))) | ~sequencer.signal("load") | few,
+        ~(states["HEADER"] | states["CHECK"]) | ~sequencer.signal("closing"),
+        ~states["HEADER"] | ~offered | (sequencer.signal("pending") & (number == 0)),
+        ~(states["ROW"] | (states["PAYLOAD"] & ~is_header)) | (number == 0),
+    ]
+
+
+def _gives_up(bench: Bench) -> Value:
+    """What the link takes back: a token without a tape, a request or a word that the memory did not take for so long."""
+    return bench.outer["fault"] | ~bench.outer["configured"] | bench.inside.signal("impatient")
+
+
+def _one_token(m: Module, bench: Bench) -> list[Value]:
+    fresh, done = bench.outer["fresh"], bench.outer["norm_done"]
+    return [
+        ~previous(m, Const(1)) | (fresh == previous(m, fresh)),
+        ~done | (bench.inside.signal("unfinished") != 0),
+    ]
+
+
+_TOKEN: dict[str, Any] = {
+    "assume": _one_token,
+    "assumption": "`fresh` stands still; no PREP is finished that was not begun",
+}
+
+
+def _room(m: Module, bench: Bench) -> list[Value]:
+    valid, _, ready = bench.outer["activations_0"]
+    going = bench.outer["logits_enable"]
+    rows, command, taken = bench.outer["dequantiser_commands"]
+    several, last = bench.inside.signal("open"), Signal(2)
+    with m.If(rows & taken):
+        m.d.sync += last.eq(command[19:21])
+    return [
+        ~valid | ready,
+        ~previous(m, Const(1)) | (going == previous(m, going)),
+        ~(several & rows) | (command[19:21] == last),
+        ~(several & bench.outer["embedding_commands"][0]),
+    ]
+
+
+_SERIAL_ROOM: dict[str, Any] = {
+    "assume": _room,
+    "assumption": "the engine has room for a PREP that was begun; `logits_enable` stands still; blocks of a projection come together",
+}
+_UNBOOTED: dict[str, Any] = {
+    "unless": lambda b: b.outer["fault"] | ~b.outer["configured"],
+    "assumption": "a fault or a restart takes it back",
+}
+_RESTART: dict[str, Any] = {"unless": lambda b: b.outer["restart"], "assumption": "a restart takes elements back"}
 
 UNITS: dict[str, Unit] = {
-    "Accelerator": Unit(lambda: Accelerator(SMALL, memory_words=64, patience=4), 8, bounded=True, unless=lambda o: o["restart"]),
-    "Slot": Unit(lambda: Slot(TWO), 2),
-    "BatchTokenLoop": Unit(lambda: BatchTokenLoop(TWO, memory_words=64), 2, **_RESTART),
-    "ActivationMemory": Unit(lambda: ActivationMemory(SMALL)),
+    "Accelerator": Unit(
+        lambda: Accelerator(SMALL, memory_words=64),
+        hole="`tx`, `memory.write`, `memory.requests` are those of HostLink and TokenLoop; `memory_mode` turns in a restart",
+    ),
+    "Slot": Unit(lambda: Slot(TWO), hole="its streams are those of PipelinedVector"),
+    "BatchTokenLoop": Unit(
+        lambda: BatchTokenLoop(TWO, memory_words=64),
+        hole="`memory.requests` is TapeReader's; `results` joins the slots' Heads; `logits` is a slot's LogitTap",
+    ),
     "RowAccumulator": Unit(lambda: RowAccumulator(SMALL, 14), 2),
     "TableEngine": Unit(lambda: TableEngine(SMALL), 2),
     "TableFiller": Unit(lambda: TableFiller(SMALL), 2, invariants=_tile_stands),
@@ -157,8 +243,20 @@ UNITS: dict[str, Unit] = {
     "Sampler": Unit(Sampler, 2),
     "AXILiteLink": Unit(lambda: AXILiteLink(1, 4, 4096), 2),
     "COBSDecoder": Unit(COBSDecoder, 2),
-    "FramePort": Unit(lambda: FramePort(b"abc"), 2, invariants=_reply_stands, unless=_reply_ends, assumption="the reply's end takes the command back"),
-    "HostLink": Unit(lambda: HostLink(SMALL, memory_words=64, counter_count=15), 8, bounded=True),
+    "FramePort": Unit(
+        lambda: FramePort(b"abc"),
+        2,
+        invariants=_reply_stands,
+        unless=_reply_ends,
+        assumption="the reply's end takes the command back",
+    ),
+    "HostLink": Unit(
+        lambda: HostLink(SMALL, memory_words=64, counter_count=15),
+        2,
+        unless=_gives_up,
+        invariants=lambda i: [*_reply_stands(i, "port"), *_token_stands(i, "runner")],
+        assumption="a fault, a restart or the end of patience takes elements back",
+    ),
     "StepRunner": Unit(lambda: StepRunner(2), 2, **_UNBOOTED),
     "TokenRunner": Unit(TokenRunner, 2, invariants=_token_stands, **_UNBOOTED),
     "UART": Unit(lambda: UART(clock_hz=8, baud=1), 2),
@@ -184,24 +282,67 @@ UNITS: dict[str, Unit] = {
     "ApplyGains": Unit(ApplyGains, 2),
     "Quantiser": Unit(Quantiser, 2),
     "Rescale": Unit(Rescale, 2),
-    "RMSNorm": Unit(lambda: RMSNorm(4, 4), 2),
+    "RMSNorm": Unit(lambda: RMSNorm(4, 4), 14, bounded=True, quick=False),
     "Scalar": Unit(Scalar, 2),
     "Statistics": Unit(Statistics, 2),
-    "VectorScalar": Unit(lambda: VectorScalar(2), 2, assume=lambda m, o: [o["reciprocal_0"][2] == o["reciprocal_1"][2]],
-        assumption="all lanes take a reciprocal together"),
-    "OnChipAccelerator": Unit(lambda: OnChipAccelerator(SMALL, 16), 2),
+    "VectorScalar": Unit(
+        lambda: VectorScalar(2),
+        2,
+        assume=lambda m, b: [b.outer["reciprocal_0"][2] == b.outer["reciprocal_1"][2]],
+        assumption="all lanes take a reciprocal together",
+    ),
+    "OnChipAccelerator": Unit(lambda: OnChipAccelerator(SMALL, 16), hole="`tx` is HostLink's"),
     "Broadcast": Unit(lambda: Broadcast(4, 3), 2),
     "StreamBuffer": Unit(lambda: StreamBuffer(4), 2),
-    "LogitTap": Unit(LogitTap, 2, unless=lambda o: ~o["enable"], assumption="`enable` low takes a logit back"),
+    "LogitTap": Unit(LogitTap, 2, unless=lambda b: ~b.outer["enable"], assumption="`enable` low takes a logit back"),
     "CommandQueue": Unit(lambda: CommandQueue(4), 2),
     "Skid": Unit(lambda: Skid(4), 2),
     "Embedding": Unit(lambda: Embedding(4), 2),
     "TapeReader": Unit(lambda: TapeReader(4), 2),
     "TapeReader of slots": Unit(lambda: TapeReader(4, batch=2), 2),
-    "Sequencer": Unit(lambda: Sequencer(SMALL, address_bits=6), 2),
-    "Sequencer serial": Unit(lambda: Sequencer(SERIAL, address_bits=6), 2),
-    "TokenLoop": Unit(lambda: TokenLoop(SMALL, memory_words=64), 2, **_RESTART),
-    "Lane": Unit(lambda: Lane(SMALL), 2),
-    "PipelinedVector": Unit(lambda: PipelinedVector(SMALL), 2),
-    "SerialVector": Unit(lambda: SerialVector(SERIAL), 2),
+    "Sequencer": Unit(lambda: Sequencer(SMALL, address_bits=6), 2, invariants=_commands_stand, **_TOKEN),
+    "Sequencer serial": Unit(lambda: Sequencer(SERIAL, address_bits=6), 2, invariants=_commands_stand, **_TOKEN),
+    "TokenLoop": Unit(
+        lambda: TokenLoop(SMALL, memory_words=64),
+        hole="`memory.requests` is TapeReader's, `results` and `logits` are those of the vector path",
+    ),
+    "Lane": Unit(
+        lambda: Lane(SMALL),
+        hole="`operands` and `activations` are RMSNorm's, `after` is MLGRU's; `logits` is Dequantiser's, by its destination",
+    ),
+    "PipelinedVector": Unit(
+        lambda: PipelinedVector(SMALL),
+        hole="`activations` and `after` are those of its lanes, `tokens` is Head's, `logits` is LogitTap's",
+    ),
+    "SerialVector": Unit(lambda: SerialVector(SERIAL), 12, bounded=True, quick=False, **_SERIAL_ROOM),
+    "LiteDRAMMemory": Unit(
+        lambda: Skid(1),
+        hole="the controller is foreign Verilog; `words` and `write` are those of AXIMemory and RegisterWindow",
+    ),
 }
+
+PARTS: dict[str, str] = {
+    "MLGRU chained": "MLGRU",
+    "TapeReader of slots": "TapeReader",
+    "Sequencer serial": "Sequencer",
+}
+"""Second entries of a component."""
+
+NO_STREAM_LEAVES: dict[str, Callable[[], wiring.Component]] = {
+    "ActivationMemory": lambda: ActivationMemory(SMALL),
+    "AddSub": lambda: AddSub(4, 5),
+    "AdderTree": lambda: AdderTree(4, 4),
+    "AXIAccelerator": lambda: AXIAccelerator(SMALL, 64, ports=1, port_bits=16),
+    "ByteCRC": ByteCRC,
+    "AXIWriter": lambda: AXIWriter(16),
+    "WishboneScript": lambda: WishboneScript([(0, 0, 0)]),
+    "StateMemory": lambda: StateMemory(4),
+    "PulseJoin": lambda: PulseJoin(2),
+    "CRC32": lambda: CRC32(4),
+    "UARTAccelerator": lambda: UARTAccelerator(SMALL, 16, clock_hz=8, baud=1),
+    "ALU": ALU,
+    "SerialGainMemory": lambda: SerialGainMemory(SERIAL),
+    "SigmaTable": SigmaTable,
+    "ValueMemory": lambda: ValueMemory(SERIAL),
+}
+"""Components that have no stream to prove anything of."""

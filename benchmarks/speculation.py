@@ -119,7 +119,8 @@ class Timed:
     """A draft whose time is spent on a device's clock: a `Draft` and its `Guesser`."""
 
     def __init__(self, draft: Draft, transport: GoldenDevice, guesser: Guesser | None = None) -> None:
-        self.name, self._draft, self._transport, self._guesser = draft.name, draft, transport, guesser
+        self.name, self.guess_s = draft.name, draft.guess_s
+        self._draft, self._transport, self._guesser = draft, transport, guesser
 
     def begin(self, inverse: int, generator: int) -> Timed:
         return Timed(self._draft, self._transport, self._draft.begin(inverse, generator))

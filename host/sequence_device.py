@@ -88,7 +88,8 @@ class SequenceDevice(TapeDevice):
                 "device must have several slots to verify guesses, not one; leave the draft out, or build it with --batch"
             )
         self.draft, self._guesser = draft, None
-        self.pace, self.drafted = Pace(self.pace.clock), DraftCounts()
+        self.pace = Pace(self.pace.clock, 0.0 if draft is None else draft.guess_s)
+        self.drafted = DraftCounts()
 
     def reset(self) -> None:
         """The next token starts a sequence."""

@@ -182,14 +182,18 @@ class Stepper:
             pace.never()
         if pace.rest or not (candidates := self._candidates()):
             return {}
-        started, found = pace.clock(), {}
+        started = pace.clock()
+        for track in candidates:
+            assert track.guesser is not None
+            track.guesser.ahead(0)
+        ready, found = pace.clock(), {}
         for track, room in candidates.items():
             assert track.guesser is not None
             wanted = pace.count(track.rate, self._unset(track, room), count)
             if guesses := track.guesser.guess(track.feed[0], wanted):
                 found[track] = guesses
-        seconds = pace.clock() - started
-        self.counts.draft_seconds += seconds
+        seconds = pace.clock() - ready
+        self.counts.draft_seconds += pace.clock() - started
         if found:
             pace.guessed(seconds, sum(map(len, found.values())))
         else:
@@ -203,13 +207,14 @@ class Stepper:
 
     def _can_pay(self) -> bool:
         """Whether guesses pay where one sequence has all slots, and all of them are right."""
-        return self._pace is not None and self._pace.pays(self._slots.count - 1, 0, 0, 1)
+        most = self._slots.count - 1
+        return self._pace is not None and self._pace.pays(most, most, 0, 1)
 
     def _meanwhile(self, window: Window) -> None:
         """What guessers can do while the device is busy."""
         pace = self._pace
-        if pace is None or pace.rest >= MOST_REST:
-            return
+        if pace is None or pace.plain_s is None or not self._can_pay():
+            return  # a guesser may take longer than the device
         started = pace.clock()
         for track in self.tracks:
             if track.guesser is not None:

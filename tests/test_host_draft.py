@@ -47,7 +47,7 @@ class Always(Pace):
 class Liar:
     """A draft that knows the text to come, and says something else in a share of all places."""
 
-    name = "liar"
+    name, guess_s = "liar", 0.0
 
     def __init__(self, text: Sequence[int], lies: float, seed: int = 0) -> None:
         self._text, self._lies, self._random = list(text), lies, random.Random(seed)
@@ -257,6 +257,14 @@ def test_the_pace_follows_the_times():
     assert pace.rest == 1
     pace.never()
     assert pace.rest == MOST_REST
+
+
+def test_a_draft_may_be_too_slow():
+    """Three guesses of 2 ms are no help for tokens of 1 ms; that is known before the first."""
+    pace = Pace(guess_s=2e-3)
+    pace.began(load_s=0, wait_s=10e-3, steps=10)
+    assert not pace.pays(3, 3, 0, 1)
+    assert Pace(guess_s=0.5e-3).pays(3, 3, 0, 1)
 
 
 def test_so_many_guesses_as_pay():

@@ -26,9 +26,10 @@ class Guesser(Protocol):
 
 
 class Draft(Protocol):
-    """What makes guessers. `name`: of the draft, for people."""
+    """What makes guessers. `name`: of the draft, for people; `guess_s`: seconds for a guess, about."""
 
     name: str
+    guess_s: float
 
     def begin(self, inverse: int, generator: int) -> Guesser:
         """A guesser for a sequence that is about to begin, with this inverse temperature and state of its generator."""

@@ -38,23 +38,17 @@ class Pace:
 
     A plain step runs by itself behind another one; one with guesses is loaded and awaited, and takes `step_s`. To it come the
     guesses, and the generators of slots that must be set for them. What is not measured yet is known about from the prompt on
-    (`began`).
+    (`began`); `guess_s` is what a guess takes, about: then a measured one.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.clock = clock
+    def __init__(self, clock: Callable[[], float] = time.perf_counter, guess_s: float = 0.0) -> None:
+        self.clock, self.guess_s = clock, guess_s
         self.load_s = 0.0  # an exchange that waits for no step
         self.plain_s: float | None = None
         self.step_s: float | None = None
-        self._guess_s: float | None = None
         self._set_s: float | None = None
         self.rest = 0
         """Plain steps before guesses are tried again."""
-
-    @property
-    def guess_s(self) -> float:
-        """A guess, where the device waits for it."""
-        return self._guess_s or 0.0
 
     @property
     def set_s(self) -> float:
@@ -79,7 +73,7 @@ class Pace:
 
     def guessed(self, seconds: float, count: int) -> None:
         """The device waited for so many guesses."""
-        self._guess_s = _mean(self._guess_s, seconds / count)
+        self.guess_s = _mean(self.guess_s or None, seconds / count)
 
     def set(self, seconds: float, count: int) -> None:
         """So many generators were set."""

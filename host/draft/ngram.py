@@ -12,6 +12,7 @@ class NGramDraft:
     """A `Draft` that knows nothing but the sequence itself: prompt and text so far."""
 
     name = "ngram"
+    guess_s = 5e-6
 
     def begin(self, inverse: int, generator: int) -> NGramGuesser:
         """A guesser without a past; sampler and generator do not matter."""

@@ -174,6 +174,10 @@ class TapeDevice:
     def counters(self) -> dict[str, int]:
         """The fabric's counters by name (`tritape.hw.counters.COUNTERS`)."""
         data = self.link.call(Command.COUNTERS, 0, len(COUNTERS)).data
+        if len(data) != 4 * len(COUNTERS):
+            raise TritapeError(
+                f"reply to COUNTERS must have {4 * len(COUNTERS)} bytes, not {len(data)}; program the board's own bitstream"
+            )
         return dict(zip(COUNTERS, struct.unpack(f"<{len(COUNTERS)}I", data), strict=True))
 
     def memory_errors(self) -> int:

@@ -14,7 +14,9 @@ from tritape.base import simulators as toolchain
 from tritape.base.errors import TritapeError
 from tritape.host import frames, protocol
 from tritape.host.device import Device
+from tritape.hw.counters import COUNTERS
 from tritape.hw.link.commands import BATCH_VERSION, PROTOCOL_VERSION, REPLY, Command
+from tritape.hw.tape.header import Fault
 from tritape.model.checkpoint import load_checkpoint, random_checkpoint, save_checkpoint
 from tritape.model.config import ModelConfig
 from tritape.model.tape.container import read_tape
@@ -214,11 +216,15 @@ def test_model_too_large_for_any_bitstream(refused, here):
     )
 
 
-class FaultyTransport:
-    """Answers every command: IDENTIFY, BOOT with a fault, all others with nothing."""
+COUNTED = bytes(4 * len(COUNTERS))
 
-    def __init__(self, fault, version=protocol.PROTOCOL_VERSION, groups=16):
-        self.identity = protocol.IDENTITY.pack(version, 0, groups, 1024, 4096, 24, 1024, 32768, 1000)
+
+class FaultyTransport:
+    """Answers every command: IDENTIFY, COUNTERS with zeros, BOOT with a fault, all others with nothing."""
+
+    def __init__(self, fault, version=protocol.PROTOCOL_VERSION, groups=16, counters=COUNTED):
+        identity = protocol.IDENTITY.pack(version, 0, groups, 1024, 4096, 24, 1024, 32768, 1000)
+        self.data = {Command.IDENTIFY: identity, Command.COUNTERS: counters}
         self.fault = fault
         self.answers = b""
 
@@ -227,7 +233,7 @@ class FaultyTransport:
         reply = protocol.REPLY_HEADER.pack(
             kind | REPLY, sequence, argument, 0, self.fault if kind == Command.BOOT else 0
         )
-        self.answers = frames.encode(reply + (self.identity if kind == Command.IDENTIFY else b""))
+        self.answers = frames.encode(reply + self.data.get(kind, b""))
 
     def read(self, timeout_s):
         answers, self.answers = self.answers, b""
@@ -244,9 +250,18 @@ class FaultyTransport:
 def test_bitstream_refuses_a_tape(fault):
     with pytest.raises(TritapeError) as error:
         Device(FaultyTransport(fault)).boot()
-    assert str(error.value) == f"{protocol.FAULTS[fault]} (fault {fault})"
+    where = (
+        "section 0 of the tape: " if fault >= Fault.CHECK else ""
+    )  # the others are about HEADER, which says so itself
+    assert str(error.value) == f"{where}{protocol.FAULTS[fault]} (fault {fault})"
     assert " must be " in str(error.value)
     assert "; " in str(error.value)
+
+
+def test_counters_that_are_too_few_are_refused():
+    device = Device(FaultyTransport(0, counters=bytes(8)))
+    with pytest.raises(TritapeError, match=r"^reply to COUNTERS must have \d+ bytes, not 8; program the board's own"):
+        device.counters()
 
 
 def test_device_refuses_before_loading(here):

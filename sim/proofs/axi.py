@@ -18,6 +18,7 @@ from tritape.sim.proofs.hold import constant, drive, previous
 
 BITS, BURST, LINES, GROUPS, WORDS = 16, 4, 8, 5, 100
 LINE_BYTES = BITS // 8
+FETCHED_LINES = 1 << 20  # more than a page of 4 KiB
 IMAGE_LINES = -(-WORDS * GROUPS // LINE_BYTES)
 
 
@@ -66,7 +67,7 @@ def bursts(kind: type[AXIReader] = AXIReader) -> Callable[[Module], list[Value]]
         constant(m, base)
         m.d.comb += Assume(base[:12] == 0, "base must be a multiple of 4096")
         offered, fetch, taken = outer["fetches"]
-        m.d.comb += Assume(~offered | (fetch[:32] + fetch[32:] <= IMAGE_LINES), "fetches lie inside the image")
+        m.d.comb += Assume(~offered | (fetch[:32] + fetch[32:] <= FETCHED_LINES), "fetches lie inside the image")
         m.d.comb += Assume(~offered | (fetch[32:] != 0), "count must be at least 1")
         # What is still to be asked for
         line, left, asked = Signal(32), Signal(32), inside.signal("issue")
@@ -97,7 +98,7 @@ def bursts(kind: type[AXIReader] = AXIReader) -> Callable[[Module], list[Value]]
         m.d.comb += [
             Assert(~planned | busy, "what is planned is of a fetch"),
             Assert(~busy | ((now == later) & (rest == gone) & (rest != 0)), "what is left"),
-            Assert(~busy | (now + rest <= IMAGE_LINES), "what is left lies inside the image"),
+            Assert(~busy | (now + rest <= FETCHED_LINES), "what is left lies inside the image"),
             Assert(~planned | ((size == Mux(rest <= room, rest, room)) & (final == (rest <= room))), "the next burst"),
         ]
         return bench.free

@@ -153,7 +153,7 @@ PROPERTIES = [
     ),
     Proof(
         "restart stops the runner of slots", "the same after five cycles",
-        lambda kind=StepRunner: restart.runner_stops(kind), StepRunner,
+        lambda kind=StepRunner: restart.runner_stops(kind, 2), StepRunner,
         ("            m.d.comb += [self.answers.ready.eq(1), self.busy.eq(1), s.answering.eq(1)]\n"
          "            with m.If(self.fault | ~self.configured):",
          "            m.d.comb += [self.answers.ready.eq(1), self.busy.eq(1), s.answering.eq(1)]\n"
@@ -168,7 +168,7 @@ PROPERTIES = [
     Proof(
         "sequencer commands", "of a section each unit is told once at most, and nobody if the header's check is wrong",
         sections.commands_given, Sequencer, ("header, s.sound & ~strange & ~Cat", "header, ~strange & ~Cat"),
-        "G = 4, addresses of 6 bits", depth=2,
+        "G = 4, addresses of 6 bits", depth=3,
     ),
     Proof(
         "AXI requests inside", "what is fetched lies inside the image; a request that does not fit gives nothing",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from amaranth.hdl import Assert, Module, Signal, Value
 
@@ -10,7 +11,6 @@ from tritape.hw.batch.token_loop import BatchTokenLoop
 from tritape.hw.config import Config
 from tritape.hw.link.commands import Command
 from tritape.hw.link.host_link import HostLink
-from tritape.hw.link.step_runner import StepRunner
 from tritape.hw.link.token_runner import TokenRunner
 from tritape.hw.token_loop import TokenLoop
 from tritape.sim.proofs.hold import drive, previous
@@ -48,18 +48,16 @@ def loop_begins(
     return build
 
 
-def runner_stops(kind: type[TokenRunner] | type[StepRunner] = TokenRunner) -> Callable[[Module], list[Value]]:
-    """A runner without a tape is idle after three cycles, wherever it was."""
+def runner_stops(kind: type[Any] = TokenRunner, slots: int = 0) -> Callable[[Module], list[Value]]:
+    """A runner without a tape is idle after three cycles, wherever it was, and one more for each of several slots."""
 
     def build(m: Module) -> list[Value]:
-        bench = drive(m, kind() if issubclass(kind, TokenRunner) else kind(2))
+        bench = drive(m, kind(slots) if slots else kind())
         runner, outer = bench.inside, bench.outer
         m.d.comb += Assert(runner.known(), "the FSM is in one of its states")
-        slots = 0 if issubclass(kind, TokenRunner) else 2
         count = _since(m, ~outer["configured"] & ~outer["go"], IDLE_CYCLES + slots)
-        idle = (
-            ~outer["running"] & ~outer["busy"] & ~outer["tokens" if not slots else "steps"][0] & runner.state("CHECK")
-        )
+        offered = outer["steps" if slots else "tokens"][0]
+        idle = ~outer["running"] & ~outer["busy"] & ~offered & runner.state("CHECK")
         m.d.comb += Assert((count != IDLE_CYCLES + slots) | idle, "the runner is idle")
         return bench.free
 

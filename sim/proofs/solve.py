@@ -142,13 +142,11 @@ def _run(folder: Path, text: str, options: str) -> None:
         elif not induction and _satisfied(folder, depth, timeout):
             verdict["proved"] = True
         else:
-            base = depth
             if induction:
                 log = _solver(folder, ["-i", "-t", str(depth), "--dump-vcd", "trace.vcd"], timeout)
-                base = depth if "PASSED" not in log else depth - int(re.findall(r"in step (\d+)", log)[-1])
-                verdict |= {"depth": base, **_failure(log)}
+                verdict |= {"depth": depth - int(re.findall(r"in step (\d+)", log)[-1]), **_failure(log)}
             if "failed" not in verdict:
-                log = _solver(folder, ["-t", str(base), "--dump-vcd", "trace.vcd"], timeout)
+                log = _solver(folder, ["-t", str(depth + induction), "--dump-vcd", "trace.vcd"], timeout)
                 verdict |= {"proved": "Status: PASSED" in log, **_failure(log)}
     except subprocess.TimeoutExpired:
         verdict["failed"] = f"no answer in {timeout} s"

@@ -216,7 +216,7 @@ def _room(m: Module, bench: Bench) -> list[Value]:
 
 _SERIAL_ROOM: dict[str, Any] = {
     "assume": _room,
-    "assumption": "the engine has room for a PREP that was begun; `logits_enable` stands still; blocks of a projection come together",
+    "assumption": "the engine has room for a PREP once begun; `logits_enable` stands still; a projection's blocks come together",
 }
 _UNBOOTED: dict[str, Any] = {
     "unless": lambda b: b.outer["fault"] | ~b.outer["configured"],
@@ -227,7 +227,7 @@ _RESTART: dict[str, Any] = {"unless": lambda b: b.outer["restart"], "assumption"
 UNITS: dict[str, Unit] = {
     "Accelerator": Unit(
         lambda: Accelerator(SMALL, memory_words=64),
-        hole="`tx`, `memory.write`, `memory.requests` are those of HostLink and TokenLoop; `memory_mode` turns in a restart",
+        hole="`tx`, `memory.write`, `memory.requests`: HostLink and TokenLoop; `memory_mode` turns in a restart",
     ),
     "Slot": Unit(lambda: Slot(TWO), hole="its streams are those of PipelinedVector"),
     "BatchTokenLoop": Unit(
@@ -236,7 +236,7 @@ UNITS: dict[str, Unit] = {
     ),
     "RowAccumulator": Unit(lambda: RowAccumulator(SMALL, 14), 2),
     "TableEngine": Unit(lambda: TableEngine(SMALL), 2),
-    "TableFiller": Unit(lambda: TableFiller(SMALL), 2, invariants=_tile_stands),
+    "TableFiller": Unit(lambda: TableFiller(SMALL), 3, invariants=_tile_stands),
     "Argmax": Unit(lambda: Argmax(4), 2),
     "Head": Unit(lambda: Head(9), 2),
     "RowSerialiser": Unit(lambda: RowSerialiser(2, 4), 2),

@@ -29,6 +29,7 @@ from tritape.hw.token_loop import TokenLoop
 from tritape.sim.proofs import axi, engine, link, order, restart, scalar, sections
 from tritape.sim.proofs.broken import broken
 from tritape.sim.proofs.hold import Unit, rules
+from tritape.sim.proofs.paths import paths
 from tritape.sim.proofs.solve import Build, Verdict, design, prove
 from tritape.sim.proofs.units import SERIAL, TWO, UNITS
 
@@ -56,6 +57,8 @@ class Proof:
     timeout: int = 300
     quick: bool = True
     """Runs in `make test`."""
+    unit: Unit | None = None
+    """The unit of a proof of stream rules."""
 
     @property
     def method(self) -> str:
@@ -68,8 +71,11 @@ class Proof:
         return f"`{self.fault[0].strip()}` -> `{self.fault[1].strip()}`" if self.fault else STREAM_FAULT
 
     def run(self) -> Verdict:
-        """Prove it."""
-        return self._prove(self.build())
+        """Prove it, and where it is about streams, look for paths from `ready` too."""
+        verdict = self._prove(self.build())
+        if self.unit and (found := paths(self.unit)):
+            return dataclasses.replace(verdict, proved=False, failed=f"a path from ready to {', '.join(found)}")
+        return verdict
 
     def run_fault(self) -> Verdict:
         """Try to prove it of a unit with the fault: that must fail."""
@@ -89,12 +95,13 @@ def _hold(name: str, unit: Unit) -> Proof:
 
     return Proof(
         f"hold {name}",
-        "every stream that leaves keeps `valid` and payload until `ready`",
+        "every stream that leaves keeps `valid` and payload until `ready`; no gates from `ready` to them",
         build,
         assumption=unit.assumption,
         depth=unit.depth,
         bounded=unit.bounded,
         quick=unit.quick,
+        unit=unit,
     )
 
 

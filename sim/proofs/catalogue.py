@@ -53,7 +53,6 @@ class Proof:
     """The k of an induction, or the cycles of a bounded proof."""
     bounded: bool = False
     roms: bool = False
-    trusted: bool = True
     timeout: int = 300
     quick: bool = True
     """Runs in `make test`."""
@@ -85,8 +84,7 @@ class Proof:
         return self._prove(self.build(broken(self.kind, *self.fault)))
 
     def _prove(self, build: Build) -> Verdict:
-        text = design(build, trusted=self.trusted)
-        return prove(text, self.depth, induction=not self.bounded, roms=self.roms, timeout=self.timeout)
+        return prove(design(build), self.depth, induction=not self.bounded, roms=self.roms, timeout=self.timeout)
 
 
 def _hold(name: str, unit: Unit) -> Proof:

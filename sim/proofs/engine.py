@@ -1,30 +1,21 @@
-"""The engine: tables are right, a bank is not read while it is written, a row does not come back too soon, the tree sums."""
+"""The engine: tables are right, a bank is not read while it is written, the tree sums."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from unittest import mock
 
 from amaranth.hdl import Array, Assert, Assume, Cat, Const, Module, Mux, Signal, Value, signed
 
 from tritape.hw.config import TRITS, Config
-from tritape.hw.engine import table_engine
 from tritape.hw.engine.activation_memory import DIGIT_BITS
 from tritape.hw.engine.adder_tree import AdderTree
 from tritape.hw.engine.table_engine import TableEngine
 from tritape.hw.engine.table_filler import ENTRY_BITS, STEPS, TableFiller, script_layout, walk
-from tritape.sim.proofs.broken import broken
 from tritape.sim.proofs.hold import Bench, chosen, drive, previous
 
 SMALL = Config(groups=4, max_hidden=40, max_intermediate=60, max_layers=2, max_vocab=9, max_rows=4)
 ONE_TILE = Config(groups=4, max_hidden=20, max_intermediate=20, max_layers=1, max_vocab=9, max_rows=4)
-SHORT = 4
-
-
-def _short_filler() -> type[TableFiller]:
-    """A filler whose script has few steps, so that several tiles pass within few cycles."""
-    return broken(TableFiller, "STEPS = (3**TRITS + 1) // 2", f"STEPS = {SHORT}")
 
 
 def _digits(magnitude: int) -> list[int]:
@@ -146,23 +137,6 @@ def bank_is_quiet(kind: type[TableEngine] = TableEngine, config: Config = SMALL)
             Assert(~(handed & valid) | old, "the slice at the change of banks is old"),
             Assert(~handed | ~Cat(*filling, draining, filled).any(), "nothing is filled at once"),
         ]
-        return bench.free
-
-    return build
-
-
-def rows_apart(kind: type[TableEngine] = TableEngine, config: Config = SMALL) -> Callable[[Module], list[Value]]:
-    """A row does not come again before it is written: the check in `RowAccumulator`, which is proved here and not assumed.
-
-    With a filler whose script has few steps, so that several tiles pass within the bound."""
-
-    def build(m: Module) -> list[Value]:
-        with mock.patch.object(table_engine, "TableFiller", _short_filler()):
-            bench = drive(m, kind(config))
-        valid, command, _ = bench.outer["commands"]
-        tiles, rows = command[:16], command[16:32]
-        sizes = (tiles >= 1) & (tiles <= config.max_tiles) & (rows >= 1) & (rows <= config.max_rows)
-        m.d.comb += Assume(~valid | sizes, "sizes of a block")
         return bench.free
 
     return build

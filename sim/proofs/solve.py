@@ -60,12 +60,9 @@ class Verdict:
     trace: str = ""
 
 
-def design(build: Build, *, trusted: bool = True) -> str:
-    """RTLIL of a harness.
-
-    The checks of `tritape.hw.assertion` in the unit itself say what its neighbours must do, so they are assumptions. Those in
-    its parts are too if they are `trusted`, else they are proved with the rest.
-    """
+def design(build: Build) -> str:
+    """RTLIL of a harness. The checks of `tritape.hw.assertion`, in the unit and in its parts, are assumptions: they say what
+    neighbours must do."""
     m = Module()
     m.domains.sync = clock = ClockDomain("sync", reset_less=True)
     with warnings.catch_warnings():
@@ -74,11 +71,11 @@ def design(build: Build, *, trusted: bool = True) -> str:
         text = rtlil.convert(
             Fragment.get(m, "formal"), platform="formal", ports=[clock.clk, *free], emit_src=False, name="top"
         )
-    return _checks(text, "assume" if trusted else "assert")
+    return _checks(text)
 
 
-def _checks(text: str, parts: str) -> str:
-    """Checks of the units count in the cycle that they are about, not one later, and are assumed or asserted as wanted."""
+def _checks(text: str) -> str:
+    """Checks of the units count in the cycle that they are about, not one later, and are assumptions."""
     lines, module = text.splitlines(), ""
     for at, line in enumerate(lines):
         if found := _MODULE.match(line):
@@ -92,8 +89,7 @@ def _checks(text: str, parts: str) -> str:
             name = re.sub(r"[^\w.]+", "_", message[1]).strip("_")
             cell = re.sub(r"^  cell \$check \S+", rf"  cell $check \\{name}:{at}", cell)
             if module != "top":
-                wanted = "assume" if module == "top.dut" else parts
-                cell = re.sub(r'\\FLAVOR "\w+"', rf'\\FLAVOR "{wanted}"', cell)
+                cell = re.sub(r'\\FLAVOR "\w+"', r'\\FLAVOR "assume"', cell)
         cell = re.sub(r"\\(TRG_\w+) \S+", r"\\\1 0", cell)
         cell = re.sub(r"connect \\TRG .*", r"connect \\TRG {  }", cell)
         lines[at:end] = cell.split("\n")

@@ -191,6 +191,10 @@ class SequenceDevice(TapeDevice):
                 tokens = [self._chosen]
             if not results:
                 return
+            if self.draft is not None and not tokens:
+                raise TritapeError(
+                    "a sequence must have its first token before it goes on, not stop in a prompt; feed it again"
+                )
         if self.draft is not None and self.slots is not None:
             yield from self._run_guessing(self.draft, self.slots, tokens, results)
             return

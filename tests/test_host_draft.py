@@ -160,6 +160,18 @@ def test_a_prompt_longer_than_a_command():
     assert list(device.generate_tokens([], 20)) == expected[20:]
 
 
+def test_a_sequence_that_has_no_token_to_go_on_from():
+    device = golden_device()
+    device.speculate(NGramDraft())
+    with pytest.raises(TritapeError, match=r"^a sequence must begin with a token, not with none; feed a prompt first$"):
+        next(device.generate_tokens([], 1))
+    device._fresh = False  # as one that was left in a long prompt
+    with pytest.raises(
+        TritapeError, match=r"^a sequence must have its first token before it goes on, not stop in a prompt; "
+    ):
+        next(device.generate_tokens([], 1))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("config", [T2, T3_E2], ids=["T2", "T3-E2"])
 def test_in_rtl(config: Config):
@@ -185,10 +197,15 @@ def target() -> CPUModel:
     return CPUModel(MODEL)
 
 
+@pytest.fixture(scope="module")
+def itself() -> ModelDraft:
+    return ModelDraft(MODEL, "itself")
+
+
 @given(st.lists(st.integers(0, 255), min_size=1, max_size=20), st.randoms(use_true_random=False))
-def test_a_model_follows_what_comes(target: CPUModel, tokens: list[int], chooser: random.Random):
+def test_a_model_follows_what_comes(target: CPUModel, itself: ModelDraft, tokens: list[int], chooser: random.Random):
     """Whatever it guessed and prepared before: its guesses are what the model says behind the text that came."""
-    guesser = ModelDraft(MODEL, "itself").begin(INVERSE, SEED)
+    guesser = itself.begin(INVERSE, SEED)
     text: list[int] = []
     for token in tokens:
         count = chooser.randint(1, 4)

@@ -1,6 +1,6 @@
 """The fault campaign: thousands of single faults in the whole accelerator, each followed to its end. `make faults`.
 
-    python -m tritape.sim.faults.campaign [--design pipelined] [--count 15000] [--seed 0] [--jobs 2] [--out FILE] [--only N]
+    python -m tritape.sim.faults.campaign [--design pipelined] [--count 15000] [--seed 0] [--jobs 2] [--out FILE] [--shard I/N] [--only N]
 
 Every fault meets one session of a host (`session.Session`) with one device that lives as long as its process, and then a new host
 that must get a booted device and the right logits. `--only` runs one fault and tells all about it. The record is kept in
@@ -35,6 +35,8 @@ from tritape.sim.faults.summary import summary, tables
 from tritape.sim.faults.top import DESIGNS, PATIENCE, WATCHDOG
 
 _CHUNK = 50
+_LOADED = 128
+"""After every so many faults, and after every host that was killed, the new host has the whole tape checked and written."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class Runner:
         if result.error and counts.struck:
             later = (wire.told or counts.cycle) - counts.struck
         started = counts.cycle
-        recovered, why = self.session.recover(load=result.killed or number % 16 == 0)
+        recovered, why = self.session.recover(load=result.killed or number % _LOADED == 0)
         took = self.simulation.counts().cycle - started
         reachable = recovered
         if not recovered or kind.startswith("inside"):
@@ -160,6 +162,7 @@ def _outcome(result: Result) -> str:
     return "repeated" if result.resent else "masked"
 
 
+RECORDS = Path("build/faults")
 _runner: Runner | None = None
 
 
@@ -190,9 +193,16 @@ def campaign(design: str, numbers: Iterable[int], seed: int, jobs: int) -> Itera
 def _record(path: Path, key: str) -> dict[int, dict[str, Any]]:
     """Outcomes that an earlier run of the same campaign left, by number; the record is begun where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    found = _read(path, key)
+    lines = [json.dumps(line) + "\n" for line in ({"key": key}, *found.values())]
+    path.write_text("".join(lines))  # without what an interruption cut
+    return found
+
+
+def _read(path: Path, key: str) -> dict[int, dict[str, Any]]:
+    """What a record of these sources holds."""
     lines = path.read_text().splitlines() if path.exists() else []
     if not lines or json.loads(lines[0]) != {"key": key}:
-        path.write_text(json.dumps({"key": key}) + "\n")
         return {}
     found = {}
     for line in lines[1:]:
@@ -212,15 +222,22 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, help="JSON of the tables, by design")
+    parser.add_argument(
+        "--shard", default="0/1", help="I/N: this of N parts, each with a record of its own; 0/1 reads all records"
+    )
     parser.add_argument("--only", type=int, help="number of the one fault to run")
     chosen = parser.parse_args()
     if chosen.only is not None:
         print(json.dumps(asdict(Runner(chosen.design, chosen.seed).run(chosen.only)), indent=1))
         return 0
-    path = Path("build/faults") / f"{chosen.design}-{chosen.seed}.jsonl"
+    part, parts = map(int, chosen.shard.split("/"))
+    name = f"{chosen.design}-{chosen.seed}"
+    path = RECORDS / (f"{name}.jsonl" if parts == 1 else f"{name}-{part}-{parts}.jsonl")
     sources = source_digest("hw", "model", "host", "sim/faults")
     done = _record(path, sources)
-    todo = [number for number in range(chosen.count) if number not in done]
+    for other in RECORDS.glob(f"{name}-*.jsonl") if parts == 1 else ():
+        done |= _read(other, sources)
+    todo = [number for number in range(part, chosen.count, parts) if number not in done]
     with path.open("a") as record, Progress(transient=True) as progress:
         task = progress.add_task("faults", total=chosen.count, completed=chosen.count - len(todo))
         for outcome in campaign(chosen.design, todo, chosen.seed, chosen.jobs):

@@ -198,7 +198,7 @@ OUTSIDE: dict[str, tuple[int, Draw]] = {
 def classes(session: Session) -> tuple[dict[str, tuple[int, Draw]], dict[str, tuple[int, Draw]]]:
     """(those outside, those of memories inside the device) of a design."""
     inside = memory_classes(session.simulation.memories)
-    return OUTSIDE, {f"inside, {name}": (2, _poke(numbers)) for name, numbers in sorted(inside.items())}
+    return OUTSIDE, {f"inside, {name}": (1, _poke(numbers)) for name, numbers in sorted(inside.items())}
 
 
 def draw(number: int, seed: int, session: Session, clean: Clean) -> tuple[str, Fault]:

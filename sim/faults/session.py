@@ -24,7 +24,7 @@ from tritape.model.tape.layout import Geometry, Opcode, Section
 from tritape.model.tape.reader import read_header
 from tritape.sim.faults.simulation import FaultySimulation
 
-RETRY_S, SILENCE_S = 0.2, 1.0
+RETRY_S, SILENCE_S = 0.06, 1.0
 """The host's patience, in the simulator's seconds (`CYCLES_A_SECOND`)."""
 _FIRST, _SECOND, _LAST = 7, 31, 5
 _SEED = 77
@@ -153,9 +153,9 @@ class Session:
         run(_FIRST)
         last = run(_SECOND)
         self.state = golden.state.copy()
-        run(run(last))
+        run(last)
         golden.state = self.state.copy()
-        run(run(last))
+        run(last)
         run(_LAST)
         self.last_logits = logits[-1]
         self.logits = np.concatenate(logits)
@@ -198,10 +198,10 @@ class Session:
         accept(device.feed([_SECOND]))
         state = device.save_state()
         result.wrong |= self._differs(state)
-        for token in device.generate_tokens([], 2):
+        for token in device.generate_tokens([], 1):
             accept(token)
         device.restore_state(state)
-        for token in device.generate_tokens([], 2):
+        for token in device.generate_tokens([], 1):
             accept(token)
         got = device.logits([_LAST])
         result.wrong |= not np.array_equal(got, self.last_logits)

@@ -15,6 +15,7 @@ import random
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -52,10 +53,12 @@ STATES = 8
 
 def soak_board() -> Board:
     """The smallest board, so that simulated tokens are cheap."""
-    sizes = {"max_hidden": 32, "max_intermediate": 48, "max_layers": 2, "max_vocab": 256, "max_rows": 128}
+    config = Config(
+        groups=4, tables_per_filler=4, max_hidden=32, max_intermediate=48, max_layers=2, max_vocab=256, max_rows=128
+    )
     found = board("ulx3s-85f")
     assert isinstance(found, Board), "it has a UART"
-    return replace(found, name="soak", config=Config(groups=4, tables_per_filler=4, **sizes), memory_words=4096)
+    return replace(found, name="soak", config=config, memory_words=4096)
 
 
 def soak_model() -> QuantisedModel:
@@ -92,6 +95,7 @@ class Soak:
         self.counts: Counter[str] = Counter()
         self.saved: list[Saved] = []
         self.golden = IntegerModel(model)
+        self.generator = self.inverse = self.last = 0
         self._cut: CutTransport
         self._serial: SerialTransport
         self._connect()
@@ -163,9 +167,8 @@ class Soak:
 
     def leave(self) -> None:
         """Generation that is left early, and goes on."""
-        run = self.device.generate_tokens([], 100)
-        self._expect(islice(run, self.rng.randrange(1, 30)))
-        run.close()
+        with closing(self.device.generate_tokens([], 100)) as run:  # type: ignore[type-var]
+            self._expect(islice(run, self.rng.randrange(1, 30)))
         self._expect(
             self.device.generate_tokens([], self.rng.randrange(WINDOW, 200))
         )  # all that it had run ahead, and more

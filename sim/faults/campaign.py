@@ -1,6 +1,7 @@
 """The fault campaign: thousands of single faults in the whole accelerator, each followed to its end. `make faults`.
 
-    python -m tritape.sim.faults.campaign [--design pipelined] [--count 15000] [--seed 0] [--jobs 2] [--out FILE] [--shard I/N] [--only N]
+    python -m tritape.sim.faults.campaign [--design pipelined] [--count 15000] [--seed 0] [--jobs 2] [--shard I/N] [--out FILE]
+    python -m tritape.sim.faults.campaign --only NUMBER
 
 Every fault meets one session of a host (`session.Session`) with one device that lives as long as its process, and then a new host
 that must get a booted device and the right logits. `--only` runs one fault and tells all about it. The record is kept in

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from amaranth.hdl import Cat, ClockDomain, Module
 from amaranth.lib import stream, wiring
@@ -16,12 +17,12 @@ from tritape.hw.memory.axi import AXIMemory
 from tritape.hw.memory.axi_bus import AXISignature
 from tritape.hw.stream.forward import forward
 
-SIZES = {"max_hidden": 32, "max_intermediate": 48, "max_layers": 2, "max_vocab": 64, "max_rows": 64}
+_SMALL = Config(groups=8, max_hidden=32, max_intermediate=48, max_layers=2, max_vocab=64, max_rows=64)
 DESIGNS = {
-    "pipelined": Config(groups=8, **SIZES),
-    "serial": Config(groups=4, serial=True, **SIZES),
-    "slots": Config(groups=8, tables_per_filler=4, batch=2, **SIZES),
-    "lanes": Config(groups=8, tables_per_filler=4, engines=2, **SIZES),
+    "pipelined": _SMALL,
+    "serial": replace(_SMALL, groups=4, serial=True),
+    "slots": replace(_SMALL, tables_per_filler=4, batch=2),
+    "lanes": replace(_SMALL, tables_per_filler=4, engines=2),
 }
 """Configurations that the campaign knows. Pipelined and lanes have the checks of every field, serial has not (decision 0009)."""
 MEMORY_WORDS = 4096

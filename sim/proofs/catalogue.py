@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from tritape.hw.batch.token_loop import BatchTokenLoop
 from tritape.hw.engine.adder_tree import AdderTree
 from tritape.hw.engine.table_engine import TableEngine
 from tritape.hw.engine.table_filler import TableFiller
@@ -31,7 +30,7 @@ from tritape.sim.proofs.broken import broken
 from tritape.sim.proofs.hold import Unit, rules
 from tritape.sim.proofs.paths import paths
 from tritape.sim.proofs.solve import Build, Verdict, design, prove
-from tritape.sim.proofs.units import SERIAL, TWO, UNITS
+from tritape.sim.proofs.units import SERIAL, UNITS
 
 STREAM_FAULT = "each output's `ready` does not reach the unit"
 
@@ -141,11 +140,6 @@ PROPERTIES = [
         ("m.submodules[name] = ResetInserter(self.restart)(unit)",
          'm.submodules[name] = ResetInserter(self.restart)(unit) if name != "reader" else unit'),
         "counters, memories and registers without a reset apart", quick=False,
-    ),
-    Proof(
-        "restart begins anew, slots", "the same of a token loop of two slots",
-        lambda kind=BatchTokenLoop: restart.loop_begins(kind, TWO), BatchTokenLoop,
-        ("return ResetInserter(self.restart)(m)", "return m"), "memories and registers without a reset apart", quick=False,
     ),
     Proof(
         "restart stops the runner", "without a tape the runner is idle after three cycles, wherever it was",

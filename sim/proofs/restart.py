@@ -7,8 +7,6 @@ from typing import Any
 
 from amaranth.hdl import Assert, Module, Signal, Value
 
-from tritape.hw.batch.token_loop import BatchTokenLoop
-from tritape.hw.config import Config
 from tritape.hw.link.commands import Command
 from tritape.hw.link.host_link import HostLink
 from tritape.hw.link.token_runner import TokenRunner
@@ -29,20 +27,15 @@ def _since(m: Module, condition: Value, limit: int) -> Signal:
     return count
 
 
-def loop_begins(
-    kind: type[TokenLoop] | type[BatchTokenLoop] = TokenLoop, config: Config = SMALL
-) -> Callable[[Module], list[Value]]:
+def loop_begins(kind: type[TokenLoop] = TokenLoop) -> Callable[[Module], list[Value]]:
     """A cycle after `restart` every register of the token loop is as after power-up, counters apart."""
 
     def build(m: Module) -> list[Value]:
-        bench = drive(m, kind(config, memory_words=64))
+        bench = drive(m, kind(SMALL, memory_words=64))
         after = previous(m, bench.outer["restart"])
-        paths = [()] if config.batch > 1 else [("reader",), ("sequencer",), ("engine",), ("vector",)]
-        for path in paths:
-            for register in bench.inside.registers(*path):
-                m.d.comb += Assert(
-                    ~after | (register == register.init), f"{'.'.join(path)} {register.name} begins anew"
-                )
+        for path in ("reader", "sequencer", "engine", "vector"):
+            for register in bench.inside.registers(path):
+                m.d.comb += Assert(~after | (register == register.init), f"{path} {register.name} begins anew")
         return bench.free
 
     return build

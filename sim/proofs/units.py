@@ -8,6 +8,7 @@ import itertools
 import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import wiring
@@ -36,6 +37,7 @@ from tritape.hw.link.host_link import HostLink
 from tritape.hw.link.step_runner import StepRunner
 from tritape.hw.link.token_runner import TokenRunner
 from tritape.hw.link.uart import UART
+from tritape.hw.memory import spram
 from tritape.hw.memory.axi import AXIMemory
 from tritape.hw.memory.axi_reader import AXIReader
 from tritape.hw.memory.axi_writer import AXIWriter
@@ -89,6 +91,14 @@ from tritape.sim.proofs.inside import Inside
 SMALL = Config(groups=4, max_hidden=6, max_intermediate=8, max_layers=2, max_vocab=9, max_rows=4)
 TWO = Config(groups=4, max_hidden=6, max_intermediate=8, max_layers=2, max_vocab=9, max_rows=4, batch=2)
 SERIAL = Config(groups=4, max_hidden=6, max_intermediate=8, max_layers=2, max_vocab=9, max_rows=4, serial=True)
+
+
+class _ShallowRAM(SPRAMMemory):
+    """With so few words that a solver can hold them all."""
+
+    def elaborate(self, platform: object) -> Module:
+        with mock.patch.object(spram, "_DEPTH", 16):
+            return super().elaborate(platform)
 
 
 def _reply_stands(inside: Inside, *path: str) -> list[Value]:
@@ -270,7 +280,7 @@ UNITS: dict[str, Unit] = {
     "RegisterWindow": Unit(
         lambda: RegisterWindow(4), 2, assume=_opens_once, assumption="`closed` falls once; `started` stands still"
     ),
-    "SPRAMMemory": Unit(lambda: SPRAMMemory(4, primitive=False), 1),
+    "SPRAMMemory": Unit(lambda: _ShallowRAM(4, primitive=False), 2, assumption="RAMs of 16 words"),
     "WordBytes": Unit(lambda: WordBytes(4), 2),
     "ChannelMixer": Unit(ChannelMixer, 2),
     "MLGRU": Unit(lambda: MLGRU(4, 6, 2), 2),

@@ -30,7 +30,6 @@ from tritape.host.protocol import inverse_temperature
 from tritape.host.transport.noisy import CutTransport
 from tritape.host.transport.serial import SerialTransport
 from tritape.hw.config import Config
-from tritape.hw.link.token_runner import WINDOW
 from tritape.model import arith
 from tritape.model.arith import Ints
 from tritape.model.checkpoint import random_checkpoint
@@ -63,7 +62,7 @@ def soak_board() -> Board:
 
 def soak_model() -> QuantisedModel:
     """A model of random weights for it."""
-    shape = ModelConfig(vocab_size=256, hidden_size=20, num_hidden_layers=2, intermediate_size=24)
+    shape = ModelConfig(vocab_size=64, hidden_size=20, num_hidden_layers=2, intermediate_size=24)
     return quantise_model(random_checkpoint(shape, seed=3), ids=list(range(8)))
 
 
@@ -150,7 +149,10 @@ class Soak:
         self.device.settings(temperature, seed)
         self.device.reset()
         self.golden.reset()
-        prompt = [self.rng.randrange(self.model.config.vocab_size) for _ in range(self.rng.choice((1, 2, 5, 20, 130)))]
+        prompt = [
+            self.rng.randrange(self.model.config.vocab_size)
+            for _ in range(self.rng.choice((1, 1, 2, 2, 5, 5, 10, 130)))
+        ]
         for token in prompt[:-1]:
             self._choose(token)
         self.last = prompt[-1]
@@ -159,19 +161,17 @@ class Soak:
     def text(self) -> None:
         """A prompt, and some text."""
         prompt = self._new()
-        self._expect(self.device.generate_tokens(prompt, self.rng.randrange(1, 60)))
+        self._expect(self.device.generate_tokens(prompt, self.rng.randrange(1, 30)))
 
     def more(self) -> None:
         """The text goes on."""
-        self._expect(self.device.generate_tokens([], self.rng.randrange(1, 200)))
+        self._expect(self.device.generate_tokens([], self.rng.randrange(1, 40)))
 
     def leave(self) -> None:
         """Generation that is left early, and goes on."""
-        with closing(self.device.generate_tokens([], 100)) as run:  # type: ignore[type-var]
-            self._expect(islice(run, self.rng.randrange(1, 30)))
-        self._expect(
-            self.device.generate_tokens([], self.rng.randrange(WINDOW, 200))
-        )  # all that it had run ahead, and more
+        with closing(self.device.generate_tokens([], 30)) as run:  # type: ignore[type-var]
+            self._expect(islice(run, self.rng.randrange(1, 10)))
+        self._expect(self.device.generate_tokens([], self.rng.randrange(30, 50)))  # all that it had run ahead, and more
 
     def logits(self) -> None:
         """All logits over the link, behind a new prompt."""

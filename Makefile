@@ -6,7 +6,7 @@ JOBS ?= 2
 PYTEST = $(BIN)/pytest -n $(JOBS) --dist worksteal
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: prove demo test test-fast test-train test-long test-route fuzz lint docs bars bitstreams clean
+.PHONY: prove demo test test-fast test-train test-long test-route fuzz faults soak speculation lint docs bars bitstreams clean
 
 demo: $(VENV)/.ready  ## Text from the embedded model in simulated hardware, every logit checked
 	$(BIN)/tritape generate "It is a truth universally acknowledged, that" --tokens 48 --temperature 0.7 --seed 1
@@ -27,15 +27,34 @@ test-route: $(VENV)/.test  ## Place and route, some ten minutes
 	$(BIN)/pytest -m route
 
 COUNT ?= 100000
-fuzz: $(VENV)/.test  ## COUNT damaged inputs for every reader of outside bytes
-	$(BIN)/python tests/fuzz_readers.py --count $(COUNT)
+FRAMES ?= 1000000
+fuzz: $(VENV)/.test  ## FRAMES against the device's link, COUNT damaged inputs for every reader of outside bytes
+	$(BIN)/python -m tritape.sim.faults.frames --count $(FRAMES) --jobs $(JOBS)
+	$(BIN)/python tests/fuzz_readers.py --count $(COUNT) --jobs $(JOBS)
+
+FAULTS ?= 15000
+DESIGNS ?= pipelined
+faults: $(VENV)/.test  ## FAULTS single faults in the simulated accelerator, each followed to its end; goes on where it was interrupted
+	for design in $(DESIGNS); do \
+		$(BIN)/python -m tritape.sim.faults.campaign --design $$design --count $(FAULTS) --jobs $(JOBS) --out benchmarks/faults.json || exit 1; \
+	done
+
+HOURS ?= 1
+soak: $(VENV)/.test  ## A virtual board and its host for HOURS, every token checked, cables pulled, memory watched
+	$(BIN)/python -m tritape.sim.soak --hours $(HOURS)
+
+PROMPTS ?= 1000
+speculation: $(VENV)/.test  ## PROMPTS with guesses against the golden model, then the tables of docs/speculation.md
+	$(BIN)/python benchmarks/speculation.py check --prompts $(PROMPTS)
+	$(BIN)/python benchmarks/speculation.py table
+	$(BIN)/python benchmarks/speculation.py clients
 
 prove: $(VENV)/.test  ## Every proof of docs/verification.md, and the fault that each must find: some ten minutes
 	$(BIN)/python -m tritape.sim.proofs
 
 bitstreams: $(VENV)/.boards  ## Every board's archive, unattended, with the log in build/bitstreams.log
 	@mkdir -p build
-	$(BIN)/python -m tritape.rtl_gen.bitstreams $(BOARDS) > build/bitstreams.log 2>&1 || (tail -n 40 build/bitstreams.log; exit 1)
+	$(BIN)/python -m tritape.cli.bitstreams $(BOARDS) > build/bitstreams.log 2>&1 || (tail -n 40 build/bitstreams.log; exit 1)
 
 bars: $(VENV)/.train  ## Measure every figure that README and docs state
 	$(BIN)/python benchmarks/bars.py

@@ -17,6 +17,7 @@ from tritape.hw.link.commands import PROTOCOL_VERSION
 from tritape.rtl_gen.archive import FOLDER, MAX_BYTES, STALE, read_archive
 from tritape.rtl_gen.boards import AnyBoard, board, boards
 from tritape.rtl_gen.build import build
+from tritape.sim.netlist.verify import brief
 
 HEAD = """\
 # Bitstreams
@@ -76,7 +77,7 @@ def build_into(made: AnyBoard, folder: Path) -> str:
         print(f"{made.name}: [{number}/{total}] {step} {detail}".rstrip(), flush=True)
 
     with tempfile.TemporaryDirectory() as work:
-        result = build(made, Path(work), seeds=8, progress=tell)
+        result = build(made, Path(work), seeds=8, check=brief, progress=tell)
         content = Path(result.archive).read_bytes()
     if len(content) > MAX_BYTES:
         raise TritapeError(f"{made.name}: archive must be at most {MAX_BYTES} bytes, not {len(content)}; leave it out")

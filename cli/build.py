@@ -27,11 +27,14 @@ def build(
     jobs: Annotated[int, typer.Option(help="Placements at the same time.")] = 1,
     clock: Annotated[float | None, typer.Option(help="MHz to aim at (default: the board's).")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder (default: build/BOARD).")] = None,
+    verify: Annotated[
+        bool, typer.Option(help="Run the netlist in simulation against the golden model, beside placement.")
+    ] = True,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the result to this file.", callback=output_file)
     ] = None,
 ) -> None:
-    """Build a board's bitstream with open tools: synthesis, place and route with timing met, archive with manifest."""
+    """Build a board's bitstream with open tools: synthesis, place and route with timing met, a run of the netlist, archive."""
     from dataclasses import replace
 
     from tritape.base.run import StepError
@@ -39,6 +42,7 @@ def build(
     from tritape.rtl_gen.build import build as run
     from tritape.rtl_gen.estimate import token_cycles
     from tritape.rtl_gen.fit import check_model
+    from tritape.sim.netlist.verify import brief
 
     board = find(name)
     if clock is not None:
@@ -57,7 +61,9 @@ def build(
                 status.update(f"{name} \\{line}")
                 console.print(f"\\{line}", highlight=False)
 
-            result = run(board, folder, model=shape, seeds=seeds, jobs=jobs, progress=tell)
+            result = run(
+                board, folder, model=shape, seeds=seeds, jobs=jobs, check=brief if verify else None, progress=tell
+            )
     except StepError as error:
         console.print(error.tail, markup=False, highlight=False)
         raise

@@ -7,8 +7,8 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -33,7 +33,7 @@ from tritape.rtl_gen.litedram import generator_versions, start_of
 from tritape.rtl_gen.toolchains.pll import at_most
 from tritape.rtl_gen.toolchains.toolchain import Usage
 
-STEPS = ("fit", "elaborate", "synthesise", "place and route", "bitstream", "archive")
+STEPS = ("fit", "elaborate", "synthesise", "place and route", "verify", "bitstream", "archive")
 VENDOR_STEPS = ("fit", "elaborate", "archive")
 """Steps of a family whose tools tritape does not run."""
 ROUNDS = 3
@@ -45,6 +45,8 @@ _ZEROS = re.compile(r"  initial begin\n(?:    (?:tape|page_\d+)\[\d+\] = \d+'h0+
 
 Progress = Callable[[int, int, str, str], None]
 """(step number, number of steps, name, detail)."""
+Check = Callable[[Board, Path], Mapping[str, Any]]
+"""Runs the netlist of a board against the golden model; returns what the manifest tells of it, or raises `TritapeError`."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class BuildResult:
     brams: int | None
     dsps: int | None
     seed: int | None
+    verified: str | None
     configuration_hash: str
     seconds: float
 
@@ -78,6 +81,7 @@ class Routed:
     seed: int
     folder: Path
     key: str
+    verified: Mapping[str, Any]
 
 
 def build(
@@ -87,12 +91,14 @@ def build(
     model: ModelConfig | None = None,
     seeds: int = 4,
     jobs: int = 1,
+    check: Check | None = None,
     progress: Progress = lambda number, total, name, detail: None,
 ) -> BuildResult:
     """Build `board` into `folder` (made if missing): `NAME.SUFFIX`, the bitstream, and `NAME.zip`, its archive.
 
     model: shape that must fit. seeds: placements that are tried, `jobs` at a time, until one meets the board's clock. If
     none does, the highest clock that the PLL can make below the best one is tried instead, `ROUNDS` times in all.
+    `check` runs beside placement, and no archive is written without it (`tritape.sim.netlist.brief` is one).
     For a family without open tools the archive holds a complete project of the vendor's tool.
 
     Raises `StepError` with the tool's log when a tool fails, and `TritapeError` when the model or the design does not fit or
@@ -114,8 +120,8 @@ def build(
         require_model(board, model)
     numbers: dict[str, Any] = {}
     if isinstance(board, Board) and board.toolchain.open_source:
-        board, routed = _route(board, seeds, jobs, tell)
-        numbers = {**asdict(routed.usage), "timing_met": True, "seed": routed.seed}
+        board, routed = _route(board, seeds, jobs, tell, check)
+        numbers = {**asdict(routed.usage), "timing_met": True, "seed": routed.seed, "verified": dict(routed.verified)}
         if board.dram is not None and board.dram.memtype == "DDR3":
             numbers["dram"] = start_of(board.clocked_dram)
         tell("bitstream")
@@ -138,6 +144,7 @@ def build(
         archive=str(archive),
         clock_mhz=board.clock_hz / 1e6,
         **{key: numbers.get(key) for key in ("fmax_mhz", "timing_met", "luts", "ffs", "brams", "dsps", "seed")},
+        verified=", ".join(f"{key} {value}" for key, value in numbers.get("verified", {}).items()) or None,
         configuration_hash=f"{board.config.hash64():016x}",
         seconds=round(time.monotonic() - started, 2),
     )
@@ -232,8 +239,17 @@ def _source_key(board: Board) -> str:
     return digest(repr(values), *names, *versions, _SOURCES, *(path.read_bytes() for path in own))
 
 
-def _route(board: Board, seeds: int, jobs: int, tell: Callable[..., None]) -> tuple[Board, Routed]:
-    """Synthesise, place and route until a clock is met; returns the board with that clock."""
+def _route(
+    board: Board, seeds: int, jobs: int, tell: Callable[..., None], check: Check | None = None
+) -> tuple[Board, Routed]:
+    """Synthesise, place and route until a clock is met, checking the netlist meanwhile; returns the board with that clock."""
+    with ThreadPoolExecutor(1) as pool:
+        return _rounds(board, seeds, jobs, tell, lambda *made: pool.submit(check, *made) if check is not None else None)
+
+
+def _rounds(
+    board: Board, seeds: int, jobs: int, tell: Callable[..., None], start: Callable[[Board, Path], Future | None]
+) -> tuple[Board, Routed]:
     for round_ in range(ROUNDS):
         mhz = board.clock_hz / 1e6
         tell("elaborate", f"{mhz:g} MHz")
@@ -241,9 +257,11 @@ def _route(board: Board, seeds: int, jobs: int, tell: Callable[..., None]) -> tu
         require_device(board, files["top.il"])
         tell("synthesise")
         key, netlist = _synthesise(board, files["top.v"])
+        checked = start(board, netlist)
         best = _place(board, key, netlist, files[f"top.{board.toolchain.constraints}"], seeds, jobs, tell)
         if best.usage.fmax_mhz >= mhz:
-            return board, best
+            tell("verify")
+            return board, replace(best, verified=checked.result()) if checked is not None else best
         if round_ < ROUNDS - 1:
             platform = board.platform()
             choices = board.toolchain.settings(platform, board.crystal_hz)
@@ -290,7 +308,7 @@ def _place(
         folder = cached("board-place", place_key, run)
         log = (folder / "place.log").read_text()
         usage = toolchain.usage(json.loads((folder / "report.json").read_text()), log)
-        return Routed(usage, seed, folder, place_key)
+        return Routed(usage, seed, folder, place_key, {})
 
     best: Routed | None = None
     with ThreadPoolExecutor(jobs) as pool:

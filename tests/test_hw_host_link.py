@@ -143,26 +143,33 @@ def test_restart_works_while_tokens_run():
 
 
 @pytest.mark.parametrize("kind", [Command.WRITE, Command.READ, Command.CHECK])
-def test_addresses_outside_are_refused_before_anything_is_touched(kind: Command):
-    """The last word is inside, one more is not; nor is one far away, whose sum would wrap."""
+def test_addresses_outside_are_refused(kind: Command):
+    """No word outside is asked for or written: not the first one, nor one behind the last, nor one far away."""
     script, groups, words = Script(BOOTED), 4, 1000
-
-    def send(address: int, count: int) -> None:
-        script.send(
-            kind, address, count, bytes(groups * count) if kind == Command.WRITE else b"", status=ErrorCode.RANGE
-        )
-
-    send(999, 2)
-    send(1000, 1)
-    send(0xFFFFFFFF, 2)
-    send(1 << 31, 1)
-    if kind != Command.WRITE:
-        send(0, 1001)
+    for address, count in ((1000, 1), (0xFFFFFFFF, 2), (1 << 31, 1)):
+        data = bytes(groups * count) if kind == Command.WRITE else b""
+        script.send(kind, address, count, data, status=ErrorCode.RANGE)
     script.send(Command.WRITE, 998, 2, bytes(8), left=1000)
     check(
         script,
         words=words,
         write=[{"address": address, "word": 0} for address in (998, 999)],
+        finals={"memory_mode": 1},
+    )
+
+
+def test_a_run_of_words_ends_with_the_memory():
+    """Words inside are written, checked or read; the first one outside ends the command: RANGE, or a reply that is short."""
+    script, words = Script(BOOTED), 1000
+    script.send(Command.WRITE, 999, 2, bytes(8), left=1000, status=ErrorCode.RANGE)
+    script.send(Command.CHECK, 998, 3, left=1000, status=ErrorCode.RANGE)
+    script.send(Command.READ, 999, 2, back=bytes([1, 2, 3, 4]))
+    check(
+        script,
+        words=words,
+        write=[{"address": 999, "word": 0}],
+        requests=[{"address": address, "length": 1} for address in (998, 999, 999)],
+        memory=[0, 0, 0x04030201],
         finals={"memory_mode": 1},
     )
 

@@ -92,12 +92,12 @@ class CommandRegisters:
         m.d.sync += self.steps.eq(length)
         m.next = "GIVE"
 
-    def give_up(self, m: Module) -> None:
+    def give_up(self, m: Module, code: ErrorCode = ErrorCode.MEMORY) -> None:
         """The memory does not answer, or with an error: end the reply, or say so in its status."""
         with m.If(self.answered):
             m.next = "END"
         with m.Else():
-            self.answer_with(m, ErrorCode.MEMORY)
+            self.answer_with(m, code)
 
     def answer_with(self, m: Module, code: Value | int) -> None:
         """Begin the reply, with status `code`."""

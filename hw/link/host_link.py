@@ -134,9 +134,9 @@ class HostLink(wiring.Component):
         with m.FSM():
             self._build_command(m, s, runner)
             self._build_decode(m, s, runner, outside)
-            self._build_data(m, s, runner)
+            self._build_data(m, s, runner, outside)
             self._build_tokens(m, s, runner)
-            self._build_memory(m, s)
+            self._build_memory(m, s, outside)
             s.build_head(m, Cat(self.fault_code, runner.running, self.configured, self.damaged))
             self._build_more(m, s, runner)
             self._build_values(m, s)
@@ -173,7 +173,7 @@ class HostLink(wiring.Component):
         ]
 
     def _build_memory_limits(self, m: Module, s: CommandRegisters) -> Signal:
-        """How long the memory is waited for, and its errors. Returns: the command's words are not all inside the memory."""
+        """How long the memory is waited for, and its errors. Returns: the command's next word is not inside the memory."""
         # For want of room a serial configuration counts less, and then waits for the next byte from the host: a repetition of the
         # command must not end one that the memory is obeying.
         timer = Signal(_SERIAL_PATIENCE if self._config.serial else self._patience + 1)
@@ -183,9 +183,8 @@ class HostLink(wiring.Component):
             m.d.comb += s.impatient.eq(timer.all() & s.port.pending & (s.operation != Command.WRITE))
         with m.If(self.read_failed):
             m.d.sync += s.failed.eq(1)
-        bits, outside = self._memory_words.bit_length(), Signal()
-        end = s.argument[:bits] + s.count
-        m.d.sync += outside.eq(s.argument[bits:].any() | exceeds(end, self._memory_words))
+        outside = Signal()
+        m.d.sync += outside.eq(exceeds(s.argument, self._memory_words - 1))
         return outside
 
     def _build_command(self, m: Module, s: CommandRegisters, runner: Runner) -> None:
@@ -258,7 +257,7 @@ class HostLink(wiring.Component):
                 with m.Default():
                     s.answer_with(m, ErrorCode.UNKNOWN_COMMAND)
 
-    def _build_data(self, m: Module, s: CommandRegisters, runner: Runner) -> None:
+    def _build_data(self, m: Module, s: CommandRegisters, runner: Runner, outside: Value) -> None:
         """Data of a command: words for the memory, tokens, elements of the state."""
         with m.State("TAKE"):
             s.take(m, s.shift, "STORE")
@@ -268,8 +267,10 @@ class HostLink(wiring.Component):
             stored = Signal()
             with m.Switch(s.operation):
                 with m.Case(Command.WRITE):
-                    m.d.comb += [self.write.valid.eq(1), stored.eq(self.write.ready), s.waiting.eq(1)]
+                    m.d.comb += [self.write.valid.eq(~outside), stored.eq(self.write.ready & ~outside), s.waiting.eq(1)]
                     m.d.sync += s.steps.eq(self._config.word_bytes)
+                    with m.If(outside):
+                        s.answer_with(m, ErrorCode.RANGE)
                 with m.Case(Command.LOAD):
                     m.d.comb += [runner.load.valid.eq(1), stored.eq(1)]
                     m.d.sync += s.steps.eq(self._entry_bytes)
@@ -295,7 +296,7 @@ class HostLink(wiring.Component):
         with m.State("TOKENS"), m.If(runner.available | ~runner.running | s.port.pending | (s.count == 0)):
             s.answer_with(m, Mux(runner.available | runner.running, 0, runner.stopped))
 
-    def _build_memory(self, m: Module, s: CommandRegisters) -> None:
+    def _build_memory(self, m: Module, s: CommandRegisters, outside: Value) -> None:
         """Memory and tape; the token loop is in reset for the cycle after `restart`, which is SETTLE."""
         with m.State("SETTLE"), m.Switch(s.operation):
             with m.Case(Command.WRITE):
@@ -319,8 +320,10 @@ class HostLink(wiring.Component):
             with m.Elif(s.impatient):
                 s.give_up(m)
         with m.State("REQUEST"):
-            m.d.comb += [self.requests.valid.eq(1), s.waiting.eq(1)]
-            with m.If(self.requests.ready):
+            m.d.comb += [self.requests.valid.eq(~outside), s.waiting.eq(1)]
+            with m.If(outside):
+                s.give_up(m, ErrorCode.RANGE)
+            with m.Elif(self.requests.ready):
                 m.next = "FETCH"
             with m.Elif(s.impatient):
                 s.give_up(m)

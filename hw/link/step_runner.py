@@ -102,7 +102,7 @@ class StepRunner(wiring.Component):
             self.load.ready.eq(~self.running),
             self.chosen.eq(s.read.data.token),
             done.eq(s.position - s.reader),
-            self.available.eq(s.fetched & (done != 0) & ~done[-1] & (s.answering | ~self.passing)),
+            self.available.eq(s.fetched & self.configured & (done != 0) & ~done[-1] & (s.answering | ~self.passing)),
             self.partial.eq(s.reader_slot != 0),
         ]
         m.d.sync += s.fetched.eq(~(s.fetch | s.write.en))  # a cycle later, like the read data

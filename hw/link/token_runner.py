@@ -94,7 +94,7 @@ class TokenRunner(wiring.Component):
             write.data.eq(self.load.payload),
             self.load.ready.eq(~self.running),
             self.chosen.eq(read.data),
-            self.available.eq(fetched & (reader != known) & (answering | ~self.passing)),
+            self.available.eq(fetched & self.configured & (reader != known) & (answering | ~self.passing)),
             self.tokens.payload.token.eq(read.data),
             self.tokens.payload.fresh.eq(fresh),
         ]

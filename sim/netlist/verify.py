@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tritape.base.cache import cached, digest
 from tritape.base.errors import TritapeError
+from tritape.base.package import source_digest
 from tritape.host.device import Device
 from tritape.model import arith
+from tritape.model.checkpoint import random_checkpoint
+from tritape.model.config import ModelConfig
+from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel
 from tritape.model.quantised import QuantisedModel
 from tritape.model.tape.assembler import image
 from tritape.rtl_gen.boards import Board
 from tritape.rtl_gen.build import netlist_of
-from tritape.sim.netlist.flatten import flat_verilog
+from tritape.sim.netlist.flatten import CELLS, flat_verilog
 from tritape.sim.virtual_board import VirtualBoard
 
 LEVELS = ("netlist", "routed")
@@ -24,6 +30,10 @@ LEVELS = ("netlist", "routed")
 PROMPT = (1, 2, 3)
 PATIENCE_S = 120.0
 """How long the host waits for a reply: a netlist runs some ten thousand cycles a second, and slower beside other work."""
+
+BRIEF_SHAPE = ModelConfig(vocab_size=24, hidden_size=12, num_hidden_layers=1, intermediate_size=16)
+BRIEF_TOKENS = 6
+"""What `brief` runs: random weights, so few that a board's UART carries them in moments of simulated time."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,11 @@ def verify(
         raise TritapeError(f"level must be one of {', '.join(LEVELS)}, not {level!r}; choose one")
     if tokens < 1:
         raise TritapeError(f"tokens must be at least 1, not {tokens!r}; ask for more")
+    if not _has_model(board):
+        raise TritapeError(
+            f"{board.name}: memory must be SDR or inside the device, not DDR3, whose PHY has no model here; "
+            "verify the board of the same device without it"
+        )
     started = time.monotonic()
     progress("netlist")
     path = netlist or netlist_of(board, level)
@@ -89,6 +104,34 @@ def verify(
         board.name, level, name, tokens, design.count("\n"), round(built - started, 1), round(time.monotonic() - built, 1),
         f"{board.config.hash64():016x}",
     )  # fmt: skip
+
+
+def brief(board: Board, netlist: Path) -> dict[str, Any]:
+    """The check that `tritape build` makes of every netlist: `BRIEF_TOKENS` tokens of a model with random weights.
+
+    Returns what the manifest says of it: level, model, tokens; nothing for a board with DDR3, whose PHY has no model here.
+    The result is cached with what it depends on. Raises as `verify`.
+    """
+    if not _has_model(board):
+        return {}
+
+    def run(folder: Path) -> None:
+        model = quantise_model(random_checkpoint(BRIEF_SHAPE, seed=1), ids=list(range(8)))
+        result = verify(board, model, "random", tokens=BRIEF_TOKENS, netlist=netlist)
+        (folder / "verified.json").write_text(json.dumps(result.as_dict()))
+
+    made = f"{board.name} {board.clock_hz} {board.baud}"
+    cells = (CELLS / f"{board.toolchain.family}.v").read_text()
+    key = digest(
+        netlist.read_text(), made, cells, source_digest("model", "host", "sim/netlist", "sim/virtual_board.py")
+    )
+    result = json.loads((cached("verified", key, run) / "verified.json").read_text())
+    return {name: result[name] for name in ("level", "model", "tokens")}
+
+
+def _has_model(board: Board) -> bool:
+    """Everything that the board's netlist needs beside it can be simulated."""
+    return board.dram is None or board.dram.memtype == "SDR"
 
 
 def golden_tokens(model: QuantisedModel, prompt: tuple[int, ...], count: int) -> list[int]:

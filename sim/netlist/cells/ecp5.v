@@ -149,12 +149,15 @@ module EHXPLLL(
     assign {LOCK, INTLOCK} = 2'b11;
 endmodule
 
-// Pin. Ours are inputs or outputs, never both.
+// Pin.
 module TRELLIS_IO(inout B, input I, T, output O);
     parameter DIR = "INPUT";
     generate
         if (DIR == "INPUT") assign O = B;
-        else begin
+        else if (DIR == "BIDIR") begin
+            assign B = T ? 1'bz : I;
+            assign O = B;
+        end else begin
             assign B = I;
             assign O = I;
         end
@@ -164,4 +167,15 @@ endmodule
 // Clock buffer.
 module DCCA(input CLKI, CE, output CLKO);
     assign CLKO = CLKI;
+endmodule
+
+// Two data bits a clock, to a pin: ours is the clock of a memory chip, which the simulated chip does not look at.
+module ODDRX1F(input SCLK, RST, D0, D1, output Q);
+    parameter GSR = "ENABLED";
+    reg first = 0, second = 0;
+    always @(posedge SCLK) begin
+        first <= D0;
+        second <= D1;
+    end
+    assign Q = SCLK ? first : second;
 endmodule

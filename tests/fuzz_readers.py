@@ -292,6 +292,15 @@ def fuzz_all(
     return {"seed": seed, "inputs": dict(done), "seconds": dict(seconds), "failures": failures}
 
 
+GUIDED = """
+import sys, atheris
+with atheris.instrument_imports(include=["tritape"]):
+    import fuzz_readers
+fuzz_readers.with_atheris(sys.argv[1], int(sys.argv[2]))
+"""
+"""What a process runs in which atheris follows the lines of this project."""
+
+
 def with_atheris(name: str, seconds: int) -> None:
     """Look for inputs that reach new lines of one reader; ends this process, with a status other than 0 after a failure."""
     import atheris
@@ -306,7 +315,6 @@ def with_atheris(name: str, seconds: int) -> None:
             with contextlib.suppress(TritapeError):
                 reader.read(data)
 
-        atheris.instrument_all()
         atheris.Setup(
             [name, f"-max_total_time={seconds}", f"-timeout={int(SECONDS)}", "-rss_limit_mb=4096", str(corpus)], one
         )
@@ -322,11 +330,11 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--atheris", type=int, metavar="SECONDS", help="guided by coverage instead, for so long each")
     chosen = parser.parse_args()
-    if chosen.atheris and chosen.reader:
-        with_atheris(chosen.reader, chosen.atheris)
     if chosen.atheris:
-        command = [sys.executable, __file__, "--atheris", str(chosen.atheris), "--reader"]
-        return max(subprocess.run([*command, name]).returncode for name in names())
+        here = str(Path(__file__).parent)
+        chosen_names = [chosen.reader] if chosen.reader else names()
+        commands = ([sys.executable, "-c", GUIDED, name, str(chosen.atheris)] for name in chosen_names)
+        return max(abs(subprocess.run(command, cwd=here).returncode) for command in commands)
     with Progress(transient=True) as progress:
         tasks: dict[str, Any] = {}
 

@@ -17,10 +17,12 @@ _STOPS = "$dff,$dffe,$sdff,$sdffe,$sdffce,$mem_v2"  # a path ends in a register
 
 def paths(unit: Unit) -> list[str]:
     """The outputs to which a path of gates leads from their own `ready`, after the synthesiser's simplifications."""
-    names = streams_out(unit.make())
+    names: list[str] = []
 
     def build(m: Module) -> list[Value]:
-        bench = drive(m, unit.make())
+        dut = unit.make()
+        names[:] = streams_out(dut)
+        bench = drive(m, dut)
         seen: list[Value] = []
         for name in names:
             valid, payload, _ = bench.outer[name]

@@ -227,7 +227,7 @@ PROPERTIES = [
     Proof(
         "engine tree", "the tree gives the sum of its values, each with its sign",
         engine.tree, AdderTree, ("subtract = delay(Cat(differ), level + 1,", "subtract = delay(Cat(differ), level + 2,"),
-        "4 values of 4 bits", depth=5, bounded=True,
+        "4 values of 4 bits", depth=5, bounded=True, quick=False,
     ),
     Proof(
         "scalar ranges", "a scale's shift is 0..47, a reciprocal's e 0..17; each division's remainder is below its divisor",

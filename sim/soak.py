@@ -98,7 +98,6 @@ class Soak:
         self._cut: CutTransport
         self._serial: SerialTransport
         self._connect()
-        self.text()
 
     def _connect(self) -> None:
         """Open the device, as after a cable was plugged in, and have the tape checked."""
@@ -235,11 +234,13 @@ def soak(
     failure = None
     memory: list[tuple[float, int, int]] = []
     with VirtualBoard(shape) as virtual:
-        started = looked = time.monotonic()
         run = Soak(virtual.port, shape, model, seed)
+        started = looked = time.monotonic()
+        step = run.text
         while time.monotonic() - started < seconds and failure is None:
             try:
-                run.step()
+                step()
+                step = run.step
             except (TritapeError, WrongError) as error:
                 failure = f"{type(error).__name__}: {error}"
             if time.monotonic() - looked > min(SAMPLE_S, seconds / 40):

@@ -32,7 +32,7 @@ from tritape.base.package import source_digest
 from tritape.sim.faults.classes import Clean, Fault, draw
 from tritape.sim.faults.session import Result, Session, Wire, campaign_model
 from tritape.sim.faults.simulation import Armed, FaultySimulation, Kind
-from tritape.sim.faults.summary import summary, tables
+from tritape.sim.faults.summary import markdown, summary, tables
 from tritape.sim.faults.top import DESIGNS, PATIENCE, WATCHDOG
 
 _CHUNK = 50
@@ -226,6 +226,7 @@ def main() -> int:
     parser.add_argument(
         "--shard", default="0/1", help="I/N: this of N parts, each with a record of its own; 0/1 reads all records"
     )
+    parser.add_argument("--markdown", action="store_true", help="print the tables as docs/faults.md has them")
     parser.add_argument("--only", type=int, help="number of the one fault to run")
     chosen = parser.parse_args()
     if chosen.only is not None:
@@ -251,8 +252,10 @@ def main() -> int:
     if chosen.out:
         others = json.loads(chosen.out.read_text()) if chosen.out.exists() else {}
         chosen.out.write_text(json.dumps(others | {chosen.design: result}, indent=1) + "\n")
-    for table in tables(result):
-        Console(width=150).print(table)
+    if chosen.markdown:
+        print(markdown(result))
+    for table in () if chosen.markdown else tables(result):
+        Console(width=170).print(table)
     print(json.dumps(result["bars"]))
     return int(any(result["violations"].values()))
 

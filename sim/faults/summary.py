@@ -61,22 +61,36 @@ def summary(outcomes: Sequence[dict[str, Any]], **about: Any) -> dict[str, Any]:
     }
 
 
+COLUMNS = ("class", "faults", *OUTCOMES, "told by", "cycles later: median, most", "not recovered")
+
+
+def cells(kind: str, row: dict[str, Any]) -> list[str]:
+    """A row of a table, by `COLUMNS`."""
+    by = ", ".join(f"{name} {count}" for name, count in list(row["by"].items())[:4])
+    later = (
+        "" if row["cycles_later_median"] is None else f"{row['cycles_later_median']:,}, {row['cycles_later_most']:,}"
+    )
+    return [kind, *(str(row[name]) for name in ("faults", *OUTCOMES)), by, later, str(row["not_recovered"])]
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The two tables as docs/faults.md has them."""
+    lines = []
+    for part in ("outside", "inside"):
+        lines += ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+        lines += ["| " + " | ".join(cells(kind, row)) + " |" for kind, row in result[part].items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
 def tables(result: dict[str, Any]) -> list[Table]:
-    """The two tables of a summary, for people."""
+    """The same for people at a terminal."""
     made = []
     for part, title in (("outside", "Tape, bus, link, resets, hosts"), ("inside", "Memories inside the device")):
         table = Table(title=f"{title} ({result['design']}, seed {result['seed']})")
-        table.add_column("class")
-        for name in ("faults", *OUTCOMES, "told by", "cycles later", "not recovered"):
-            table.add_column(name, justify="left" if name == "told by" else "right")
+        for name in COLUMNS:
+            table.add_column(name, justify="left" if name in ("class", "told by") else "right")
         for kind, row in result[part].items():
-            by = ", ".join(f"{name} {count}" for name, count in list(row["by"].items())[:5])
-            later = (
-                ""
-                if row["cycles_later_median"] is None
-                else f"{row['cycles_later_median']}, {row['cycles_later_most']}"
-            )
-            counts = [str(row[name]) for name in ("faults", *OUTCOMES)]
-            table.add_row(kind, *counts, by, later, str(row["not_recovered"]))
+            table.add_row(*cells(kind, row))
         made.append(table)
     return made

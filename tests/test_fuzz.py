@@ -9,6 +9,7 @@ import pytest
 from fuzz_readers import Reader, damaged, fuzz, fuzz_all, readers
 
 from tritape.base.errors import TritapeError
+from tritape.host.transport.replay import ReplayTransport
 from tritape.sim.faults import frames
 
 
@@ -63,3 +64,10 @@ def test_a_wrong_reply_of_the_link_is_seen(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(frames, "identity", lambda *arguments: bytes(27))
     with pytest.raises(TritapeError, match=r"seed 1000, frame 7: IDENTIFY must tell the identity"):
         frames.fuzz(100, seed=1)
+
+
+def test_a_session_without_a_board_is_refused(tmp_path: Path):
+    """Found by the fuzzer."""
+    (tmp_path / "session.txt").write_text("# tritape session 1: \n> 00\n")
+    with pytest.raises(TritapeError, match=r"file must be a recorded session, not something else; record one$"):
+        ReplayTransport(tmp_path / "session.txt")

@@ -22,9 +22,10 @@ class ReplayTransport:
     def __init__(self, path: Path) -> None:
         self._name = str(path)
         lines = Path(path).read_text(encoding="ascii", errors="replace").splitlines()
-        if not lines or not lines[0].startswith(HEADER):
+        board = lines[0].removeprefix(HEADER).split() if lines and lines[0].startswith(HEADER) else []
+        if not board:
             raise TritapeError(f"{path}: file must be a recorded session, not something else; record one")
-        self.board = lines[0].removeprefix(HEADER).split()[0]
+        self.board = board[0]
         """Name of the board that was recorded."""
         self._turns: list[tuple[str, bytes]] = []
         for number, line in enumerate(lines[1:], 2):

@@ -35,7 +35,9 @@ MODEL = small_model()
 INVERSE = inverse_temperature(TEMPERATURE, MODEL.logit_fraction)
 
 
-@pytest.fixture(scope="module", params=CONFIGS, ids=["T2", "T3-E2"])
+@pytest.fixture(
+    scope="module", params=[CONFIGS[0], pytest.param(CONFIGS[1], marks=pytest.mark.long)], ids=["T2", "T3-E2"]
+)
 def config(request: pytest.FixtureRequest) -> Config:
     return request.param
 

@@ -53,7 +53,8 @@ class AXIAccelerator(wiring.Component):
 
 
 @pytest.mark.parametrize(
-    ("groups", "ports", "port_bits"), [(5, 2, 32), pytest.param(16, 1, 128, marks=pytest.mark.long)]
+    ("groups", "ports", "port_bits"),
+    [pytest.param(*shape, marks=pytest.mark.long) for shape in ((5, 2, 32), (16, 1, 128))],
 )
 def test_tape_loaded_over_the_link(groups: int, ports: int, port_bits: int) -> None:
     model = odd()

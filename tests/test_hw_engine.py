@@ -87,7 +87,17 @@ def small(groups: int, tables: int = 2, engines: int = 1) -> Config:
 @pytest.mark.parametrize("simulator", SIMULATORS)
 @pytest.mark.parametrize(
     ("groups", "tables", "engines"),
-    [(4, 1, 1), (5, 2, 1), (13, 2, 1), (16, 2, 1), (26, 4, 1), (4, 1, 2), (9, 2, 3), (5, 1, 5), (16, 3, 4)],
+    [
+        (4, 1, 1),
+        (5, 2, 1),
+        (13, 2, 1),
+        (16, 2, 1),
+        (26, 4, 1),
+        (4, 1, 2),
+        (9, 2, 3),
+        (5, 1, 5),
+        pytest.param(16, 3, 4, marks=pytest.mark.long),
+    ],
 )
 def test_rows_are_exact(groups: int, tables: int, engines: int, simulator: str) -> None:
     work = Work(small(groups, tables, engines))

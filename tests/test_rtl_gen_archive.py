@@ -12,8 +12,8 @@ import pytest
 
 from tritape.base.errors import TritapeError
 from tritape.base.run import StepError
-from tritape.hw.config import Config
 from tritape.cli import bitstreams
+from tritape.hw.config import Config
 from tritape.rtl_gen import archive
 from tritape.rtl_gen.boards import Board, board
 from tritape.rtl_gen.build import BuildResult

@@ -41,7 +41,7 @@ def random_model(vocab: int, hidden: int, intermediate: int) -> QuantisedModel:
     return quantise_model(random_checkpoint(shape, seed=3), ids=list(range(24)))
 
 
-@pytest.fixture(params=CONFIGS, ids=["T2", "T3-E2"])
+@pytest.fixture(params=[CONFIGS[0], pytest.param(CONFIGS[1], marks=pytest.mark.long)], ids=["T2", "T3-E2"])
 def config(request: pytest.FixtureRequest) -> Config:
     return request.param
 

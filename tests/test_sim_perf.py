@@ -30,7 +30,7 @@ CONFIG = Config(groups=8, max_hidden=64, max_intermediate=128, max_layers=1, max
     "memory",
     [
         Memory("axi", ports=2, port_bits=32, latency=40, jitter=15),
-        Memory("axi", ports=1, port_bits=128, latency=200, jitter=100, limit=3.5),
+        pytest.param(Memory("axi", ports=1, port_bits=128, latency=200, jitter=100, limit=3.5), marks=pytest.mark.long),
         Memory("qspi"),
         pytest.param(Memory("litedram-sdr"), marks=pytest.mark.long),
     ],
@@ -54,7 +54,7 @@ def test_tokens_through_a_memory(memory: Memory) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "memory",
-    [Memory("axi", ports=2, port_bits=16, limit=1.0), Memory("litedram-sdr")],
+    [pytest.param(Memory("axi", ports=2, port_bits=16, limit=1.0), marks=pytest.mark.long), Memory("litedram-sdr")],
     ids=lambda memory: memory.kind,
 )
 def test_lanes_through_a_memory(memory: Memory) -> None:

@@ -95,7 +95,12 @@ def test_text_without_such_memory_stays() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "config", [Config(groups=8, serial=True), Config(groups=8, engines=2), Config(groups=8, batch=2)]
+    "config",
+    [
+        Config(groups=4, serial=True),
+        Config(groups=4, engines=2),
+        pytest.param(Config(groups=4, batch=2), marks=pytest.mark.long),
+    ],
 )
 def test_every_memory_of_the_accelerators_is_poisoned(config: Config) -> None:
     text = verilog_text(Accelerator(config), "top")

@@ -70,11 +70,13 @@ class SerialVector(wiring.Component):
     def _fetch(self, m: Module, parts: Parts) -> None:
         """The operation of the step; whether it can be done now."""
         operation = parts.operation
-        with m.Switch(parts.step):
+        m.d.sync += parts.step.eq(parts.after)
+        with m.Switch(parts.after):
             for number, fields in enumerate(OPERATIONS):
                 with m.Case(number):
-                    m.d.comb += operation.eq(Operation.const(fields))
+                    m.d.sync += operation.eq(Operation.const(fields))
         m.d.comb += [
+            parts.after.eq(parts.step),
             parts.moves.eq(parts.running & (~operation.row | self.rows.valid) & ~parts.hold),
             self.rows.ready.eq(parts.running & operation.row & ~parts.hold),
         ]
@@ -260,7 +262,7 @@ class SerialVector(wiring.Component):
                     self._begin_measure(m, parts)
                     m.next = "RUN"
                 with m.Elif(table.valid & self.embedding_words.valid):
-                    m.d.sync += parts.begin("embed", table.payload.length)
+                    parts.begin(m, "embed", table.payload.length)
                     m.next = "EMBED"
             with m.State("EMBED"):
                 self._embed(m, parts)
@@ -270,7 +272,7 @@ class SerialVector(wiring.Component):
                 m.d.comb += scalar.operands.valid.eq(1)
                 m.next = "RECIPROCAL"
             with m.State("RECIPROCAL"), m.If(scalar.reciprocal.valid):
-                m.d.sync += parts.begin("quantise", norm.payload.length)
+                parts.begin(m, "quantise", norm.payload.length)
                 m.next = "RUN"
             with m.State("FINISH"):  # the second command of the PREP takes another cycle
                 m.d.comb += [scalar.reciprocal.ready.eq(1), vector.ready.eq(1)]
@@ -294,11 +296,11 @@ class SerialVector(wiring.Component):
             for destination, name in _DESTINATIONS.items():
                 with m.Case(destination):
                     count = rows.payload.rows
-                    m.d.sync += parts.begin(name, count >> 1 if name == "mixer" else count, first)
+                    parts.begin(m, name, count >> 1 if name == "mixer" else count, first)
             with m.Default(), m.Switch(Mux(first, given.mode, mode)):
                 for number, name in _MLGRU.items():
                     with m.Case(number):
-                        m.d.sync += parts.begin(name, rows.payload.rows, first)
+                        parts.begin(m, name, rows.payload.rows, first)
         with m.If(first):
             for port in (self.mlgru_commands, self.mixer_commands, self.head_commands):
                 m.d.comb += port.ready.eq(1)
@@ -310,9 +312,10 @@ class SerialVector(wiring.Component):
     def _begin_measure(self, m: Module, parts: Parts) -> None:
         """Start the first pass of a PREP."""
         norm = self.norm_commands.payload
-        m.d.sync += [parts.maximum.eq(0), parts.begin("measure", norm.length)]
+        m.d.sync += parts.maximum.eq(0)
+        parts.begin(m, "measure", norm.length)
         with m.If(norm.keep):
-            m.d.sync += parts.begin("measure_keep", norm.length)
+            parts.begin(m, "measure_keep", norm.length)
         with m.Else():
             m.d.sync += parts.square_sum.eq(0)
         with m.If(self.residual_commands.payload.mode != ResidualMode.READ):
@@ -337,11 +340,11 @@ class SerialVector(wiring.Component):
         operation, program, live = parts.operation, parts.program, parts.live
         m.d.comb += parts.running.eq(1)
         with m.If(parts.moves):
-            m.d.sync += parts.step.eq(parts.step + 1)
+            m.d.comb += parts.after.eq(parts.step + 1)
         with m.If(parts.moves & operation.last):
             more = live[0] & (parts.left != 1)
+            m.d.comb += parts.after.eq(parts.start)
             m.d.sync += [
-                parts.step.eq(parts.start),
                 parts.index.eq(parts.index + 1),
                 parts.left.eq(parts.left - 1),
                 live.eq(Cat(more, live[:2])),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Mux, Signal, Value
+from amaranth.hdl import Module, Mux, Signal, Value
 
 from tritape.hw.config import Config
 from tritape.hw.norm.scalar import Scalar, Scale
@@ -27,6 +27,7 @@ class Parts:
         self.program = {name: Signal(name=f"runs_{name}") for name in START}
         self.operation = Signal(Operation)
         self.step = Signal(range(len(OPERATIONS)))
+        self.after = Signal.like(self.step)  # the step of the next cycle: its operation is looked up a cycle ahead
         self.start = Signal.like(self.step)
         self.index = Signal(range(config.max_length + 3))
         self.left = Signal(range(max(config.max_rows, config.max_length) + 1))
@@ -56,11 +57,11 @@ class Parts:
         self.open = Signal()  # the last one has not come
         self.complete = Signal()  # a vector is whole
 
-    def begin(self, name: str, count: Value, first: bool | Value = True) -> list:
-        """Statements that start a program for `count` elements, at element 0 if `first`."""
-        return [
+    def begin(self, m: Module, name: str, count: Value, first: bool | Value = True) -> None:
+        """Start a program for `count` elements, at element 0 if `first`."""
+        m.d.comb += self.after.eq(START[name])
+        m.d.sync += [
             *(flag.eq(other == name) for other, flag in self.program.items()),
-            self.step.eq(START[name]),
             self.start.eq(START[name]),
             self.left.eq(count),
             self.index.eq(Mux(first, 0, self.index)),

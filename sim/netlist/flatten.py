@@ -29,7 +29,7 @@ _DEFINE = re.compile(r"^`define\s+\w+[^\n]*(?:\\\n[^\n]*)*", re.M)
 _FLATTEN = (
     "read_verilog -sv -DNO_ICE40_DEFAULT_ASSIGNMENTS cells.v; read_json top.json; delete */t:$scopeinfo; read_verilog wrapper.v; "
     "hierarchy -check -top top_pins; proc; flatten; tribuf -logic; opt_clean; opt -full; memory_collect; rename -hide; "
-    "opt_clean -purge; write_verilog -noattr flat.v"
+    "opt_clean -purge; setundef -zero; write_verilog -noattr flat.v"
 )
 
 

@@ -59,6 +59,8 @@ class SequenceDevice(TapeDevice):
     def boot(self) -> None:
         """Read the tape's header from memory and start a sequence; TritapeError when the bitstream cannot run it."""
         super().boot()
+        if self.slots is not None:
+            self.slots.doubt()
         self.reset()
 
     def settings(self, temperature: float = 0.0, seed: int = 0) -> None:

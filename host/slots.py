@@ -87,9 +87,14 @@ class Slots:
         self.count = count
         self.most_steps = DATA_BYTES // (_ENTRY.size * count)
         self.most_results = DATA_BYTES // (2 * count)
-        self._chosen: int | None = None  # an earlier host may have chosen any
-        self._inverse: list[int | None] = [None] * count
         self._stands: list[Place | None] = [None] * count
+        self.doubt()
+
+    def doubt(self) -> None:
+        """The device may have been reset, or told by another host: believe nothing that it was told."""
+        self._chosen: int | None = None
+        self._inverse: list[int | None] = [None] * self.count
+        self.forget()
 
     def choose(self, slot: int) -> None:
         """Sampler, state and logits are this slot's from now on."""

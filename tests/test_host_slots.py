@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from tritape.base.errors import TritapeError
 from tritape.host.device import Device
 from tritape.host.jobs import Job
 from tritape.host.protocol import inverse_temperature
-from tritape.host.slots import check_chains, generator_after, prompt_steps
+from tritape.host.slots import Slots, check_chains, generator_after, prompt_steps
 from tritape.host.transport.noisy import CutTransport, NoisyTransport
 from tritape.hw.config import Config
+from tritape.hw.link.commands import Command
 from tritape.model import arith
 from tritape.model.golden import IntegerModel
 from tritape.model.tape.assembler import image
@@ -199,3 +201,17 @@ def test_prompts_go_round_the_ring(count: int, length: int):
                 slot = (first + offset) % count
                 seen.append(entry.token)
     assert (seen, slot, len(steps)) == (list(range(length)), end, -(-length // count))
+
+
+def test_a_boot_tells_the_slots_everything_again():
+    """A device that was reset has forgotten its temperature and which slot was chosen."""
+    told: list[tuple[Command, int]] = []
+    slots = Slots(SimpleNamespace(call=lambda *command: told.append(command)), 2)
+    slots.sampler(1, 5, 7)
+    everything, told[:] = list(told), []
+    slots.sampler(1, 5, 7)
+    assert told == [(Command.SEED, 7)]
+    slots.doubt()
+    told[:] = []
+    slots.sampler(1, 5, 7)
+    assert told == everything == [(Command.SLOT, 1), (Command.TEMPERATURE, 5), (Command.SEED, 7)]

@@ -123,9 +123,7 @@ def wrapper(board: Board, design: dict[str, Any]) -> str:
     if board.dram is not None:
         chip, more = _chip(ports)
         wires += more
-    return (
-        f"module top_pins(input clk, rx, output tx, output [1:0] status);\n{dark}{chip}    top design ({wires});\nendmodule\n"
-    )
+    return f"module top_pins(input clk, rx, output tx, output [1:0] status);\n{dark}{chip}    top design ({wires});\nendmodule\n"
 
 
 _SDRAM = {"cs": "cs_n", "ras": "ras_n", "cas": "cas_n", "we": "we_n", "ba": "ba", "dqm": "dqm", "a": "a", "dq": "dq"}

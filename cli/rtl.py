@@ -23,6 +23,11 @@ Serial = Annotated[
 @app.command()
 def verilog(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")] = Path("out"),
+    name: Annotated[
+        str,
+        typer.Option(metavar="PREFIX", help="Name of the module, and what all other modules and the files begin with."),
+    ] = "tritape",
+    bench: Annotated[bool, typer.Option("--bench", help="Also a cocotb bench, to begin your own from.")] = False,
     groups: Groups = DEFAULT.groups,
     tables_per_filler: Fillers = DEFAULT.tables_per_filler,
     engines: Engines = DEFAULT.engines,
@@ -34,9 +39,12 @@ def verilog(
     max_vocab: Annotated[int, typer.Option(help="Largest vocabulary.")] = DEFAULT.max_vocab,
     max_rows: Annotated[int, typer.Option(help="Rows a block.")] = DEFAULT.max_rows,
 ) -> None:
-    """Write the accelerator as one Verilog file, its ports and counters as JSON and Markdown, and lint waivers."""
-    from tritape.rtl_gen.verilog import write_verilog
+    """Write the accelerator as one Verilog file, its ports and counters as JSON and Markdown, lint waivers, a FuseSoC core, an
+    IP-XACT component and a script that packages it for Vivado."""
+    from tritape.rtl_gen.cocotb_bench import bench_names
+    from tritape.rtl_gen.verilog import check_name, write_verilog
 
+    check_name(name)
     config = Config(
         groups=groups,
         tables_per_filler=tables_per_filler,
@@ -49,7 +57,8 @@ def verilog(
         serial=serial,
         batch=batch,
     )
-    description = write_verilog(output, config, "tritape verilog")
-    out.print(
-        f"{output}: tritape.v, tritape.json, tritape.md, tritape.vlt; configuration {description['configuration_hash']}"
-    )
+    description = write_verilog(output, config, "tritape verilog", name=name, bench=bench)
+    files = [f"{name}.{suffix}" for suffix in ("v", "json", "md", "vlt", "core", "xml")] + [f"{name}_package.tcl"]
+    if bench:
+        files += bench_names(name)
+    out.print(f"{output}: {', '.join(files)}; configuration {description['configuration_hash']}")

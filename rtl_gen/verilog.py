@@ -1,8 +1,10 @@
-"""`tritape verilog`: one self-contained file, a description of its ports and counters as JSON and Markdown, and waivers."""
+"""`tritape verilog`: one self-contained file, a description of its ports and counters as JSON and Markdown, waivers, and what
+other people's tools read: a FuseSoC core, an IP-XACT component, a cocotb bench."""
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,21 @@ from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
 from tritape.hw.counters import COUNTERS
 from tritape.hw.link.commands import BATCH_VERSION, PROTOCOL_VERSION, Command
+from tritape.rtl_gen.cocotb_bench import bench_files, bench_names
+from tritape.rtl_gen.fusesoc import core_file
+from tritape.rtl_gen.ipxact import component_xml, package_tcl
 
 TOP = "tritape"
+"""Name of the module unless another is asked for."""
+_WORDS = """
+always and assign automatic begin buf case cell config deassign default defparam design disable edge else end endcase
+endfunction endmodule endtask event for force forever fork function generate genvar if initial inout input instance integer
+join large library localparam macromodule medium module nand negedge nor not or output parameter posedge pulldown pullup
+real realtime reg release repeat scalared signed small specify strong supply0 supply1 table task time tran tri unsigned use
+vectored wait wand weak while wire wor xnor xor bit byte int logic bench top
+"""
+KEYWORDS = frozenset(_WORDS.split())
+"""Names that no core may have: Verilog's words, and what its own bench and simulations call theirs."""
 
 MEANING = {
     "clk": "clock; everything is synchronous to its rising edge",
@@ -52,33 +67,49 @@ WAIVERS = {
 """Warnings of `verilator -Wall` that are waived, as rule and pattern of its message, each with its reason."""
 
 
-def write_verilog(folder: Path, config: Config, source: str) -> dict[str, Any]:
-    """Write `tritape.v`, its description as `tritape.json` and `tritape.md`, and Verilator's waivers as `tritape.vlt`
-    into `folder` (made if missing); returns the description.
+def write_verilog(folder: Path, config: Config, source: str, *, name: str = TOP, bench: bool = False) -> dict[str, Any]:
+    """Write into `folder` (made if missing) `NAME.v`, its description as `NAME.json` and `NAME.md`, and Verilator's waivers as
+    `NAME.vlt`, what FuseSoC (`NAME.core`) and IP-XACT tools (`NAME.xml`) read, and a script that packages it for Vivado
+    (`NAME_package.tcl`); returns the description. With `bench` also a cocotb bench (`tritape.rtl_gen.cocotb_bench`).
 
-    `source` says what made it (the command line), for the description. Equal configurations give equal bytes.
-    Raises TritapeError when `folder` is a file.
+    Every module is `name` or begins with it, so cores of different names fit in one design and one folder. `source` says what
+    made it (the command line), for the description. Equal arguments give equal bytes.
+    Raises TritapeError when `folder` is a file, or `name` is no name of a Verilog module.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise TritapeError(f"{folder}: output must be a folder, not a file; choose another with -o")
+    check_name(name)
     folder.mkdir(parents=True, exist_ok=True)
     component = Accelerator(config)
-    text = verilog_text(component, TOP)
-    description = describe(component, config, source)
+    text = verilog_text(component, name)
+    description = describe(component, config, source, name)
     files = {
-        f"{TOP}.v": text,
-        f"{TOP}.json": json.dumps(description, indent=2) + "\n",
-        f"{TOP}.md": markdown(description),
-        f"{TOP}.vlt": waivers(),
+        f"{name}.v": text,
+        f"{name}.json": json.dumps(description, indent=2) + "\n",
+        f"{name}.md": markdown(description),
+        f"{name}.vlt": waivers(name),
+        f"{name}.core": core_file(name, bench_names(name) if bench else ()),
+        f"{name}.xml": component_xml(description),
+        f"{name}_package.tcl": package_tcl(description),
     }
-    for name, content in files.items():
-        with replacing(folder / name) as stream:
+    if bench:
+        files |= bench_files(description, config)
+    for file, content in files.items():
+        with replacing(folder / file) as stream:
             stream.write(content.encode())
     return description
 
 
-def describe(component: Accelerator, config: Config, source: str) -> dict[str, Any]:
+def check_name(name: str) -> None:
+    """Raise TritapeError unless `name` may be that of a Verilog module, a file and a Python module."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name) or name in KEYWORDS:
+        raise TritapeError(
+            f"name must be letters, digits and _ behind a letter, 64 at most, and no word of Verilog, not {name!r}; try core0"
+        )
+
+
+def describe(component: Accelerator, config: Config, source: str, module: str = TOP) -> dict[str, Any]:
     """Ports, limits, commands and counters of an accelerator."""
     ports = [{"name": name, "direction": "in", "bits": 1, "meaning": MEANING[name]} for name in ("clk", "rst")]
     for path, member, value in component.signature.flatten(component):
@@ -93,7 +124,7 @@ def describe(component: Accelerator, config: Config, source: str) -> dict[str, A
             }
         )
     return {
-        "module": TOP,
+        "module": module,
         "made_by": source,
         "configuration": asdict(config),
         "configuration_hash": f"{config.hash64():016x}",
@@ -110,8 +141,9 @@ def describe(component: Accelerator, config: Config, source: str) -> dict[str, A
 
 def markdown(description: dict[str, Any]) -> str:
     """The description for people."""
+    module = description["module"]
     lines = [
-        f"# Module `{description['module']}`",
+        f"# Module `{module}`",
         "",
         f"Made by `{description['made_by']}`; configuration {description['configuration_hash']}.",
         "",
@@ -130,15 +162,15 @@ def markdown(description: dict[str, Any]) -> str:
         "|---:|---|",
         *(f"| {c['index']} | {c['name']} |" for c in description["counters"]),
         "",
-        f"`verilator --lint-only -Wall {TOP}.vlt {TOP}.v` is silent; `{TOP}.vlt` says why each warning is waived.",
+        f"`verilator --lint-only -Wall {module}.vlt {module}.v` is silent; `{module}.vlt` says why each warning is waived.",
         "",
     ]
     return "\n".join(lines)
 
 
-def waivers() -> str:
-    """`WAIVERS` in Verilator's language."""
+def waivers(name: str = TOP) -> str:
+    """`WAIVERS` in Verilator's language, for `NAME.v`."""
     lines = ["`verilator_config"]
     for (rule, pattern), reason in WAIVERS.items():
-        lines += [f"// {reason}", f'lint_off -rule {rule} -file "*{TOP}.v" -match "{pattern}"']
+        lines += [f"// {reason}", f'lint_off -rule {rule} -file "*{name}.v" -match "{pattern}"']
     return "\n".join(lines) + "\n"

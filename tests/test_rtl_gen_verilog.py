@@ -17,7 +17,7 @@ from tritape.hw.link.commands import BATCH_VERSION, PROTOCOL_VERSION
 from tritape.rtl_gen.verilog import WAIVERS, write_verilog
 
 SMALL = {"groups": 4, "max_hidden": 64, "max_intermediate": 64, "max_layers": 1, "max_vocab": 128, "max_rows": 64}
-NAMES = ["tritape.json", "tritape.md", "tritape.v", "tritape.vlt"]
+NAMES = ["tritape.core", "tritape.json", "tritape.md", "tritape.v", "tritape.vlt", "tritape.xml", "tritape_package.tcl"]
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 OKAY, SLVERR, DECERR = 0, 2, 3
+Beat = tuple[int, int, int, int, int]
+"""Cycle from which on it may come, data, response, last, identifier; a write's answer has no data."""
 
 
 @dataclass
@@ -24,13 +26,18 @@ class Burst:
     """RLAST does not come."""
     response: int = OKAY
     """Of the first beat."""
+    missing: bool = False
+    """Nothing of it ever comes, but what follows it does."""
+    later: int = 0
+    """Cycles by which it is late; bursts of other identifiers pass it."""
 
 
 @dataclass
 class FaultyAXI:
     """`run` drives one port until the simulation ends: it answers reads from `image`, and writes into it.
 
-    Bursts are counted from 0 over the whole simulation; those in `faults` go wrong. While `silent` nothing is taken or given.
+    Answers of one identifier come in order, of different ones in any. Bursts are counted from 0 over the whole simulation;
+    those in `faults` go wrong. While `silent` nothing is taken or given.
     """
 
     image: bytearray
@@ -39,6 +46,8 @@ class FaultyAXI:
     faults: dict[int, Burst] = field(default_factory=dict)
     write_responses: dict[int, int] = field(default_factory=dict)
     """Write by its number to its response; others are OKAY."""
+    late_answers: dict[int, int | None] = field(default_factory=dict)
+    """Write by its number to the cycles by which its answer is late; None: it never comes."""
     silent: Callable[[], bool] = lambda: False
     stray: int = 0
     """Beats to give that nothing asked for."""
@@ -48,58 +57,74 @@ class FaultyAXI:
     """(offset in the image, beats) of all bursts taken."""
     writes: list[int] = field(default_factory=list)
     """Offset in the image of all beats written."""
+    rng: random.Random = field(default_factory=lambda: random.Random(5))
 
     async def run(self, context: Any, axi: Any) -> None:
         lane = len(axi.wstrb)
-        beats: deque[tuple[int, int, int, int]] = deque()  # cycle, data, response, last
-        answers: deque[int] = deque()
-        now, address, data = 0, None, None
+        beats: list[Beat] = []
+        answers: list[Beat] = []
+        now, address, data, writer = 0, None, None, 0
         while True:
             silent = self.silent()
-            context.set(axi.arready, not silent and len(beats) < 64)
+            context.set(axi.arready, not silent and len(beats) < 128)
             context.set(axi.awready, not silent and address is None)
             context.set(axi.wready, not silent and data is None)
             if self.stray and not silent:
                 self.stray -= 1
-                beats.appendleft((now, 0xDEAD, OKAY, 1))
+                beats.insert(0, (now, 0xDEAD, OKAY, 1, context.get(axi.arid)))
             if self.stray_answers and not silent:
                 self.stray_answers -= 1
-                answers.append(OKAY)
-            given = not silent and bool(beats) and beats[0][0] <= now
-            context.set(axi.rvalid, given)
-            if given:
-                _, word, response, last = beats.popleft()
+                answers.insert(0, (now, 0, OKAY, 1, context.get(axi.awid)))
+            given = None if silent else self._next(beats, now)
+            context.set(axi.rvalid, given is not None)
+            if given is not None:
+                _, word, response, last, identifier = beats.pop(given)
                 context.set(axi.rdata, word)
                 context.set(axi.rresp, response)
                 context.set(axi.rlast, last)
-            answered = not silent and bool(answers)
-            context.set(axi.bvalid, answered)
-            if answered:
-                context.set(axi.bresp, answers.popleft())
+                context.set(axi.rid, identifier)
+            answered = None if silent else self._next(answers, now)
+            context.set(axi.bvalid, answered is not None)
+            if answered is not None:
+                _, _, response, _, identifier = answers.pop(answered)
+                context.set(axi.bresp, response)
+                context.set(axi.bid, identifier)
             taken = [context.get(valid & ready) for valid, ready in (
                 (axi.arvalid, axi.arready), (axi.awvalid, axi.awready), (axi.wvalid, axi.wready))]  # fmt: skip
             if taken[0]:
-                beats.extend(self._burst(context.get(axi.araddr) - self.base, context.get(axi.arlen) + 1, lane, now))
+                at, length = context.get(axi.araddr) - self.base, context.get(axi.arlen) + 1
+                beats.extend((*beat, context.get(axi.arid)) for beat in self._burst(at, length, lane, now))
             if taken[1]:
-                address = context.get(axi.awaddr) - self.base
+                address, writer = context.get(axi.awaddr) - self.base, context.get(axi.awid)
             if taken[2]:
                 data = (context.get(axi.wdata), context.get(axi.wstrb))
             if address is not None and data is not None:
-                answers.append(self._write(address, *data, lane))
+                late = self.late_answers.get(len(self.writes), 0)
+                response = self._write(address, *data, lane)
+                if late is not None:
+                    answers.append((now + late, 0, response, 1, writer))
                 address = data = None
             await context.tick()
             now += 1
 
+    def _next(self, queue: list[Beat], now: int) -> int | None:
+        """Place of what is given now: the first of its identifier, which of them at random."""
+        first: dict[int, int] = {}
+        for place, beat in enumerate(queue):
+            first.setdefault(beat[-1], place)
+        due = [place for place in first.values() if queue[place][0] <= now]
+        return self.rng.choice(due) if due else None
+
     def _burst(self, at: int, length: int, lane: int, now: int) -> list[tuple[int, int, int, int]]:
         fault = self.faults.get(len(self.reads), Burst())
         self.reads.append((at, length))
-        count = length + fault.longer - fault.shorter
+        count = 0 if fault.missing else length + fault.longer - fault.shorter
         beats = []
         for beat in range(count):
             start = at + beat * lane
             last = (beat == count - 1 and not fault.lost) or (beat == 0 and fault.early)
             word = int.from_bytes(self.image[start : start + lane], "little")
-            beats.append((now + self.latency, word, fault.response if beat == 0 else OKAY, int(last)))
+            beats.append((now + self.latency + fault.later, word, fault.response if beat == 0 else OKAY, int(last)))
         return beats
 
     def _write(self, at: int, word: int, strobes: int, lane: int) -> int:

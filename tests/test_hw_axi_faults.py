@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from amaranth.sim import Simulator
-from faulty_axi import DECERR, SLVERR, Burst, FaultyAXI
+from faulty_axi import DECERR, OKAY, SLVERR, Burst, FaultyAXI
 
 from tritape.base.errors import TritapeError
 from tritape.hw.memory.axi import AXIMemory
+from tritape.hw.memory.axi_bus import ID_BITS
 from tritape.hw.memory.axi_reader import AXIReader
 from tritape.hw.memory.faults import Cause
 
@@ -256,6 +257,99 @@ def test_a_write_that_is_never_answered() -> None:
     bench.run(script)
 
 
+HASTE = 128
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restarts give up sooner than on a board."""
+    monkeypatch.setattr(AXIReader, "QUIET", HASTE)
+
+
+async def lose(bench: Bench, burst: int, fault: Burst) -> None:
+    """Read until burst `burst` from now on goes wrong; the bus then owes something. Only where a burst is missing and others
+    follow it can words come that are not right: their beats are in its place."""
+    bench.slave.faults[len(bench.slave.reads) + burst] = fault
+    got = await bench.read(0, WORDS, 40)
+    assert fault.missing or got == [bench.word(at) for at in range(len(got))]
+    assert len(got) < WORDS
+    bench.slave.faults.clear()
+
+
+@pytest.mark.usefixtures("hasty")
+def test_bursts_that_never_come() -> None:
+    """More of them than there are identifiers: each restart ends, its first read waits for `QUIET` cycles at most."""
+    bench = Bench()
+
+    async def script(bench: Bench) -> None:
+        for burst in range((1 << ID_BITS) + 2):
+            await lose(bench, burst, Burst(missing=True))
+            await bench.works()
+        assert bench.told() == (burst + 1, Cause.EARLY)  # every time the last one, which is shorter, in another's place
+
+    bench.run(script)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("seed", range(4))
+def test_bursts_that_come_long_after(seed: int) -> None:
+    """Beats of some restarts ago, at any time, between those of now, with any response: they are dropped without a word."""
+    rng = random.Random(seed)
+    bench = Bench(latency=rng.randrange(1, 12), rng=rng)
+
+    async def script(bench: Bench) -> None:
+        for _ in range(7):
+            await lose(
+                bench, rng.randrange(4), Burst(later=rng.randrange(2, 9) * HASTE, response=rng.choice((OKAY, SLVERR)))
+            )
+            await bench.works()
+            for _ in range(rng.randrange(8)):
+                at = rng.randrange(WORDS - 1)
+                assert await bench.read(at, 2) == [bench.word(at), bench.word(at + 1)]
+        await bench.wait(9 * HASTE)
+        await bench.works()
+        assert bench.told() == (0, Cause.NONE)
+
+    bench.run(script)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("late", [None, 5 * HASTE, HASTE // 4])
+@pytest.mark.parametrize("beat", [0, 1])
+def test_an_answer_that_never_comes(beat: int, late: int | None) -> None:
+    """Of either beat of a word: a restart gives it up, and an answer that comes later counts for no other write."""
+    bench = Bench()
+
+    async def script(bench: Bench) -> None:
+        for _ in range((1 << ID_BITS) + 2 if late is None else 3):
+            assert await bench.write(20, 0) is True
+            bench.slave.late_answers[len(bench.slave.writes) + beat] = late
+            assert await bench.write(20, 0xFF_FFFF_FFFF, 20) is None
+            await bench.works()
+            assert await bench.write(20, 0x11) is True
+            assert bench.word(20) == 0x11
+        await bench.wait(6 * HASTE)
+        await bench.works()
+        assert bench.told() == (0, Cause.NONE)
+
+    bench.run(script)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_an_answer_that_is_late_is_waited_for() -> None:
+    """Without a restart nothing is given up, and with one nothing that comes in time: the word is whole."""
+    bench = Bench(late_answers={0: 5 * HASTE, 2: HASTE // 2 - 20})
+
+    async def script(bench: Bench) -> None:
+        assert await bench.write(20, 0xA_BBBB_CCCC, 6 * HASTE) is True
+        assert await bench.write(30, 0xA_BBBB_DDDD, 20) is None
+        await bench.works()
+        assert (bench.word(20), bench.word(30)) == (0xA_BBBB_CCCC, 0xA_BBBB_DDDD)
+        assert bench.told() == (0, Cause.NONE)
+
+    bench.run(script)
+
+
 @pytest.mark.parametrize(
     ("address", "length"), [(WORDS, 1), (WORDS - 1, 2), (0, WORDS + 1), (1 << 31, 1), (0xFFFF_FFFF, 0xFFFF_FFFF)]
 )
@@ -277,7 +371,10 @@ def test_addresses_outside(address: int, length: int) -> None:
     bench.run(script)
 
 
-KINDS = [*(fault for fault, _ in FAULTS.values()), Burst(response=SLVERR), Burst(response=DECERR), Burst()]
+KINDS = [
+    *(fault for fault, _ in FAULTS.values()),
+    *(Burst(response=SLVERR), Burst(response=DECERR), Burst(later=3000), Burst()),
+]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -298,7 +395,7 @@ def test_random_faults_and_restarts(seed: int) -> None:
                 got = await bench.read(address, length, AXIReader.QUIET + PATIENCE if patient else rng.randrange(1, 30))
                 assert got == [bench.word(at) for at in range(address, address + len(got))]
                 whole = len(got) == length
-                assert whole or not patient or bench.read_failures
+                assert whole or not patient or bench.read_failures or fault.later
             bench.slave.faults.clear()
             await bench.restart()
         await bench.works()

@@ -27,7 +27,8 @@ class AXIMemory(wiring.Component):
 
     Ports
         requests, words, read_failed, write, write_failed: `MemorySignature`. Requests wait while words are being written.
-        restart: In u1: forget all requests; what is under way is dropped as it comes, a word being written is written.
+        restart: In u1: forget all requests; what is under way is dropped as it comes, a word being written is written,
+        unless the bus does not answer.
         base: `ports` times In u40, multiples of 4096; constant while in use.
         errors: Out u16: beats with an error response, bursts of the wrong length, beats and responses that nothing asked for,
         requests and words outside the memory, all since reset, stopping at 65535.
@@ -35,8 +36,9 @@ class AXIMemory(wiring.Component):
         axi: `ports` times `AXISignature`, from the manager.
     `words`: those of the memory. What lies behind them is refused and never asked of a port.
 
-    Faults: `AXIReader` and `AXIWriter` say what follows from each. While a port owes data or a response, nothing is read and
-    nothing written, however often the accelerator restarts; what comes at last is dropped, and all goes on.
+    Faults: `AXIReader` and `AXIWriter` say what follows from each. After a restart nothing is read and nothing written while a
+    port owes data or a response, for `AXIReader.QUIET` cycles of silence at most; then another identifier is used, and
+    what comes later is dropped. So the bus must give identifiers back; `AXIReader` says what a bus without them is given.
     Streams: `words` and `write.ready` are registers.
     Rate: min(G, W ports) bytes a cycle on long requests (measured: `python -m tritape.sim.memory.measure axi`).
     Latency: `latency` cycles and the memory's, from a request to its first word.
@@ -81,13 +83,15 @@ class AXIMemory(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         reset = ResetInserter(self.restart)
+        clock, tick = Signal(range(AXIReader.QUIET // 2)), Signal()  # of all ports' patience
+        m.d.sync += [clock.eq(clock + 1), tick.eq(clock == 0)]
         planner, gearbox, readers, writer = self._planner, self._gearbox, self._readers, self._writer
         runs = fifo.SyncFIFO(width=len(Cat(planner.runs.payload)), depth=4)  # of requests that the readers are ahead
         m.submodules.planner, m.submodules.gearbox, m.submodules.runs = reset(planner), reset(gearbox), reset(runs)
         m.submodules.bytes, m.submodules.writer = bytes_, writer = self._bytes, writer
         forward(m, self, bytes_, ("write", "write_failed", "restart"))
         wiring.connect(m, bytes_.bytes, writer.bytes)
-        m.d.comb += bytes_.byte_failed.eq(writer.failed)
+        m.d.comb += [bytes_.byte_failed.eq(writer.failed), writer.restart.eq(self.restart), writer.tick.eq(tick)]
 
         wiring.connect(m, wiring.flipped(self.requests), planner.requests)
         with m.If(~writer.idle | self.write.valid):  # valid and ready only: gates for the payload would cost 64 LUTs
@@ -111,6 +115,7 @@ class AXIMemory(wiring.Component):
             wiring.connect(m, planner.fetches[number], reader.fetches)
             m.d.comb += [
                 reader.restart.eq(self.restart),
+                reader.tick.eq(tick),
                 reader.base.eq(self.base[number]),
                 writer.base[number].eq(self.base[number]),
                 reader.lines.ready.eq(gearbox.lines.ready & whole),

@@ -21,14 +21,19 @@ class AXIReader(wiring.Component):
 
     A beat with an error response is told and passed on. After a burst of the wrong length, or a beat that nothing asked for,
     lines could be at the wrong place: no more are passed on, and no burst is asked for, until the next restart. A restart
-    waits, as long as it takes, until the bus has given back what it owes: every burst's last beat and every beat. Where
-    only one of the two is there, because the memory broke the rules, the restart ends after `QUIET` cycles without a beat.
+    waits until the bus has given back what it owes: every burst's last beat and every beat. After at most `QUIET` cycles
+    without a beat, and at least half as many, it gives the rest up and takes another identifier: beats of any other one are
+    dropped, whenever they come. After 2^`ID_BITS` such restarts an identifier has its turn again; a memory that takes fewer
+    bursts than that before it answers owes nothing of that age. What cannot be given up is an address that the bus
+    does not take, and a bus that answers nothing more behind a lost burst stays silent: its own reset is the cure.
+    A memory without identifiers gets `rid` from `arid`: then a beat later than the restart's end is taken for a new one.
 
     Ports
         fetches: In stream, {line u32, count u32 at least 1}.
         lines: Out stream, data_bits: the lines of the fetches in order.
         base: In u40, a multiple of 4096: the address of line 0; constant while reading.
         restart: In u1: forget everything; data under way are dropped as they come, new fetches wait for the last of them.
+        tick: In u1, high for one cycle in every `QUIET` / 2.
         error: Out u1, high for one cycle for every beat with an error response and every broken rule, unless it is dropped.
         cause: Out u4, `Cause` of `error`.
         axi: `AXIReadSignature`, from the manager.
@@ -61,6 +66,7 @@ class AXIReader(wiring.Component):
                 "lines": Out(stream.Signature(data_bits)),
                 "base": In(ADDRESS_BITS),
                 "restart": In(1),
+                "tick": In(1),
                 "error": Out(1),
                 "cause": Out(Cause),
                 "axi": Out(AXIReadSignature(data_bits)),
@@ -75,10 +81,10 @@ class AXIReader(wiring.Component):
         with m.If(self.fetches.valid):
             check(m, platform, self.fetches.payload.count != 0, "count must be at least 1")
             check(m, platform, self.base[:12] == 0, "base must be a multiple of 4096")
-        settled, room = self._receive(m, issue, size, dropping, broken)
+        settled, given_up, room = self._receive(m, issue, size, dropping, broken)
         self._ask(m, issue, size, room & ~broken, dropping)
         with m.If(dropping & settled):
-            m.d.sync += [dropping.eq(0), broken.eq(0)]
+            m.d.sync += [dropping.eq(0), broken.eq(0), self.axi.arid.eq(self.axi.arid + given_up)]
         with m.If(self.restart):
             m.d.sync += dropping.eq(1)
         return m
@@ -121,13 +127,16 @@ class AXIReader(wiring.Component):
         with m.If(self.restart):
             m.d.sync += [busy.eq(0), planned.eq(0), free.eq(self.fifo_lines)]
 
-    def _receive(self, m: Module, issue: Signal, size: Signal, dropping: Signal, broken: Signal) -> tuple[Value, Value]:
-        """Judge what comes and pass on what is right. Returns whether the bus owes nothing, and whether one more burst may be."""
+    def _receive(
+        self, m: Module, issue: Signal, size: Signal, dropping: Signal, broken: Signal
+    ) -> tuple[Value, Value, Value]:
+        """Judge what comes and pass on what is right. Returns whether a restart may end, whether it then gives up what the bus
+        owes, and whether one more burst may be."""
         axi = self.axi
         buffer = fifo.SyncFIFOBuffered(width=self.data_bits, depth=self.fifo_lines)
         m.submodules.buffer = ResetInserter(self.restart)(buffer)
         wiring.connect(m, buffer.r_stream, wiring.flipped(self.lines))
-        settled, quiet = Signal(), Signal(range(self.QUIET))
+        settled, quiet, given_up = Signal(), Signal(), Signal()
         lengths = fifo.SyncFIFO(
             width=8, depth=max(16, 2 * self.fifo_lines // self.burst)
         )  # of the bursts asked for, less one
@@ -135,28 +144,30 @@ class AXIReader(wiring.Component):
         under_way = Signal(
             range(self.fifo_lines + 1)
         )  # lines asked for that have not come; nonsense after one not asked for
-        beat, known, whole = Signal(8), lengths.r_rdy, Signal()
+        beat, known, whole, given = Signal(8), lengths.r_rdy, Signal(), Signal()
         m.d.comb += [
             axi.rready.eq(1),
+            given.eq(axi.rvalid & (axi.rid == axi.arid)),
             whole.eq(beat == lengths.r_data),
             lengths.w_en.eq(issue),
             lengths.w_data.eq(size - 1),
-            lengths.r_en.eq(axi.rvalid & axi.rlast),
+            lengths.r_en.eq(given & axi.rlast),
             buffer.w_data.eq(axi.rdata),
-            buffer.w_en.eq(axi.rvalid & known & ~dropping & ~broken),
-            settled.eq(((under_way == 0) & ~known) | (((under_way == 0) | ~known) & (quiet == self.QUIET - 1))),
+            buffer.w_en.eq(given & known & ~dropping & ~broken),
+            given_up.eq(quiet & self.tick & ~axi.arvalid),
+            settled.eq(((under_way == 0) & ~known) | given_up),
         ]
         m.d.sync += [
-            under_way.eq(under_way + Mux(issue, size, 0) - axi.rvalid),
-            quiet.eq(Mux(dropping & ~axi.rvalid, quiet + 1, 0)),
-            self.error.eq(axi.rvalid & axi.rresp[1] & ~dropping & ~self.restart),
+            under_way.eq(under_way + Mux(issue, size, 0) - given),
+            quiet.eq(dropping & ~given & (quiet | self.tick)),
+            self.error.eq(given & axi.rresp[1] & ~dropping & ~self.restart),
             self.cause.eq(Mux(axi.rresp[0], Cause.DECERR, Cause.SLVERR)),
         ]
-        with m.If(axi.rvalid):
+        with m.If(given):
             m.d.sync += beat.eq(Mux(axi.rlast, 0, beat + 1))
             with m.If(~dropping & ~broken & ~self.restart & ~(known & (axi.rlast == whole))):
                 m.d.sync += [broken.eq(1), self.error.eq(1)]
                 m.d.sync += self.cause.eq(Mux(known, Mux(axi.rlast, Cause.EARLY, Cause.LATE), Cause.UNEXPECTED))
         with m.If(dropping & settled):
             m.d.sync += [beat.eq(0), under_way.eq(0)]
-        return settled, lengths.w_rdy
+        return settled, given_up, lengths.w_rdy

@@ -6,7 +6,7 @@ from amaranth.hdl import Array, Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from tritape.hw.memory.axi_bus import ADDRESS_BITS, AXIWriteSignature
+from tritape.hw.memory.axi_bus import ADDRESS_BITS, ID_BITS, AXIWriteSignature
 from tritape.hw.memory.faults import Cause
 from tritape.hw.memory.word_bytes import ByteWrite
 
@@ -23,7 +23,11 @@ class AXIWriter(wiring.Component):
         failed: Out u1, in the transfer of a byte that completes a beat: the response was an error.
         base: `ports` times In u40: the address of each port's line 0.
         idle: Out u1: nothing is collected or under way.
+        restart: In u1: nobody waits for the word under way. If a beat of it is not answered, it is given up and the rest of
+        the word dropped: after two ticks, when address and beat were taken, which cannot be taken back.
+        tick: In u1, high for one cycle in every `AXIReader.QUIET` / 2.
         error: Out u1, high for one cycle for every error response, and for one that nothing asked for.
+        After what was given up another identifier is taken; answers of any other one are dropped, as `AXIReader` does it.
         cause: Out u4, `Cause` of `error`.
         axi: `ports` times `AXIWriteSignature`, from the manager.
 
@@ -39,6 +43,8 @@ class AXIWriter(wiring.Component):
                 "failed": Out(1),
                 "base": In(ADDRESS_BITS).array(ports),
                 "idle": Out(1),
+                "restart": In(1),
+                "tick": In(1),
                 "error": Out(1),
                 "cause": Out(Cause),
                 "axi": Out(AXIWriteSignature(data_bits)).array(ports),
@@ -55,14 +61,21 @@ class AXIWriter(wiring.Component):
         beat, strobes, address = Signal(self.data_bits), Signal(line_bytes), Signal(ADDRESS_BITS)
         completes = byte.last | (lane == line_bytes - 1)
         # A response counts once address and data were taken.
-        answers = Cat(axi.bvalid & ~axi.awvalid & ~axi.wvalid for axi in self.axi)
+        mine = [axi.bvalid & (axi.bid == axi.awid) for axi in self.axi]
+        answers = Cat(answer & ~axi.awvalid & ~axi.wvalid for answer, axi in zip(mine, self.axi))
+        left, quiet, given_up = Signal(), Signal(), Signal()  # nobody waits for the word; a tick was; one more
         waiting, refused, stray = Signal(self.ports), Signal(), Signal()  # the ports that owe a response: at most one
         m.d.comb += [
             refused.eq(Array(axi.bresp[1] for axi in self.axi)[port]),
-            stray.eq(Cat(axi.bvalid & ~(answer & owes) for axi, answer, owes in zip(self.axi, answers, waiting)).any()),
+            stray.eq(Cat(its & ~(answer & owes) for its, answer, owes in zip(mine, answers, waiting)).any()),
+            given_up.eq(quiet & self.tick),
         ]
-        self._drive(m, address, beat, strobes)
-        m.d.sync += [self.error.eq(stray), self.cause.eq(Cause.UNEXPECTED), self.failed.eq(0)]
+        identifier = self._drive(m, address, beat, strobes)
+        m.d.sync += [self.error.eq(stray), self.cause.eq(Cause.UNEXPECTED), self.failed.eq(0), quiet.eq(0)]
+        with m.If(self.restart):
+            m.d.sync += left.eq(1)
+        with m.If(self.idle):
+            m.d.sync += left.eq(0)
         with m.FSM():
             with m.State("COLLECT"):
                 m.d.comb += [self.bytes.ready.eq(~completes), self.idle.eq(~self.bytes.valid)]
@@ -82,20 +95,32 @@ class AXIWriter(wiring.Component):
                         with m.Case(number):
                             m.d.sync += [axi.awvalid.eq(1), axi.wvalid.eq(1), waiting[number].eq(1)]
                 m.next = "ANSWER"
-            with m.State("ANSWER"), m.If((answers & waiting).any()):
-                m.d.sync += [strobes.eq(0), waiting.eq(0), self.failed.eq(refused)]
-                with m.If(refused):
-                    m.d.sync += [self.error.eq(1), self.cause.eq(Cause.WRITE)]
-                m.next = "STORED"
+            with m.State("ANSWER"):
+                offered = Cat(axi.awvalid | axi.wvalid for axi in self.axi).any()
+                m.d.sync += quiet.eq(left & ~offered & (quiet | self.tick))
+                with m.If((answers & waiting).any()):
+                    m.d.sync += [strobes.eq(0), waiting.eq(0), self.failed.eq(refused)]
+                    with m.If(refused):
+                        m.d.sync += [self.error.eq(1), self.cause.eq(Cause.WRITE)]
+                    m.next = "STORED"
+                with m.Elif(given_up):
+                    m.d.sync += [strobes.eq(0), waiting.eq(0), identifier.eq(identifier + 1)]
+                    m.next = "DROP"
+            with m.State("DROP"):
+                m.d.comb += self.bytes.ready.eq(1)
+                with m.If(self.bytes.valid & byte.last):
+                    m.next = "COLLECT"
             with m.State("STORED"):
                 m.d.comb += self.bytes.ready.eq(1)
                 m.next = "COLLECT"
         return m
 
-    def _drive(self, m: Module, address: Signal, beat: Signal, strobes: Signal) -> None:
-        """What all ports have in common."""
+    def _drive(self, m: Module, address: Signal, beat: Signal, strobes: Signal) -> Signal:
+        """What all ports have in common. Returns the register of their identifier."""
+        identifier = Signal(ID_BITS)
         for axi in self.axi:
             m.d.comb += [
+                axi.awid.eq(identifier),
                 axi.awaddr.eq(address), axi.awsize.eq((self.data_bits // 8).bit_length() - 1), axi.awburst.eq(1),
                 axi.awcache.eq(0b0011), axi.wdata.eq(beat), axi.wstrb.eq(strobes), axi.wlast.eq(1), axi.bready.eq(1),
             ]  # fmt: skip
@@ -103,3 +128,4 @@ class AXIWriter(wiring.Component):
                 m.d.sync += axi.awvalid.eq(0)
             with m.If(axi.wready):
                 m.d.sync += axi.wvalid.eq(0)
+        return identifier

@@ -122,9 +122,15 @@ class LiteDRAMMemory(wiring.Component):
             ready = start.done
         m.d.comb += [self.errors.eq(memory.errors), self.ready.eq(ready)]
         m.d.comb += self.cause.eq(Mux(closed, Cause.NOT_STARTED, memory.cause))
+        axi = memory.axi[0]
+        returned = {"rid": Signal(), "bid": Signal()}  # one bit of an identifier is the core's
+        m.d.comb += [
+            axi.rid.eq(Cat(returned["rid"], axi.arid[1:])),
+            axi.bid.eq(Cat(returned["bid"], axi.awid[1:])),
+        ]
         m.submodules.core = Instance(
             "litedram_core",
-            **self._axi_pins(memory.axi[0]),
+            **self._axi_pins(axi, returned),
             i_wb_ctrl_adr=start.adr,
             i_wb_ctrl_dat_w=start.dat_w,
             i_wb_ctrl_cyc=start.cyc,
@@ -140,15 +146,18 @@ class LiteDRAMMemory(wiring.Component):
         )
         return m
 
-    def _axi_pins(self, axi: Any) -> dict[str, Any]:
-        """The core's AXI port: its addresses are shorter, its sizes a bit longer than the backend's."""
+    def _axi_pins(self, axi: Any, returned: dict[str, Signal]) -> dict[str, Any]:
+        """The core's AXI port: its addresses are shorter, its sizes a bit longer than the backend's; its identifiers have one bit
+        of the backend's, enough for a controller, which loses nothing: `returned` are those that it gives."""
         ports: dict[str, Any] = {}
         for name, member in axi.signature.members.items():
             if name.endswith(("cache", "prot")):
                 continue  # the core has none
-            value = getattr(axi, name)
+            value = returned[name] if name in returned else getattr(axi, name)
             if name.endswith("addr"):
                 value = value[: self.core.address_bits]
+            elif name in ("arid", "awid"):
+                value = value[0]
             elif name.endswith("size"):
                 value = Cat(value, Const(0, 1))
             ports[("o" if member.flow == In else "i") + f"_user_port_axi_{name}"] = value

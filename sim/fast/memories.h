@@ -90,10 +90,11 @@ struct Memory : Image {
 
 // AXI4 ports over which the image is striped as `AXIMemory` says, bases 0. Bursts of a port are answered in order.
 struct Memory : Image {
-    static constexpr int LINE = PORT_BITS / 8, OUTSTANDING = 16, ADDRESS_BITS = 40;
+    static constexpr int LINE = PORT_BITS / 8, OUTSTANDING = 16, ADDRESS_BITS = 40, ID_BITS = 4;
     struct Burst {
         uint64_t line, due;
         uint32_t left;
+        uint8_t id;
     };
     std::deque<Burst> bursts[PORTS];
     uint64_t now = 0, credit = 0;
@@ -105,6 +106,7 @@ struct Memory : Image {
         uint32_t last = 0;
         ready = valid = 0;
         auto* data = reinterpret_cast<uint8_t*>(&top.r_data);
+        auto* ids = reinterpret_cast<uint8_t*>(&top.r_id);
         for (int step = 0; step < PORTS; ++step) {
             const int port = (turn + step) % PORTS;
             auto& queue = bursts[port];
@@ -113,6 +115,9 @@ struct Memory : Image {
             credit -= 1024 * LINE;
             valid |= 1u << port;
             if (queue.front().left == 1) last |= 1u << port;
+            uint8_t& pair = ids[port * ID_BITS / 8];
+            const int shift = port * ID_BITS % 8;
+            pair = (pair & ~(15 << shift)) | queue.front().id << shift;
             copy(data + port * LINE, (queue.front().line * PORTS + port) * LINE, LINE);
         }
         turn = (turn + 1) % PORTS;
@@ -125,6 +130,7 @@ struct Memory : Image {
         ++now;
         const auto* addresses = reinterpret_cast<const uint8_t*>(&top.ar_addr);
         const auto* lengths = reinterpret_cast<const uint8_t*>(&top.ar_len);
+        const auto* ids = reinterpret_cast<const uint8_t*>(&top.ar_id);
         for (int port = 0; port < PORTS; ++port) {
             auto& queue = bursts[port];
             if (valid >> port & 1) {
@@ -134,7 +140,9 @@ struct Memory : Image {
             if (top.ar_valid & ready & 1u << port) {
                 uint64_t address = 0;
                 std::memcpy(&address, addresses + port * ADDRESS_BITS / 8, ADDRESS_BITS / 8);
-                queue.push_back({address / LINE, now + limits[0] + (limits[1] ? random() % (limits[1] + 1) : 0), lengths[port] + 1u});
+                const uint64_t due = now + limits[0] + (limits[1] ? random() % (limits[1] + 1) : 0);
+                const uint8_t id = ids[port * ID_BITS / 8] >> port * ID_BITS % 8 & 15;
+                queue.push_back({address / LINE, due, lengths[port] + 1u, id});
             }
         }
     }

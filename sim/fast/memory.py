@@ -13,7 +13,7 @@ from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
 from tritape.hw.memory.attach import add_memory
 from tritape.hw.memory.axi import AXIMemory
-from tritape.hw.memory.axi_bus import ADDRESS_BITS
+from tritape.hw.memory.axi_bus import ADDRESS_BITS, ID_BITS
 from tritape.hw.memory.axi_reader import AXIReader
 from tritape.hw.memory.gearbox import Gearbox
 from tritape.hw.memory.litedram import LiteDRAMMemory
@@ -129,7 +129,8 @@ class AcceleratorWithMemory(wiring.Component):
     """An accelerator and its memory backend; ports of a model of what lies outside, P = ports, W = port_bits.
 
     Ports: those of the accelerator but `memory`. For `axi` also ar_valid, ar_ready, r_valid, r_last u P, ar_addr u 40 P,
-    ar_len u 8 P, r_data u W P, port 0 in the low bits; reads only. For `qspi`: clock, select, io_o, io_i of `QSPIMemory`.
+    ar_len u 8 P, ar_id, r_id u 4 P, r_data u W P, port 0 in the low bits; reads only. For `qspi`: clock, select, io_o, io_i of
+    `QSPIMemory`.
     `verilog`: text of modules to be put beside it.
     """
 
@@ -147,6 +148,8 @@ class AcceleratorWithMemory(wiring.Component):
                 "ar_ready": In(count),
                 "ar_addr": Out(ADDRESS_BITS * count),
                 "ar_len": Out(8 * count),
+                "ar_id": Out(ID_BITS * count),
+                "r_id": In(ID_BITS * count),
                 "r_valid": In(count),
                 "r_last": In(count),
                 "r_data": In(memory.port_bits * count),
@@ -174,6 +177,8 @@ class AcceleratorWithMemory(wiring.Component):
                 self.ar_valid.eq(Cat(axi.arvalid for axi in axis)),
                 self.ar_addr.eq(Cat(axi.araddr for axi in axis)),
                 self.ar_len.eq(Cat(axi.arlen for axi in axis)),
+                self.ar_id.eq(Cat(axi.arid for axi in axis)),
+                Cat(axi.rid for axi in axis).eq(self.r_id),
                 Cat(axi.arready for axi in axis).eq(self.ar_ready),
                 Cat(axi.rvalid for axi in axis).eq(self.r_valid),
                 Cat(axi.rlast for axi in axis).eq(self.r_last),

@@ -45,11 +45,11 @@ uint64_t struck_at = 0, cycle = 0, armed_at = 0, beats_given = 0, bursts_taken =
 struct Beat {
     uint64_t due, data;
     size_t at;
-    uint8_t response, last;
+    uint8_t response, last, id;
 };
 struct Answer {
     uint64_t due;
-    uint8_t response;
+    uint8_t response, id;
 };
 
 std::vector<uint8_t> image;
@@ -57,7 +57,7 @@ std::deque<Beat> beats;
 std::deque<Answer> answers;
 bool have_address = false, have_data = false;
 uint64_t write_address, write_data, silent_until = 0;
-uint8_t write_strobes;
+uint8_t write_strobes, write_id;
 constexpr int LATENCY = 6;
 constexpr uint64_t NEVER = 1u << 31;
 
@@ -116,7 +116,7 @@ uint64_t line(size_t at) {
     return data;
 }
 
-void take_burst(uint64_t address, uint32_t length) {
+void take_burst(uint64_t address, uint32_t length, uint8_t id) {
     const uint64_t number = bursts_taken++;
     if (now(ADDRESS, number)) address ^= uint64_t{1} << fault.a, strike();
     uint64_t due = cycle + LATENCY;
@@ -127,7 +127,7 @@ void take_burst(uint64_t address, uint32_t length) {
     if (now(LONGER, number)) count += fault.a, strike();
     for (int64_t beat = 0; beat < count; ++beat) {
         const size_t at = address + 8 * beat;
-        Beat made{due, line(at), at, 0, beat == count - 1};
+        Beat made{due, line(at), at, 0, beat == count - 1, id};
         if (now(EARLY, number) && beat == 0) made.last = 1, strike();
         if (now(LOST, number) && made.last) made.last = 0, strike();
         if (now(RESPONSE, number) && beat == int64_t(fault.b % length)) made.response = fault.a, strike();
@@ -137,7 +137,7 @@ void take_burst(uint64_t address, uint32_t length) {
 
 void take_write() {
     const uint64_t number = writes_taken++;
-    Answer answer{cycle + LATENCY, 0};
+    Answer answer{cycle + LATENCY, 0, write_id};
     if (now(WRITE_RESPONSE, number)) answer.response = fault.a, strike();
     if (now(LATE_ANSWER, number)) answer.due += fault.a, strike();
     if (!answer.response) {
@@ -145,7 +145,7 @@ void take_write() {
         for (int byte = 0; byte < 8; ++byte)
             if (write_strobes >> byte & 1) image[write_address + byte] = write_data >> 8 * byte;
     }
-    answers.push_back(answer);
+    if (answer.due < cycle + NEVER / 2) answers.push_back(answer);
     have_address = have_data = false;
 }
 
@@ -153,8 +153,8 @@ void strike_by_cycle() {
     const uint64_t since = cycle - armed_at;
     if (since != fault.when) return;
     switch (fault.kind) {
-    case STRAY: beats.push_front({cycle, 0xDEAD, ~size_t{0}, 0, 1}); break;
-    case STRAY_ANSWER: answers.push_front({cycle, 0}); break;
+    case STRAY: beats.push_front({cycle, 0xDEAD, ~size_t{0}, 0, 1, top->axi___05Farid}); break;
+    case STRAY_ANSWER: answers.push_front({cycle, 0, top->axi___05Fawid}); break;
     case SILENT: silent_until = cycle + fault.a; break;
     case POKE: {
         const Store& store = stores[fault.a % stores.size()].second;
@@ -190,18 +190,20 @@ void step() {
         top->axi___05Frdata = beat.data;
         top->axi___05Frresp = beat.response;
         top->axi___05Frlast = beat.last;
+        top->axi___05Frid = beat.id;
     }
     const bool answered = !silent && !answers.empty() && answers.front().due <= cycle;
     top->axi___05Fbvalid = answered;
     if (answered) {
         top->axi___05Fbresp = answers.front().response;
+        top->axi___05Fbid = answers.front().id;
         answers.pop_front();
     }
     top->eval();
     if (!sending.empty() && top->rx___05Fready) sending.pop_front();
     if (top->tx___05Fvalid) received.push_back(top->tx___05Fpayload);
-    if (top->axi___05Farvalid && room) take_burst(top->axi___05Faraddr, top->axi___05Farlen + 1u);
-    if (top->axi___05Fawvalid && take_address) write_address = top->axi___05Fawaddr, have_address = true;
+    if (top->axi___05Farvalid && room) take_burst(top->axi___05Faraddr, top->axi___05Farlen + 1u, top->axi___05Farid);
+    if (top->axi___05Fawvalid && take_address) write_address = top->axi___05Fawaddr, write_id = top->axi___05Fawid, have_address = true;
     if (top->axi___05Fwvalid && take_data) {
         write_data = top->axi___05Fwdata;
         write_strobes = top->axi___05Fwstrb;
@@ -256,8 +258,7 @@ void serve(char code, const std::vector<uint8_t>& request) {
         fault = {};
         silent_until = 0;  // what was late comes now; what was lost stays lost
         for (auto& beat : beats) beat.due = std::min(beat.due, cycle);
-        for (auto& answer : answers)
-            if (answer.due < cycle + NEVER / 2) answer.due = std::min(answer.due, cycle);
+        for (auto& answer : answers) answer.due = std::min(answer.due, cycle);
         sending.clear();
         reply(code, nullptr, 0, nullptr, 0);
         break;

@@ -10,7 +10,7 @@ from amaranth.utils import exact_log2
 
 from tritape.base.errors import TritapeError
 from tritape.hw.memory.axi import AXIMemory
-from tritape.hw.memory.axi_bus import ADDRESS_BITS, AXISignature
+from tritape.hw.memory.axi_bus import ADDRESS_BITS, ID_BITS, AXISignature
 from tritape.hw.memory.signature import MemorySignature
 from tritape.hw.stream.forward import forward
 from tritape.sim.memory import pattern
@@ -42,12 +42,12 @@ class AXIModel(wiring.Component):
         m.d.sync += now.eq(now + 1)
         m.d.sync += noise.eq(Cat(noise[1:], noise[0] ^ noise[2] ^ noise[3] ^ noise[5]))  # x^16 + x^14 + x^13 + x^11 + 1
         address, length, due, beat = Signal(ADDRESS_BITS), Signal(8), Signal(32), Signal(8)
-        m.submodules.queue = queue = fifo.SyncFIFO(width=ADDRESS_BITS + 8 + 32, depth=OUTSTANDING)
+        m.submodules.queue = queue = fifo.SyncFIFO(width=ADDRESS_BITS + 8 + 32 + ID_BITS, depth=OUTSTANDING)
         m.d.comb += [
-            queue.w_data.eq(Cat(axi.araddr, axi.arlen, (now + self.delay + (noise & self.jitter))[:32])),
+            queue.w_data.eq(Cat(axi.araddr, axi.arlen, (now + self.delay + (noise & self.jitter))[:32], axi.arid)),
             queue.w_en.eq(axi.arvalid),
             axi.arready.eq(queue.w_rdy),
-            Cat(address, length, due).eq(queue.r_data),
+            Cat(address, length, due, axi.rid).eq(queue.r_data),
             axi.rvalid.eq(queue.r_rdy & ~(now - due)[31]),
             axi.rdata.eq(self.line(m, address + beat * line_bytes)),
             axi.rlast.eq(beat == length),
@@ -95,7 +95,7 @@ class AXIRAM(AXIModel):
         with m.If(axi.bready):
             m.d.sync += axi.bvalid.eq(0)
         with m.If(take):
-            m.d.sync += [axi.bvalid.eq(1), axi.bresp.eq(Mux(inside, 0, 0b10))]
+            m.d.sync += [axi.bvalid.eq(1), axi.bresp.eq(Mux(inside, 0, 0b10)), axi.bid.eq(axi.awid)]
         return m
 
 

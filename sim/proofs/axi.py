@@ -79,7 +79,7 @@ def bursts(kind: type[AXIReader] = AXIReader) -> Callable[[Module], list[Value]]
         with m.If(outer["restart"]):
             m.d.sync += left.eq(0)
         stop = previous(m, outer["restart"])
-        _stays(m, "ar", valid, outer["axi_arready"], address, beats)
+        _stays(m, "ar", valid, outer["axi_arready"], address, beats, outer["axi_arid"])
         m.d.comb += [
             Assert(~fresh | valid, "a burst is offered"),
             Assert(
@@ -107,7 +107,8 @@ def bursts(kind: type[AXIReader] = AXIReader) -> Callable[[Module], list[Value]]
 
 
 def lines_fit(kind: type[AXIReader] = AXIReader) -> Callable[[Module], list[Value]]:
-    """Every line passed on has a place in the FIFO, if no more beats come than were asked for, RLAST anywhere."""
+    """Every line passed on has a place in the FIFO, if no more beats come than were asked for, RLAST anywhere; of what was given
+    up any number may come at any time."""
 
     def build(m: Module) -> list[Value]:
         bench = drive(m, kind(BITS, burst=BURST, fifo_lines=LINES))
@@ -115,9 +116,11 @@ def lines_fit(kind: type[AXIReader] = AXIReader) -> Callable[[Module], list[Valu
         write, room = inside.given("w_en", "buffer"), inside.signal("w_rdy", "buffer")
         free, under_way, level = inside.signal("free"), inside.signal("under_way"), inside.signal("level", "buffer")
         dropping, broken = inside.signal("dropping"), inside.signal("broken")
-        m.d.comb += Assume(~outer["axi_rvalid"] | (under_way != 0), "no beat that nothing asked for")
+        given = outer["axi_rvalid"] & (outer["axi_rid"] == outer["axi_arid"])
+        m.d.comb += Assume(~given | (under_way != 0), "no beat that nothing asked for")
         m.d.comb += [
             Assert(~write | room | outer["restart"], "a line has a place"),
+            Assert(~write | given, "a beat that was given up is dropped"),
             Assert(dropping | broken | (free + under_way + level == LINES), "every place is counted"),
             Assert(~dropping | (free == LINES), "all is free in a restart"),
             Assert(~dropping | (level == 0), "nothing is there in a restart"),
@@ -133,21 +136,61 @@ def lines_fit(kind: type[AXIReader] = AXIReader) -> Callable[[Module], list[Valu
     return build
 
 
+def restart_ends(kind: type[AXIReader] = AXIReader) -> Callable[[Module], list[Value]]:
+    """A restart waits for two ticks at most without a beat, once the bus has taken the address; whatever comes later of what
+    was given up has another identifier."""
+
+    def build(m: Module) -> list[Value]:
+        bench = drive(m, kind(BITS, burst=BURST, fifo_lines=LINES))
+        inside, outer = bench.inside, bench.outer
+        dropping, quiet, given = inside.signal("dropping"), inside.signal("quiet"), inside.signal("given")
+        identifier = outer["axi_arid"]
+        ticks = Signal(2)  # since the restart, the last beat, or the address was taken
+        waits = dropping & ~given & ~outer["axi_arvalid"] & ~outer["restart"]
+        m.d.sync += ticks.eq(Mux(waits, ticks + outer["tick"], 0))
+        owed = (inside.signal("under_way") != 0) | inside.signal("r_rdy", "lengths")
+        ended = previous(m, dropping & ~outer["restart"]) & ~dropping
+        m.d.comb += [
+            Assert(
+                ~ended | ~previous(m, owed) | (identifier != previous(m, identifier)),
+                "what is owed has an old identifier",
+            ),
+            Assert((ticks < 2) | ((ticks == 2) & ~dropping), "two ticks end a restart"),
+            Assert(~dropping | (ticks == 0) | quiet, "a tick is noticed"),
+        ]
+        return bench.free
+
+    return build
+
+
 def writes(kind: type[AXIWriter] = AXIWriter) -> Callable[[Module], list[Value]]:
     """A beat is one aligned write of one beat: AW and W keep their handshakes, each is taken once before the response counts."""
 
     def build(m: Module) -> list[Value]:
         bench = drive(m, kind(BITS, 2))
         inside, outer = bench.inside, bench.outer
-        begins, ends = inside.state("ADDRESS"), inside.state("STORED")
+        begins, ends = inside.state("ADDRESS"), inside.state("STORED") | inside.state("DROP")
         for port in range(2):
             constant(m, outer[f"base_{port}"])
             m.d.comb += Assume(outer[f"base_{port}"][:12] == 0, "bases must be multiples of 4096")
             channel: dict[str, Any] = {
                 name: outer[f"axi_{port}_{name}"]
-                for name in ("awaddr", "awvalid", "awready", "awlen", "wvalid", "wready", "wdata", "wstrb", "wlast")
+                for name in (
+                    "awid",
+                    "awaddr",
+                    "awvalid",
+                    "awready",
+                    "awlen",
+                    "wvalid",
+                    "wready",
+                    "wdata",
+                    "wstrb",
+                    "wlast",
+                )
             }
-            _stays(m, "aw", channel["awvalid"], channel["awready"], channel["awaddr"], channel["awlen"])
+            _stays(
+                m, "aw", channel["awvalid"], channel["awready"], channel["awaddr"], channel["awlen"], channel["awid"]
+            )
             _stays(m, "w", channel["wvalid"], channel["wready"], channel["wdata"], channel["wstrb"])
             mine = inside.signal("port")[0] == port
             for name in ("aw", "w"):
@@ -169,6 +212,9 @@ def writes(kind: type[AXIWriter] = AXIWriter) -> Callable[[Module], list[Value]]
             m.d.comb += Assert(channel["wlast"], "the last beat")
             m.d.comb += Assert(
                 ~inside.state("ANSWER") | (inside.signal("waiting")[port] == mine), "who owes a response"
+            )
+            m.d.comb += Assert(
+                ~inside.signal("quiet") | ~(channel["awvalid"] | channel["wvalid"]), "what is offered is not given up"
             )
         m.d.comb += Assert(inside.known(), "the FSM is in one of its states")
         m.d.comb += Assert(inside.state("ANSWER") | (inside.signal("waiting") == 0), "nobody else owes a response")

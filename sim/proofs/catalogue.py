@@ -184,11 +184,19 @@ PROPERTIES = [
         "AXI lines fit", "every line has a place in the FIFO when it comes",
         axi.lines_fit, AXIReader,
         ("issue.eq(planned & ~axi.arvalid & (free >= size)", "issue.eq(planned & ~axi.arvalid & (free + 1 >= size)"),
-        "no more beats than were asked for; RLAST anywhere", depth=1,
+        "no more beats than were asked for, but any of what was given up; RLAST anywhere", depth=1,
     ),
     Proof(
-        "AXI writes", "a beat is one aligned write; AW and W are held, each is taken once before the response counts",
-        axi.writes, AXIWriter, ("axi.bvalid & ~axi.awvalid & ~axi.wvalid for", "axi.bvalid & ~axi.wvalid for"),
+        "AXI restart ends",
+        "a restart waits for two ticks without a beat at most; what is owed then has an identifier of before",
+        axi.restart_ends, AXIReader,
+        ("given_up.eq(quiet & self.tick & ~axi.arvalid),", "given_up.eq(quiet & self.tick & ~axi.arvalid & ~known),"),
+        "16 bits, bursts of 4; the bus takes the address; it may answer anything",
+    ),
+    Proof(
+        "AXI writes",
+        "a beat is one aligned write; AW and W are held, each is taken once before the response counts or is given up",
+        axi.writes, AXIWriter, ("answer & ~axi.awvalid & ~axi.wvalid for", "answer & ~axi.wvalid for"),
         "two ports of 16 bits; constant bases",
     ),
     Proof(

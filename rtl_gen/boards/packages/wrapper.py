@@ -10,8 +10,6 @@ from tritape.hw.memory.axi_bus import ADDRESS_BITS, AXISignature
 TOP = "tritape"
 CORE = "tritape_core"
 CONTROL = "s_axi_control"
-_IDENTIFIERS = ("arid", "rid", "awid", "bid")
-"""Of one bit and always 0: left out."""
 
 
 def memory_bus(port: int) -> str:
@@ -29,8 +27,6 @@ def wrapper_verilog(*, ports: int, port_bits: int, address_bits: int) -> str:
     data bits and `address_bits` (40 or more) address bits, around module `CORE`, an `AXIAccelerator`."""
     declared = ["input wire ap_clk", "input wire ap_rst_n"]
     connected = [".clk(ap_clk)", ".rst(reset)"]
-    unused: list[str] = []
-    one_zero = "1'b0"
     interfaces: list[tuple[str, Signature, str, bool]] = [
         (CONTROL, AXILiteSignature(), "control", True),
         *((memory_bus(port), AXISignature(port_bits), f"axi__{port}", False) for port in range(ports)),
@@ -38,11 +34,6 @@ def wrapper_verilog(*, ports: int, port_bits: int, address_bits: int) -> str:
     for bus, signature, inner, flipped in interfaces:
         for name, member in signature.members.items():
             bits = member.shape if isinstance(member.shape, int) else 1
-            if name in _IDENTIFIERS:
-                if member.flow == Out:
-                    unused.append(f"  wire unused_{bus}_{name};")
-                connected.append(f".{inner}__{name}({f'unused_{bus}_{name}' if member.flow == Out else one_zero})")
-                continue
             outward = (member.flow == Out) != flipped
             wide = name in ("araddr", "awaddr") and not flipped
             width = f"[{(address_bits if wide else bits) - 1}:0] " if bits > 1 else ""
@@ -68,7 +59,7 @@ def wrapper_verilog(*, ports: int, port_bits: int, address_bits: int) -> str:
     lines = [f"  {port}{end}" for port, end in zip(declared, ends)]
     text = [
         f"module {TOP} (", *clock, lines[0], *reset, *lines[1:], ");", "  reg reset = 1'b1;",
-        "  always @(posedge ap_clk) reset <= ~ap_rst_n;", *high, *unused,
+        "  always @(posedge ap_clk) reset <= ~ap_rst_n;", *high,
         f"  {CORE} core (", *(f"    {port}{end}" for port, end in zip(connected, [","] * (len(connected) - 1) + [""])),
         "  );", "endmodule",
     ]  # fmt: skip

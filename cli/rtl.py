@@ -40,7 +40,7 @@ def verilog(
     max_rows: Annotated[int, typer.Option(help="Rows a block.")] = DEFAULT.max_rows,
 ) -> None:
     """Write the accelerator as one Verilog file, its ports and counters as JSON and Markdown, lint waivers, a FuseSoC core, an
-    IP-XACT component and a script that packages it for Vivado."""
+    IP-XACT component, a script that packages it for Vivado and a LiteX module."""
     from tritape.rtl_gen.cocotb_bench import bench_names
     from tritape.rtl_gen.verilog import check_name, write_verilog
 
@@ -58,7 +58,10 @@ def verilog(
         batch=batch,
     )
     description = write_verilog(output, config, "tritape verilog", name=name, bench=bench)
-    files = [f"{name}.{suffix}" for suffix in ("v", "json", "md", "vlt", "core", "xml")] + [f"{name}_package.tcl"]
+    files = [f"{name}.{suffix}" for suffix in ("v", "json", "md", "vlt", "core", "xml")] + [
+        f"{name}_package.tcl",
+        f"{name}_litex.py",
+    ]
     if bench:
         files += bench_names(name)
     out.print(f"{output}: {', '.join(files)}; configuration {description['configuration_hash']}")

@@ -36,6 +36,7 @@ def core_file(name: str, bench: Sequence[str] = ()) -> str:
             "flow": "sim",
             "flow_options": {
                 "tool": "verilator",
+                "iverilog_options": ["-g2012"],  # where --tool=icarus is given
                 "cocotb_module": f"test_{name}",
                 "verilator_options": ["-Wno-fatal", "-Wno-lint", "-Wno-style", "--timescale 1ns/1ps", "-CFLAGS -O0"],
             },

@@ -68,9 +68,9 @@ WAIVERS = {
 
 
 def write_verilog(folder: Path, config: Config, source: str, *, name: str = TOP, bench: bool = False) -> dict[str, Any]:
-    """Write into `folder` (made if missing) `NAME.v`, its description as `NAME.json` and `NAME.md`, and Verilator's waivers as
-    `NAME.vlt`, what FuseSoC (`NAME.core`) and IP-XACT tools (`NAME.xml`) read, and a script that packages it for Vivado
-    (`NAME_package.tcl`); returns the description. With `bench` also a cocotb bench (`tritape.rtl_gen.cocotb_bench`).
+    """Write into `folder` (made if missing) `NAME.v`, its description as `NAME.json` and `NAME.md`, Verilator's waivers as
+    `NAME.vlt`, and what others read: `NAME.core` (FuseSoC), `NAME.xml` (IP-XACT), `NAME_package.tcl` (Vivado), `NAME_litex.py`;
+    returns the description. With `bench` also a cocotb bench (`tritape.rtl_gen.cocotb_bench`).
 
     Every module is `name` or begins with it, so cores of different names fit in one design and one folder. `source` says what
     made it (the command line), for the description. Equal arguments give equal bytes.
@@ -92,6 +92,7 @@ def write_verilog(folder: Path, config: Config, source: str, *, name: str = TOP,
         f"{name}.core": core_file(name, bench_names(name) if bench else ()),
         f"{name}.xml": component_xml(description),
         f"{name}_package.tcl": package_tcl(description),
+        f"{name}_litex.py": litex_module(name),
     }
     if bench:
         files |= bench_files(description, config)
@@ -99,6 +100,14 @@ def write_verilog(folder: Path, config: Config, source: str, *, name: str = TOP,
         with replacing(folder / file) as stream:
             stream.write(content.encode())
     return description
+
+
+def litex_module(name: str) -> str:
+    """Text of `NAME_litex.py`, a module for a LiteX SoC: `litex_template.py` with another name."""
+    text = Path(__file__).with_name("litex_template.py").read_text()
+    for pattern in ("`tritape`", "tritape.v", "tritape.json", "tritape_litex", 'NAME = "tritape"'):
+        text = text.replace(pattern, pattern.replace("tritape", name))
+    return text
 
 
 def check_name(name: str) -> None:

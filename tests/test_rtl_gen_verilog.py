@@ -17,7 +17,8 @@ from tritape.hw.link.commands import BATCH_VERSION, PROTOCOL_VERSION
 from tritape.rtl_gen.verilog import WAIVERS, write_verilog
 
 SMALL = {"groups": 4, "max_hidden": 64, "max_intermediate": 64, "max_layers": 1, "max_vocab": 128, "max_rows": 64}
-NAMES = ["tritape.core", "tritape.json", "tritape.md", "tritape.v", "tritape.vlt", "tritape.xml", "tritape_package.tcl"]
+NAMES = ["tritape.core", "tritape.json", "tritape.md", "tritape.v", "tritape.vlt", "tritape.xml"]
+NAMES += ["tritape_litex.py", "tritape_package.tcl"]
 
 
 @pytest.fixture(scope="module")

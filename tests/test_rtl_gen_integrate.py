@@ -50,7 +50,7 @@ def verilator(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]
     return subprocess.run([program, *arguments], capture_output=True, text=True, check=False, env=env, cwd=cwd)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_cores_fit_in_one_design(written):
     folder, descriptions = written
     modules = [
@@ -106,7 +106,7 @@ def run_bench_of(folder: Path, simulator: str) -> subprocess.CompletedProcess[st
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not simulators.have_icarus(), reason="iverilog must be on PATH")
 def test_the_bench_passes_as_it_is_written_and_can_fail(written, tmp_path):
     """Icarus compiles in a second; Verilator, the default, is in the test below."""
@@ -150,7 +150,7 @@ def test_the_core_file_has_a_simulation_where_there_is_a_bench():
     assert '"cocotb_module": "test_left"' in core_file("left", bench_names("left"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_fusesoc_lints_both_cores_and_notices_a_fault(written):
     folder, _ = written
     for name in ("left", "right"):
@@ -166,7 +166,7 @@ def test_fusesoc_lints_both_cores_and_notices_a_fault(written):
         broken.write_text(text)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not simulators.have_icarus(), reason="iverilog must be on PATH")
 def test_fusesoc_simulates_with_icarus(written):
     folder, _ = written
@@ -222,7 +222,7 @@ convert(top, ios=top.ios, name="left_bench").write("left_bench.v")
 """A LiteX design with the ports of `left_bench.v`, so that the bench runs on it."""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not simulators.have_icarus(), reason="iverilog must be on PATH")
 def test_the_bench_passes_through_litex(written, tmp_path):
     """Streams, memory and names of the LiteX module, as LiteX writes them in Verilog."""

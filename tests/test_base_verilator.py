@@ -28,7 +28,7 @@ def build(folder, number, flags, steps=None):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("flags", [verilator.QUICK, verilator.OPTIMISED])
+@pytest.mark.parametrize("flags", [verilator.QUICK, pytest.param(verilator.OPTIMISED, marks=pytest.mark.long)])
 def test_two_designs_share_the_run_time_objects(tmp_path, monkeypatch, flags):
     """In folders with spaces, as a home, a cache and an environment may have them."""
     monkeypatch.setenv("TRITAPE_CACHE", str(tmp_path / "a cache"))

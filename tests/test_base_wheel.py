@@ -146,6 +146,7 @@ def test_files_and_text(home: Path) -> None:
     assert json.loads((home / "text.json").read_text())["difference"] is None
 
 
+@pytest.mark.long
 def test_a_board_runs(home: Path) -> None:
     """`run` against a virtual board, both from the wheel."""
     tritape = home / "venv/bin/tritape"

@@ -172,7 +172,7 @@ def test_a_sequence_that_has_no_token_to_go_on_from():
         next(device.generate_tokens([], 1))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("config", [T2, T3_E2], ids=["T2", "T3-E2"])
 def test_in_rtl(config: Config):
     """20 prompts of 32 tokens through the gateware, greedy and sampled, with guesses of every kind."""

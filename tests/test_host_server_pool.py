@@ -100,6 +100,7 @@ def test_neighbours_do_not_matter(draft: Draft | None):
     assert transport.steps < alone_steps / (3.4 if draft is None else 3.6)  # of 4
 
 
+@pytest.mark.long
 def test_eight_clients_have_their_share():
     """Each asks again as soon as it is answered: the steps of all are 3.6 times as full as one client's, and shared evenly."""
     request = {"prompt": "Emma was", "max_tokens": 200, "temperature": 0}

@@ -106,8 +106,8 @@ CASES = [
     # model, groups, tables a filler, rows a block, prompt, more tokens, inverse temperature
     (odd, 4, 2, 64, [0, 96, 5], 2, 0),
     (odd, 13, 3, 16, [7], 1, 5000),
-    (odd, 16, 1, 1024, [1, 2], 1, 0),
-    (reference, 16, 2, 1024, [10, 200], 1, 4000),
+    pytest.param(odd, 16, 1, 1024, [1, 2], 1, 0, marks=pytest.mark.long),
+    pytest.param(reference, 16, 2, 1024, [10, 200], 1, 4000, marks=pytest.mark.long),
     (reference, 13, 2, 96, [255], 1, 0),
 ]
 
@@ -153,6 +153,7 @@ def test_tokens_with_a_stalling_memory(make, groups, per_filler, rows, prompt, m
     )
 
 
+@pytest.mark.long
 def test_tape_loaded_over_the_link():
     """On-chip memory: write the tape, boot, run, boot again; the counters say how many tokens, and no error."""
     model, groups, rows = odd(), 5, 1024

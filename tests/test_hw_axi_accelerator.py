@@ -29,6 +29,7 @@ def model() -> QuantisedModel:
     return quantise_model(random_checkpoint(shape, seed=3), ids=list(range(24)))
 
 
+@pytest.mark.long
 def test_two_sessions() -> None:
     """Each has memory of its own: some of it written and read over the registers, then a tape put there directly."""
     made = model()

@@ -221,7 +221,7 @@ class Golden:
 @pytest.mark.parametrize(
     "config",
     [
-        pytest.param(TWO, id="T2"),
+        pytest.param(TWO, id="T2", marks=pytest.mark.long),
         # five minutes of compiling; tests/test_sim_batch.py and tests/test_host_slots.py run it in a faster simulation
         pytest.param(THREE, id="T3-E2", marks=pytest.mark.long),
     ],

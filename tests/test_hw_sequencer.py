@@ -405,7 +405,7 @@ def test_section_faults(name: str) -> None:
     tape.check("icarus", finals={"fault": 1, "fault_code": code, "configured": 1, "section": tape.last})
 
 
-@pytest.mark.parametrize("groups", [4, 13, 16, 37])
+@pytest.mark.parametrize("groups", [4, 13, *(pytest.param(large, marks=pytest.mark.long) for large in (16, 37))])
 def test_every_damaged_bit_of_a_header_is_found_before_a_unit_is_told(groups: int) -> None:
     """The check of a section's header, on a sample of its bits; units get commands of no other section."""
     for bit in random.Random(groups).sample(range(256), 6):

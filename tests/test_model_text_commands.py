@@ -53,6 +53,9 @@ class Board(CPUModel):
     def counters(self) -> dict[str, int]:
         return {"crc_errors": 0}
 
+    def speculate(self, draft: object) -> None:
+        assert draft is None
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

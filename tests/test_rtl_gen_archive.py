@@ -121,7 +121,7 @@ def test_a_board_that_fails_does_not_stop_the_others(
         if made.name == "icebreaker":
             raise StepError(made.name, "synthesise", "yosys", "one\nERROR: too large\ntwo")
         path = write(folder, made, **NUMBERS)
-        return BuildResult(made.name, "", str(path), 80.0, 81.5, True, 1, 2, 3, 4, 5, "", 0.0)
+        return BuildResult(made.name, "", str(path), 80.0, 81.5, True, 1, 2, 3, 4, 5, None, "", 0.0)
 
     monkeypatch.setattr(bitstreams, "build", build)
     monkeypatch.setattr(bitstreams, "FOLDER", tmp_path)

@@ -251,7 +251,9 @@ SMALL = Config(groups=4, max_hidden=32, max_intermediate=48, max_layers=2, max_v
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "change"), [("kr260", {"ports": 2}), ("u280", {"ports": 1})])
+@pytest.mark.parametrize(
+    ("name", "change"), [pytest.param("kr260", {"ports": 2}, marks=pytest.mark.long), ("u280", {"ports": 1})]
+)
 def test_archive_and_lint(name: str, change: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole build with a small accelerator; Verilator reads the Verilog without a warning that is not waived."""
     made = replace(board(name), config=SMALL, memory_words=4096, **change)

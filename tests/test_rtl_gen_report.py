@@ -221,4 +221,5 @@ def test_files_of_the_project() -> None:
     assert found.unused == []
     assert found.estimates
     assert found.bars
+    assert found.campaigns
     assert any(row["system"] == "ternfpga" for row in found.systems["anchors"])

@@ -107,7 +107,7 @@ def test_a_prompt_goes_through_all_slots(stalling: Simulation):
     assert runner.difference is None
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_prompt_and_decoding_in_one_step():
     """Slots 2 and 0 prefill a sequence through the ring while slot 1 decodes another."""
     with Simulation(CONFIGS[1]) as simulation:

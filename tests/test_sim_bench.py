@@ -196,6 +196,7 @@ def test_good_register_and_statics(simulator):
     check_streams(Register(), inputs={"x": VALUES}, expected=expected, statics={"offset": -100}, simulator=simulator)
 
 
+@pytest.mark.long
 def test_cached_executable_outlives_the_environment_that_built_it(tmp_path, monkeypatch):
     """As when a virtual environment is deleted, or another one uses the same cache."""
     monkeypatch.setenv("TRITAPE_CACHE", str(tmp_path / "cache"))

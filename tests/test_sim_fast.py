@@ -169,7 +169,7 @@ def test_failed_build_names_its_stage(main_cpp, tmp_path):
         build_model(verilog_text(Counter(), "counter"), "counter", bad)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_trace(main_cpp, tmp_path, monkeypatch):
     """Another program's reader finds every value in the FST file, whose compression is ours."""
     pywellen = pytest.importorskip("pywellen", reason="pywellen must be installed to read waveforms")

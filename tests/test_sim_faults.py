@@ -227,6 +227,7 @@ def test_errors_may_be_allowed(simulation: Simulation, model: QuantisedModel, ex
     check_recovery(simulation, model, expected)
 
 
+@pytest.mark.long
 def test_a_memory_that_stops(simulation: Simulation, model: QuantisedModel, expected: list[int]) -> None:
     """In the middle of a token: starved. Before a reading or BOOT: a status. Afterwards everything works again."""
     data = image(model, GROUPS, 512)

@@ -54,7 +54,10 @@ def test_tokens_through_a_memory(memory: Memory) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "memory",
-    [pytest.param(Memory("axi", ports=2, port_bits=16, limit=1.0), marks=pytest.mark.long), Memory("litedram-sdr")],
+    [
+        pytest.param(Memory("axi", ports=2, port_bits=16, limit=1.0), marks=pytest.mark.long),
+        pytest.param(Memory("litedram-sdr"), marks=pytest.mark.long),
+    ],
     ids=lambda memory: memory.kind,
 )
 def test_lanes_through_a_memory(memory: Memory) -> None:

@@ -98,7 +98,7 @@ def test_text_without_such_memory_stays() -> None:
     "config",
     [
         Config(groups=4, serial=True),
-        Config(groups=4, engines=2),
+        pytest.param(Config(groups=4, engines=2), marks=pytest.mark.long),
         pytest.param(Config(groups=4, batch=2), marks=pytest.mark.long),
     ],
 )

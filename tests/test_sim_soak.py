@@ -24,6 +24,7 @@ def tiny_model() -> QuantisedModel:
     return quantise_model(random_checkpoint(shape, seed=3), ids=list(range(8)))
 
 
+@pytest.mark.long
 def test_twenty_seconds() -> None:
     result = soak(20, seed=1, shape=SMALL, model=tiny_model())
     assert result["failure"] is None

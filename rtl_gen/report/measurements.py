@@ -23,7 +23,7 @@ class Measurements:
 
     bars: rows of benchmarks/bars.py; estimates: `tritape estimate`; runs: `tritape perf`; timelines: `tritape timeline`;
     areas: `tritape area`; packs: `tritape pack`; spaces: `tritape explore`;
-    systems: published figures of others (benchmarks/anchors.json).
+    systems: published figures of others (benchmarks/anchors.json); campaigns: `make faults`.
     unused: other JSON files.
     """
 
@@ -35,6 +35,7 @@ class Measurements:
     packs: dict[str, Result] = field(default_factory=dict)
     spaces: dict[str, Result] = field(default_factory=dict)
     systems: dict[str, list[Result]] = field(default_factory=dict)
+    campaigns: dict[str, Any] = field(default_factory=dict)
     unused: list[str] = field(default_factory=list)
 
 
@@ -87,6 +88,8 @@ def _target(found: Measurements, value: Any) -> dict[str, Any] | None:
         return found.spaces
     if entries("image_bytes", "ternary_weights", "seconds", "peak_memory_bytes"):
         return found.packs
+    if isinstance(value, dict) and value and all(isinstance(c, dict) and "violations" in c for c in value.values()):
+        return found.campaigns
     return None
 
 

@@ -129,7 +129,7 @@ def test_many_sequences(simulation: Simulation, config: Config):
     assert list(device.generate_tokens([5, 6, 7], 4)) == golden(MODEL, [5, 6, 7], 4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_many_sequences_on_one_slot():
     """The same calls on a device with one slot give the same."""
     with Simulation(ONE) as simulation:

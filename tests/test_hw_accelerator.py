@@ -105,7 +105,7 @@ def extend(link: Script, model: QuantisedModel, prompt: list[int], more: int, in
 CASES = [
     # model, groups, tables a filler, rows a block, prompt, more tokens, inverse temperature
     (odd, 4, 2, 64, [0, 96, 5], 2, 0),
-    (odd, 13, 3, 16, [7], 1, 5000),
+    pytest.param(odd, 13, 3, 16, [7], 1, 5000, marks=pytest.mark.long),
     pytest.param(odd, 16, 1, 1024, [1, 2], 1, 0, marks=pytest.mark.long),
     pytest.param(reference, 16, 2, 1024, [10, 200], 1, 4000, marks=pytest.mark.long),
     (reference, 13, 2, 96, [255], 1, 0),

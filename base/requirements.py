@@ -30,30 +30,16 @@ def requirements() -> dict[str, list[str]]:
 
 def lacking(entry: str) -> str | None:
     """What is wrong with a requirement such as `numpy>=1.26,<3`; None if it is there."""
-    found = re.match(r"\s*([\w.-]+)(?:\[[^]]*\])?\s*(.*)", entry)
-    assert found is not None
-    name, limits = found[1], found[2]
-    if name == "tritape":
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:
+        return "no packaging"
+    wanted = Requirement(entry)
+    if wanted.name == "tritape":
         return None
     try:
-        version = importlib.metadata.version(name)
+        version = importlib.metadata.version(wanted.name)
     except importlib.metadata.PackageNotFoundError:
-        return f"no {name}"
-    for limit in filter(None, limits.split(",")):
-        relation, wanted = re.match(r"\s*([<>=!~]+)\s*(\S+)", limit).groups()  # type: ignore[union-attr]
-        have, least = _numbers(version), _numbers(wanted)
-        if (
-            (relation == ">=" and have < least)
-            or (relation == "<" and have >= least)
-            or (relation == "==" and have != least)
-        ):
-            return f"{name} {version} instead of {relation}{wanted}"
-    return None
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """A version as numbers, without the zeros at its end."""
-    numbers = [int(part) for part in re.findall(r"\d+", version.split("+")[0].split("rc")[0])]
-    while numbers and numbers[-1] == 0:
-        numbers.pop()
-    return tuple(numbers)
+        return f"no {wanted.name}"
+    wrong = [str(limit) for limit in wanted.specifier if not limit.contains(version, prereleases=True)]
+    return f"{wanted.name} {version} instead of {', '.join(wrong)}" if wrong else None

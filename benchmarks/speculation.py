@@ -108,11 +108,13 @@ class Row:
 
 @cache
 def opened(name: str) -> OpenModel:
+    """An embedded model, opened once."""
     return open_model(name)
 
 
 @cache
 def draft(name: str, target: str) -> Draft:
+    """A draft for a model, opened once."""
     return open_draft(name, opened(target))
 
 
@@ -144,6 +146,7 @@ class Timed:
 
 @cache
 def held_out() -> str:
+    """Text that no embedded model was trained on."""
     return (default_model_path() / "heldout.txt").read_text()
 
 
@@ -164,10 +167,12 @@ def times(model: OpenModel, memory: str, link: str) -> Times:
 
 
 def configuration(model: OpenModel) -> Config:
+    """Of the device that runs a model: `GROUPS`, `SLOTS`."""
     return Config.for_model(model.config, GROUPS, batch=SLOTS)
 
 
 def device(model: OpenModel, memory: str = "qspi", link: str = "registers") -> tuple[Device, GoldenDevice]:
+    """A host's device on the golden model, whose clock is that of the cycle model and the link, with a model loaded."""
     transport = GoldenDevice(configuration(model), model.quantised, times(model, memory, link), host=link != "none")
     made = Device(transport)
     made.load_model(model)
@@ -339,6 +344,7 @@ def met(bars: dict[str, tuple[float, float]]) -> bool:
 
 
 def main() -> int:
+    """Run what was asked for; 1 where a bar is missed or a text differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("table", "clients", "check"))
     parser.add_argument("--prompts", type=int, default=1000)

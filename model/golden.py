@@ -241,6 +241,19 @@ class IntegerModel:
         return arith.sat18(values)
 
 
+def golden_tokens(
+    model: QuantisedModel, prompt: Sequence[int], count: int, inverse: int = 0, seed: int = 0
+) -> list[int]:
+    """The `count` tokens that a device must generate behind `prompt`: greedy, or with an inverse temperature (u17, as
+    TEMPERATURE carries it) and the generator's first state (u32, 0: its default)."""
+    run, state, tokens = IntegerModel(model), seed or arith.XORSHIFT_DEFAULT, list(prompt)
+    for place in range(len(prompt) + count - 1):
+        chosen, state = arith.choose(run.step(tokens[place]), inverse, state)
+        if place >= len(prompt) - 1:
+            tokens.append(chosen)
+    return tokens[len(prompt) :]
+
+
 def _note(trace: Trace | None, unit: str, label: str, values: Ints) -> None:
     if trace is not None:
         trace.add(unit, label, values)

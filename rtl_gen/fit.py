@@ -20,17 +20,17 @@ from tritape.rtl_gen.toolchains.toolchain import module_and_memory
 
 def check_model(board: AnyBoard, shape: ModelConfig) -> list[str]:
     """Why `shape` does not run on `board`, one line each with the cure; an empty list if it does."""
-    config = board.config
+    config, too_small = board.config, excess(board, shape)
     problems = [
         f"{field} must be at most {getattr(config, limit)}, not {getattr(shape, field)}; shrink the model, or raise {limit} "
         "in the board's file"
         for field, limit in _LIMITS.items()
-        if getattr(shape, field) > getattr(config, limit)
+        if limit in too_small
     ]
-    words = image_words(shape, config.groups, config.max_rows, config.engines)
-    if words > board.memory_words:
+    if MEMORY in too_small:
         problems.append(
-            f"tape must be at most {board.memory_bytes} bytes, not {words * config.word_bytes}; {_cure(board, shape)}"
+            f"tape must be at most {board.memory_bytes} bytes, not {tape_words(board, shape) * config.word_bytes}; "
+            f"{_cure(board, shape)}"
         )
     return problems
 
@@ -83,6 +83,8 @@ _LIMITS = {
     "num_hidden_layers": "max_layers",
     "vocab_size": "max_vocab",
 }
+MEMORY = "memory_words"
+"""Field of a board's file, of which a tape may need more."""
 
 
 def _cure(board: AnyBoard, shape: ModelConfig) -> str:
@@ -95,7 +97,9 @@ def _cure(board: AnyBoard, shape: ModelConfig) -> str:
     ):
         values = range(step, getattr(shape, field), step)
         smaller: list[Any] = [{field: value} for value in values]
-        count = bisect_left(smaller, True, key=lambda change: not _in_memory(board, replace(shape, **change)))
+        count = bisect_left(
+            smaller, True, key=lambda change: tape_words(board, replace(shape, **change)) > board.memory_words
+        )
         if count:
             ways.append(f"{name} {values[count - 1]}")
     return f"{' or '.join(ways)} would fit" if ways else "choose a board with more memory"
@@ -105,9 +109,10 @@ def excess(board: AnyBoard, shape: ModelConfig) -> list[str]:
     """Fields of the board's file that are too small for `shape`; empty if it fits. As `check_model`, but without the cures, and
     fast."""
     fields = [limit for field, limit in _LIMITS.items() if getattr(shape, field) > getattr(board.config, limit)]
-    return fields + ([] if _in_memory(board, shape) else ["memory_words"])
+    return fields + ([MEMORY] if tape_words(board, shape) > board.memory_words else [])
 
 
-def _in_memory(board: AnyBoard, shape: ModelConfig) -> bool:
+def tape_words(board: AnyBoard, shape: ModelConfig) -> int:
+    """Of memory that the tape of `shape` takes."""
     config = board.config
-    return image_words(shape, config.groups, config.max_rows, config.engines) <= board.memory_words
+    return image_words(shape, config.groups, config.max_rows, config.engines)

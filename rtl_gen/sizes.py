@@ -7,10 +7,10 @@ from typing import Any
 
 from tritape.model.config import ModelConfig
 from tritape.model.data import embedded_models
-from tritape.model.tape.layout import image_words, ternary_weights
+from tritape.model.tape.layout import ternary_weights
 from tritape.rtl_gen.boards import AnyBoard
 from tritape.rtl_gen.estimate import PUBLISHED, token_cycles
-from tritape.rtl_gen.fit import excess
+from tritape.rtl_gen.fit import excess, tape_words
 
 
 @cache
@@ -32,7 +32,7 @@ def model_sizes(board: AnyBoard) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for name, shape in known_shapes().items():
         too_small = excess(board, shape)
-        words = image_words(shape, config.groups, config.max_rows, config.engines)
+        words = tape_words(board, shape)
         rate = None
         if not too_small:
             rate = config.batch * board.clock_hz / token_cycles(shape, config, board.word_cycles)[0]

@@ -38,17 +38,6 @@ def recipe(name="run", steps=40, train=None, **model):
     return Recipe.from_dict(raw, name)
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    rng = np.random.default_rng(0)
-    words = ["Emma", "was", "the", "of", "a", "very", "happy", "letter", "and", "with", "Jane", "sister."]
-    text = "\n".join(" ".join(rng.choice(words, 12)) for _ in range(300)) + "\n"
-    (folder / "austen.train.txt").write_text(text)
-    (folder / "austen.valid.txt").write_text(text[:2000])
-    return folder
-
-
 @settings(max_examples=60, deadline=None)
 @given(rows=st.integers(1, 5), columns=st.integers(1, 23), seed=st.integers(0, 1 << 20), levels=st.integers(1, 6))
 def test_the_quantiser_against_plain_loops(rows, columns, seed, levels):

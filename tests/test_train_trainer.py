@@ -42,17 +42,6 @@ def recipe(name="run", steps=60, teacher=None, train=None, **model):
     return Recipe.from_dict(raw, name)
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    rng = np.random.default_rng(0)
-    words = ["Emma", "was", "the", "of", "a", "very", "happy", "letter", "and", "with", "Jane", "sister."]
-    text = "\n".join(" ".join(rng.choice(words, 12)) for _ in range(300)) + "\n"
-    (folder / "austen.train.txt").write_text(text)
-    (folder / "austen.valid.txt").write_text(text[:2000])
-    return folder
-
-
 def weights(trainer):
     return {name: value.clone() for name, value in trainer.model.state_dict().items()}
 

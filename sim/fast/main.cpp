@@ -16,11 +16,11 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
-#include <deque>
 #include <string>
 #include <vector>
 
 #include "Vmodel.h"
+#include "host.h"
 #include "memories.h"
 #include "pipe.h"
 #include "verilated.h"
@@ -60,8 +60,7 @@ std::vector<int32_t> probes[BATCH][5];
 VerilatedFstC* trace;
 #endif
 
-std::deque<uint8_t> sending;
-std::vector<uint8_t> received;
+Host host;
 
 // Keep the elements of a slice: as many as the port has, of `bits` bits each, signed.
 template <typename Port> void keep(std::vector<int32_t>& probe, const Port& port, int bits, int count) {
@@ -76,14 +75,11 @@ template <typename Port> void keep(std::vector<int32_t>& probe, const Port& port
 
 // Inputs for this cycle are set, then one clock period passes.
 void step() {
-    top->rx___05Fvalid = !sending.empty();
-    if (!sending.empty()) top->rx___05Fpayload = sending.front();
-    top->tx___05Fready = 1;
+    host.drive(*top);
     memory.drive(*top);
     top->eval();
     memory.sample(*top);
-    if (!sending.empty() && top->rx___05Fready) sending.pop_front();
-    if (top->tx___05Fvalid) received.push_back(top->tx___05Fpayload);
+    host.sample(*top);
 #define KEEP(T, NAMES)                                                                        \
     if (top->NAMES##activation_valid) keep(probes[T][0], top->NAMES##activation, 8, ENGINES); \
     if (top->NAMES##row_valid) keep(probes[T][1], top->NAMES##row, 18, ENGINES);              \
@@ -101,23 +97,6 @@ void step() {
 #endif
     top->clk = 0;
     ++cycle;
-}
-
-void exchange(const std::vector<uint8_t>& request) {
-    uint32_t patience;
-    std::memcpy(&patience, request.data(), 4);
-    sending.insert(sending.end(), request.begin() + 4, request.end());
-    received.clear();
-    uint64_t progress = cycle;
-    size_t before = 0;
-    while (cycle - progress < patience && (received.empty() || received.back() != 0)) {
-        step();
-        if (received.size() + sending.size() != before) {
-            before = received.size() + sending.size();
-            progress = cycle;
-        }
-    }
-    reply('X', &cycle, 8, received.data(), received.size());
 }
 
 }  // namespace
@@ -157,7 +136,7 @@ int main(int argc, char** argv) {
             memory.load(request);
             reply('M', nullptr, 0, nullptr, 0);
         } else if (code == 'X') {
-            exchange(request);
+            host.exchange(request, cycle, step);
         } else if (code == 'C') {
             for (auto& slot : probes)
                 for (auto& probe : slot) probe.clear();

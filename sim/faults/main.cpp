@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "Vmodel.h"
+#include "host.h"
 #include "pipe.h"
 #include "verilated.h"
 #include "verilated_sym_props.h"
@@ -63,8 +64,7 @@ constexpr uint64_t NEVER = 1u << 31;
 
 std::unique_ptr<VerilatedContext> context;
 std::unique_ptr<Vmodel> top;
-std::deque<uint8_t> sending;
-std::vector<uint8_t> received;
+Host host;
 std::vector<int32_t> logits[BATCH];
 
 struct Store {
@@ -162,7 +162,7 @@ void strike_by_cycle() {
         break;
     }
     case RESET: configure(); break;
-    case BYTES: sending.insert(sending.begin(), intruder.begin(), intruder.end()); break;
+    case BYTES: host.sending.insert(host.sending.begin(), intruder.begin(), intruder.end()); break;
     default: return;
     }
     strike();
@@ -171,9 +171,7 @@ void strike_by_cycle() {
 void step() {
     strike_by_cycle();
     const bool silent = cycle < silent_until;
-    top->rx___05Fvalid = !sending.empty();
-    if (!sending.empty()) top->rx___05Fpayload = sending.front();
-    top->tx___05Fready = 1;
+    host.drive(*top);
     const bool room = !silent && beats.size() < 256;
     top->axi___05Farready = room;
     const bool take_address = !silent && !have_address, take_data = !silent && !have_data;
@@ -200,8 +198,7 @@ void step() {
         answers.pop_front();
     }
     top->eval();
-    if (!sending.empty() && top->rx___05Fready) sending.pop_front();
-    if (top->tx___05Fvalid) received.push_back(top->tx___05Fpayload);
+    host.sample(*top);
     if (top->axi___05Farvalid && room) take_burst(top->axi___05Faraddr, top->axi___05Farlen + 1u, top->axi___05Farid);
     if (top->axi___05Fawvalid && take_address) write_address = top->axi___05Fawaddr, write_id = top->axi___05Fawid, have_address = true;
     if (top->axi___05Fwvalid && take_data) {
@@ -223,23 +220,6 @@ void step() {
     ++cycle;
 }
 
-void exchange(const std::vector<uint8_t>& request) {
-    uint32_t patience;
-    std::memcpy(&patience, request.data(), 4);
-    sending.insert(sending.end(), request.begin() + 4, request.end());
-    received.clear();
-    uint64_t progress = cycle;
-    size_t before = 0;
-    while (cycle - progress < patience && (received.empty() || received.back() != 0)) {
-        step();
-        if (received.size() + sending.size() != before) {
-            before = received.size() + sending.size();
-            progress = cycle;
-        }
-    }
-    reply('X', &cycle, 8, received.data(), received.size());
-}
-
 void arm(const std::vector<uint8_t>& request) {
     std::memcpy(&fault, request.data(), sizeof fault);
     intruder.assign(request.begin() + sizeof fault, request.end());
@@ -259,10 +239,10 @@ void serve(char code, const std::vector<uint8_t>& request) {
         silent_until = 0;  // what was late comes now; what was lost stays lost
         for (auto& beat : beats) beat.due = std::min(beat.due, cycle);
         for (auto& answer : answers) answer.due = std::min(answer.due, cycle);
-        sending.clear();
+        host.sending.clear();
         reply(code, nullptr, 0, nullptr, 0);
         break;
-    case 'X': exchange(request); break;
+    case 'X': host.exchange(request, cycle, step); break;
     case 'F':
         arm(request);
         reply(code, nullptr, 0, nullptr, 0);

@@ -13,11 +13,10 @@ from tritape.base.cache import cached, digest
 from tritape.base.errors import TritapeError
 from tritape.base.package import source_digest
 from tritape.host.device import Device
-from tritape.model import arith
 from tritape.model.checkpoint import random_checkpoint
 from tritape.model.config import ModelConfig
 from tritape.model.formats import quantise_model
-from tritape.model.golden import IntegerModel
+from tritape.model.golden import golden_tokens
 from tritape.model.quantised import QuantisedModel
 from tritape.model.tape.assembler import image
 from tritape.rtl_gen.boards import Board
@@ -132,13 +131,3 @@ def brief(board: Board, netlist: Path) -> dict[str, Any]:
 def _has_model(board: Board) -> bool:
     """Everything that the board's netlist needs beside it can be simulated."""
     return board.dram is None or board.dram.memtype == "SDR"
-
-
-def golden_tokens(model: QuantisedModel, prompt: tuple[int, ...], count: int) -> list[int]:
-    """Greedy tokens of the golden model behind a prompt."""
-    run, tokens = IntegerModel(model), list(prompt)
-    for place in range(len(prompt) + count - 1):
-        chosen, _ = arith.choose(run.step(tokens[place]), 0, arith.XORSHIFT_DEFAULT)
-        if place >= len(prompt) - 1:
-            tokens.append(chosen)
-    return tokens[len(prompt) :]

@@ -120,6 +120,7 @@ class TokenLoop(wiring.Component):
         m.d.comb += [
             *(getattr(reader, name).eq(getattr(sequencer, name)) for name in ("configured", "finished", *NUMBERS)),
             sequencer.fresh.eq(reader.fresh),
+            sequencer.token.eq(reader.token),
             sequencer.norm_done.eq(vector.norm_done),
             *(
                 getattr(self, name).eq(getattr(sequencer, name))

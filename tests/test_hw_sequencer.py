@@ -65,6 +65,10 @@ class Harness(wiring.Component):
         return m
 
 
+TOKEN = 0xA55B
+"""Whose embedding row is due."""
+
+
 class Tape:
     """Words of a tape and what the contract says about them."""
 
@@ -88,10 +92,10 @@ class Tape:
         size = self.groups
         return [int.from_bytes(content[at : at + size], "little") for at in range(0, len(content), size)]
 
-    def put(self, content: bytes, damage: int | None = None) -> None:
+    def put(self, content: bytes, damage: int | None = None, token: int = 0) -> None:
         """Append content, its padding and CRC, with one bit changed in byte `damage` after the CRC was computed."""
         content += bytes(-len(content) % self.groups)
-        whole = bytearray(content + zlib.crc32(content).to_bytes(4, "little"))
+        whole = bytearray(content + (zlib.crc32(content) ^ token).to_bytes(4, "little"))
         if damage is not None:
             whole[damage] ^= 1 << self.rng.randrange(8)
         self.words += self.split(bytes(whole))
@@ -143,7 +147,7 @@ class Tape:
     def boot(self, damage: int | None = None, **changes: Any) -> None:
         """The HEADER section; `changes` override its fields."""
         rng = self.rng
-        fields: dict[str, Any] = dict(magic=b"TTAP", version=2, groups=self.groups, hidden=100, intermediate=300, layers=5,
+        fields: dict[str, Any] = dict(magic=b"TTAP", version=3, groups=self.groups, hidden=100, intermediate=300, layers=5,
                                       rows=40, vocabulary=1000)  # fmt: skip
         fields |= {name: rng.getrandbits(32) for name in REGISTERS if name not in fields and REGISTERS[name] == 32}
         fields |= {"row_words": -(-100 // self.groups) + 1, "logit_fraction": rng.getrandbits(8)} | changes
@@ -176,12 +180,13 @@ class Tape:
         if done:
             self.done_after.append((len(self.done_after), "residual_commands", len(self.expected["residual_commands"])))
 
-    def embed(self, damage: int | None = None, row_damage: int | None = None) -> None:
+    def embed(self, damage: int | None = None, row_damage: int | None = None, other: int = 0) -> None:
+        """An embedding; `other`: bits in which its row's token is not the one that is due."""
         length, multiplier = 100, self.rng.getrandbits(16)
         self.section(4, length=length, mantissa=multiplier, damage=damage)
-        if row_damage is not None:
+        if row_damage is not None or other:
             self.bad.append(self.last)
-        self.put(self.rng.randbytes(length), row_damage)
+        self.put(self.rng.randbytes(length), row_damage, TOKEN ^ other)
         self.expected["embedding_commands"].append({"length": length, "multiplier": multiplier})
         words = -(-length // self.groups)
         self.expected["embedding_words"] += self.words[-1 - words : -1]
@@ -245,7 +250,7 @@ class Tape:
             Harness(self.groups),
             inputs={"words": self.words, "done": [1] * len(self.done_after)},
             expected=self.expected,
-            statics={"fresh": self.fresh},
+            statics={"fresh": self.fresh, "token": TOKEN},
             after={"done": self.done_after},
             finals=finals,
             input_stall=stall,
@@ -264,6 +269,18 @@ def test_two_tokens_under_random_stalls(groups: int, simulator: str) -> None:
     tape.token()
     good = {"configured": 1, "fault": 0, "fault_code": 0, "tokens_finished": 2, "section": tape.last}
     tape.check(simulator, finals=good | tape.header)
+
+
+@pytest.mark.parametrize("bit", range(16))
+def test_row_of_another_token_is_told(bit: int) -> None:
+    """Its CRC is right, but for the token's number."""
+    tape = Tape(4)
+    tape.boot()
+    tape.embed()
+    tape.embed(other=1 << bit)
+    tape.section(6)
+    assert len(tape.bad) == 1
+    tape.check("verilator", finals={"tokens_finished": 1})
 
 
 @pytest.mark.parametrize("groups", [4, 13, 16, 37])
@@ -468,7 +485,7 @@ def test_a_memory_without_tape() -> None:
 
 def test_a_faulty_sequencer_stops_until_reset() -> None:
     tape = Tape(16)
-    tape.boot(version=3)
+    tape.boot(version=2)
     tape.words += tape.words
     with pytest.raises(AssertionError, match="timeout at port 'words', element 9, "):
         tape.check("icarus", max_cycles=300)

@@ -103,6 +103,7 @@ class BatchTokenLoop(wiring.Component):
             reader.configured.eq(sequencer.configured),
             *(getattr(reader, name).eq(getattr(sequencer, name)) for name in NUMBERS),
             reader.finished.eq(sequencer.finished),
+            sequencer.token.eq(reader.step[sequencer.slot].token),
             self.configured.eq(sequencer.configured),
             self.fault.eq(sequencer.fault),
             self.fault_code.eq(sequencer.fault_code),

@@ -52,6 +52,12 @@ def _outside(value: Value, limit: int) -> Value:
     return ~value.any() | exceeds(value, limit)
 
 
+def _ends_beyond(base: Value, length: Value, limit: int) -> Value:
+    """`base + length > limit`; what is above the bits of `limit` has no part in the sum."""
+    bits = limit.bit_length()
+    return base[bits:].any() | length[bits:].any() | exceeds(base[:bits] + length[:bits], limit)
+
+
 def of_fields(config: Config, header: data.View, payload: Value, other_groups: Value) -> dict[Fault, Value]:
     """What may be wrong in a section's header although its check is right: the tape was made for other limits, or wrongly.
 
@@ -78,7 +84,7 @@ def of_fields(config: Config, header: data.View, payload: Value, other_groups: V
         | (opcode[Opcode.LOAD] & _outside(payload, gains)),
         Fault.LENGTH: (vector & _outside(header.length, longest))
         | (matvec & ~header.length.any()),  # a longer one starves
-        Fault.BASE: uses_state & exceeds(header.base + header.length, state),
+        Fault.BASE: uses_state & _ends_beyond(header.base, header.length, state),
     }
 
 

@@ -36,9 +36,9 @@ class TapeReader(wiring.Component):
         for the whole token.
         finished: In 1, the sequencer's pulse at the END section of a token.
         requests: Out stream, {address u32, length u32} in words.
-        fresh: Out u1, of the token under way.
+        token: Out u16, fresh: Out u1: the token under way.
     With several slots a step of T tokens is what one token is above, and the reader asks for their rows in order of slots:
-        tokens: In stream of T `SlotRequest`. step: Out, T `SlotRequest`, of the step under way, instead of fresh.
+        tokens: In stream of T `SlotRequest`. step: Out, T `SlotRequest`, of the step under way, instead of token and fresh.
 
     Streams: `requests` is a register; the ready signals are functions of registers only.
     Latency: `LATENCY` = 3 cycles from a token's transfer to the request of its row.
@@ -65,14 +65,15 @@ class TapeReader(wiring.Component):
                 "tokens": In(stream.Signature(TokenRequest if batch == 1 else step)),
                 "finished": In(1),
                 "requests": Out(stream.Signature(Request)),
-                **({"fresh": Out(1)} if batch == 1 else {"step": Out(step)}),
+                **({"token": Out(16), "fresh": Out(1)} if batch == 1 else {"step": Out(step)}),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         header_words = words(HEADER_BYTES, self.groups) + words(HEADER_PAYLOAD_BYTES, self.groups) + 1
-        token, size, offset = Signal(16), Signal(16), Signal(self.address_bits)
+        token = Signal(16) if self.batch > 1 else self.token
+        size, offset = Signal(16), Signal(self.address_bits)
         body = Signal()  # the body's request is next, else the prologue's
         busy = Signal()  # a token is under way
         free = Signal()  # the request register can be written

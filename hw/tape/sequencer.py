@@ -55,7 +55,8 @@ class Sequencer(wiring.Component):
         residual_commands, norm_commands: Out; a PREP gives two (its own mode, then read) and one.
         embedding_commands, embedding_words: Out; an EMBED, and the row that follows it (8 G bits a word).
     Ports (plain)
-        fresh: In 1, copied into mlgru_commands; stable during a token. norm_done: In 1, pulse: a PREP is finished.
+        fresh: In 1, copied into mlgru_commands; stable during a token. token: In 16, whose embedding row is due.
+        norm_done: In 1, pulse: a PREP is finished.
         tick: In 1, changes once in a while; paused: In 1, no token runs, or it waits for the host (see STARVED).
         configured: Out 1 and the `REGISTERS`: values of a good HEADER. Constant from then on.
         fault: Out 1, fault_code: Out 5 (`Fault`): the sequencer stopped until reset. MAGIC: no HEADER section or no
@@ -112,6 +113,7 @@ class Sequencer(wiring.Component):
                 "words": In(stream.Signature(word)),
                 **{name: Out(stream.Signature(shape)) for name, shape in streams.items()},
                 "fresh": In(1),
+                "token": In(16),
                 "norm_done": In(1),
                 "tick": In(1),
                 "paused": In(1),
@@ -131,7 +133,12 @@ class Sequencer(wiring.Component):
             source = buffer.receiver
         s = SectionRegisters(source, groups, self.address_bits)
         s.build(m)
-        m.d.comb += [crc.word.eq(s.word), crc.valid.eq(s.taken), crc.first.eq(s.begin), crc.last.eq(s.closing)]
+        row = Signal()  # an embedding row's CRC has its token's number on it
+        m.d.comb += [
+            crc.word.eq(s.word),
+            crc.word[:16].eq(s.word[:16] ^ (self.token & (row & s.closing).replicate(16))),
+        ]
+        m.d.comb += [crc.valid.eq(s.taken), crc.first.eq(s.begin), crc.last.eq(s.closing)]
         pending = self._build_commands(m, s.header)
         room = preparations(m, s, self.norm_commands, self.residual_commands, direct=self._direct)
         load = self._build_payload(m, s)
@@ -142,7 +149,7 @@ class Sequencer(wiring.Component):
             self._state_header(m, s, pending)
             late = self._state_decode(m, s)
             self._state_payload(m, s, room, load, late)
-            self._state_row(m, s)
+            self._state_row(m, s, row)
             self._state_check(m, s, judged, bad)
             with m.State("FAULT"):
                 pass
@@ -259,11 +266,12 @@ class Sequencer(wiring.Component):
                         m.next = "CHECK"
             self._refuse(m, late)
 
-    def _state_row(self, m: Module, s: SectionRegisters) -> None:
+    def _state_row(self, m: Module, s: SectionRegisters, row: Signal) -> None:
         """The embedding row of the token, or of every slot's, each with its CRC."""
         with m.State("ROW"):
             m.d.comb += [
                 s.wants.eq(1),
+                row.eq(1),
                 self.embedding_words.valid.eq(s.have & ~s.closing),
                 s.take.eq(s.closing | self.embedding_words.ready),
             ]

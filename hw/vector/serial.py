@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
 
 from tritape.hw.assertion import check
 from tritape.hw.commands import Destination, MLGRUMode, ResidualMode
@@ -38,8 +39,8 @@ class SerialVector(wiring.Component):
     rows always have a way out: no deadlock however the tape orders its blocks.
     Cycles an element: `program.cycles(name)`; for a PREP both passes and `PREPARE_CYCLES` (see there).
     Cost (`tritape area --by-unit --family ice40`): three 16 x 16 multipliers, about 1,850 LUT4 and 590 flip-flops; block RAM of
-    `ValueMemory`, `SerialGainMemory` and `SigmaTable`. Tested against the golden model (tests/test_hw_vector.py): G = 4, 5, 8,
-    16, lengths from 1, odd lengths, several blocks.
+    `ValueMemory`, `SerialGainMemory`, `SigmaTable` and the program (two of an iCE40). Tested against the golden model
+    (tests/test_hw_vector.py): G = 4, 5, 8, 16, lengths from 1, odd lengths, several blocks.
     """
 
     PREPARE_CYCLES = 6 + Scalar.RECIPROCAL_LATENCY
@@ -70,11 +71,10 @@ class SerialVector(wiring.Component):
     def _fetch(self, m: Module, parts: Parts) -> None:
         """The operation of the step; whether it can be done now."""
         operation = parts.operation
+        m.submodules.operations = operations = Memory(shape=Operation, depth=len(OPERATIONS), init=OPERATIONS)
+        looked_up = operations.read_port()
         m.d.sync += parts.step.eq(parts.after)
-        with m.Switch(parts.after):
-            for number, fields in enumerate(OPERATIONS):
-                with m.Case(number):
-                    m.d.sync += operation.eq(Operation.const(fields))
+        m.d.comb += [looked_up.addr.eq(parts.after), operation.eq(looked_up.data)]
         m.d.comb += [
             parts.after.eq(parts.step),
             parts.moves.eq(parts.running & (~operation.row | self.rows.valid) & ~parts.hold),

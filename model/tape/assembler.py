@@ -51,8 +51,8 @@ def assemble(
         yield geometry.close(geometry.pad(section.encode()) + payload)
         if progress is not None:
             progress(done, len(prologue) + len(body))
-    for row in model.embedding:
-        yield geometry.close(encode_row(row, geometry))
+    for token, row in enumerate(model.embedding):
+        yield geometry.close(encode_row(row, geometry), token)
 
 
 def image(model: QuantisedModel, groups: int, max_rows: int = DEFAULT_ROWS, engines: int = 1) -> bytes:

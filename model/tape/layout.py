@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from tritape.base.errors import TritapeError
 from tritape.model.config import ModelConfig
 
-VERSION = 2
+VERSION = 3
 MAGIC = 0x50415454  # "TTAP" little-endian
 HEADER_BYTES = 32
 HEADER_PAYLOAD_BYTES = 64
@@ -241,9 +241,10 @@ class Geometry:
         """`data` padded with zeros to whole words."""
         return data + bytes(-len(data) % self.word_bytes)
 
-    def close(self, header_and_payload: bytes) -> bytes:
-        """A section's bytes with its CRC word behind them."""
-        return header_and_payload + self.pad(struct.pack("<I", zlib.crc32(header_and_payload)))
+    def close(self, content: bytes, token: int = 0) -> bytes:
+        """The bytes of a section, or of the embedding row of `token`, with its CRC word behind them. A row's CRC has the
+        token's number on it, so that a row in another's place is told."""
+        return content + self.pad(struct.pack("<I", zlib.crc32(content) ^ token))
 
 
 def program(

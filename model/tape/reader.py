@@ -191,9 +191,10 @@ def _embedding(image: bytes | memoryview, geometry: Geometry, header: HeaderPayl
     rows = np.ascontiguousarray(data[:, :-step])
     crcs = np.ascontiguousarray(data[:, -step:][:, :4]).view("<u4").reshape(-1)
     for token, (row, crc) in enumerate(zip(rows, crcs, strict=True)):
-        if zlib.crc32(row.tobytes()) != crc:
+        found = zlib.crc32(row.tobytes()) ^ token
+        if found != crc:
             raise TritapeError(
-                f"{source}: CRC-32 of embedding row {token} must be {crc:#010x}, not {zlib.crc32(row.tobytes()):#010x}; "
+                f"{source}: CRC-32 of embedding row {token} must be {crc:#010x}, not {found:#010x}; "
                 "pack the tape again"
             )
     lanes = rows.reshape(header.vocab, -1, geometry.engines, geometry.groups).transpose(0, 1, 3, 2)

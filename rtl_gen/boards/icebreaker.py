@@ -6,7 +6,7 @@ from amaranth_boards.icebreaker import ICEBreakerPlatform
 
 from tritape.hw.config import Config
 from tritape.hw.memory.spram import SPRAMMemory
-from tritape.rtl_gen.boards.board import Board
+from tritape.rtl_gen.boards.board import Board, TapeFlash, in_flash
 
 
 def spram(groups: int, _words: int) -> SPRAMMemory:
@@ -25,6 +25,8 @@ UP5K = Config(
     serial=True,
 )
 """What an iCE40UP5K has room for."""
+UP5K_MEMORIES = (("operations", "block"),)
+"""Cells are what it lacks, so the program of the vector unit goes into the two block RAMs that are left of 30."""
 
 ICEBREAKER = Board(
     name="icebreaker",
@@ -39,4 +41,7 @@ ICEBREAKER = Board(
     memory="SPRAM",
     model="tiny",
     leds=(("led_g", 0), ("led_r", 0)),
+    memory_styles=UP5K_MEMORIES,
 )
+
+ICEBREAKER_FLASH = in_flash(ICEBREAKER, TapeFlash())

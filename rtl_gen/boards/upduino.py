@@ -14,7 +14,7 @@ from amaranth_boards.resources import UARTResource
 from amaranth_boards.upduino_v3 import UpduinoV3Platform
 
 from tritape.rtl_gen.boards.board import Board
-from tritape.rtl_gen.boards.icebreaker import UP5K, spram
+from tritape.rtl_gen.boards.icebreaker import UP5K, UP5K_MEMORIES, spram
 
 
 def platform() -> Any:
@@ -37,4 +37,5 @@ UPDUINO_V3 = Board(
     memory="SPRAM",
     model="tiny",
     clock="clk12",
+    memory_styles=UP5K_MEMORIES,
 )

@@ -16,6 +16,9 @@ from tritape.cli.common import build_progress, console, output_file
 def board(
     name: Annotated[str, typer.Argument(metavar="BOARD", help="A board that `tritape boards` lists.")],
     pty: Annotated[bool, typer.Option("--pty", help="Offer it as a pseudo-terminal.")] = False,
+    flash: Annotated[
+        Path | None, typer.Option(help="For a board with its tape in flash: the image that `tritape flash -o` wrote.")
+    ] = None,
     record: Annotated[
         Path | None, typer.Option(help="Write every byte of the session to this file.", callback=output_file)
     ] = None,
@@ -27,11 +30,18 @@ def board(
     found = find(name)
     if not pty:
         raise TritapeError("a virtual board must be offered somewhere, not nowhere; add --pty")
+    image = None if flash is None else _image(flash)
     with build_progress(f"building {name}") as tell:
-        virtual = VirtualBoard(found, record=record, progress=tell)
+        virtual = VirtualBoard(found, record=record, flash=image, progress=tell)
     try:
         with virtual:
             typer.echo(virtual.port)
             virtual.wait()
     except KeyboardInterrupt:
         console.print(f"{name} ended")
+
+
+def _image(path: Path) -> bytes:
+    if not path.is_file():
+        raise TritapeError(f"{path}: image must be a file, not missing; make one with `tritape flash -o`")
+    return path.read_bytes()

@@ -1,4 +1,4 @@
-"""`tritape program`: a bitstream onto a board."""
+"""`tritape program`, `flash`: a bitstream onto a board; a tape into the flash of one that runs by itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tritape.cli import app
-from tritape.cli.common import out, report
+from tritape.cli.common import IgnoreEOS, out, output_file, report
 from tritape.cli.device import Baud, open_device
 from tritape.cli.model import JsonFile
 
@@ -42,3 +42,50 @@ def program(
         with open_device(port, board, baud) as device:
             result |= {"self_test": device.self_test()}
     report(result, json_file, f"{board}: programmed")
+
+
+@app.command()
+def flash(
+    board: Annotated[str, typer.Argument(metavar="BOARD", help="A board with its tape in flash (icebreaker-flash).")],
+    tape: Annotated[Path, typer.Argument(help="Tape, packed for the board's groups and rows.")],
+    prompt: Annotated[str, typer.Option(help="Where the text begins; written too.")],
+    tokens: Annotated[int, typer.Option(help="Tokens that follow, up to 65,536.")] = 200,
+    temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the sampler; 0: its default.")] = 0,
+    ignore_eos: IgnoreEOS = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Write the image here and nothing to a board.", callback=output_file),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the tape and print the commands only.")] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Put a tape and a prompt into a board's flash, so that it writes text at power-up, without a host."""
+    from tritape.base.files import replacing
+    from tritape.host.flash import flash_command, iceprog_command, require_flash, write_flash
+    from tritape.host.flash import flash_image as make
+    from tritape.model.tape.container import read_tape
+    from tritape.rtl_gen.boards import board as find
+
+    found = require_flash(find(board))
+    image, about = make(
+        found,
+        read_tape(tape),
+        prompt,
+        tokens,
+        temperature=temperature,
+        seed=seed,
+        ignore_eos=ignore_eos,
+        source=str(tape),
+    )
+    if output is not None:
+        with replacing(output) as stream:
+            stream.write(image)
+    if dry_run:
+        path = output or Path(f"{board}.bin")
+        for line in (flash_command(found, path), iceprog_command(found, path)):
+            out.print(shlex.join(line), highlight=False)
+        return
+    if output is None:
+        write_flash(found, image)
+    report(about, json_file, f"{board}: {'image in ' + str(output) if output else 'tape in flash'}")

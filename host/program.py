@@ -29,6 +29,7 @@ ARGUMENTS = {
     "ecpix-5": ("-b", "ecpix5"),
     "ecpix-5-ddr3": ("-b", "ecpix5"),
     "icebreaker": ("-b", "ice40_generic"),
+    "icebreaker-flash": ("-b", "ice40_generic"),
     "upduino-v3": ("-b", "ice40_generic"),
     "tang-nano-9k": ("-b", "tangnano9k"),
     "tang-primer-20k": ("-b", "tangprimer20k"),
@@ -86,10 +87,15 @@ def program(board: AnyBoard, archive: Path, *, flash: bool = False, extra: Seque
     with tempfile.TemporaryDirectory(prefix="tritape") as folder:
         path = Path(folder) / Path(about["bitstream"]).name
         path.write_bytes(bitstream)
-        line = command(board, path, flash=flash, extra=extra)
-        with subprocess.Popen(line, stdout=None, stderr=subprocess.PIPE, text=True, errors="replace") as process:
-            assert process.stderr is not None
-            said = process.stderr.read().strip()
+        run_loader(command(board, path, flash=flash, extra=extra))
+    return about
+
+
+def run_loader(line: Sequence[str]) -> None:
+    """Run openFPGALoader; its own progress is shown. Raises TritapeError with its last word when it fails."""
+    with subprocess.Popen(line, stdout=None, stderr=subprocess.PIPE, text=True, errors="replace") as process:
+        assert process.stderr is not None
+        said = process.stderr.read().strip()
     if process.returncode:
         last = said.splitlines()[-1] if said else "it said nothing"
         cure = (
@@ -98,4 +104,3 @@ def program(board: AnyBoard, archive: Path, *, flash: bool = False, extra: Seque
             else "check that the board is plugged in, and openFPGALoader's udev rules"
         )
         raise TritapeError(f"openFPGALoader must succeed, not end with status {process.returncode} ({last}); {cure}")
-    return about

@@ -123,6 +123,10 @@ class Tokenizer:
         """Whether this is a byte token such as `<0xE2>`."""
         return _BYTE_TOKEN.fullmatch(self._tokenizer.id_to_token(token) or "") is not None
 
+    def piece(self, token: int) -> str:
+        """A token as the vocabulary writes it, such as `Ġthe`; empty for an unknown one."""
+        return self._tokenizer.id_to_token(token) or ""
+
     def stream(self, prompt: Sequence[int] = ()) -> TextStream:
         """A new stream for the ids that follow a prompt."""
         return TextStream(self, prompt)

@@ -9,7 +9,9 @@ from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
 from tritape.base.errors import TritapeError
+from tritape.hw.memory.flash_start import StartedFlash
 from tritape.hw.memory.litedram import LiteDRAMMemory
+from tritape.hw.standalone_accelerator import StandaloneAccelerator
 from tritape.hw.uart_accelerator import UARTAccelerator
 from tritape.rtl_gen.boards import Board
 from tritape.rtl_gen.litedram import litedram_core
@@ -111,8 +113,31 @@ def add_ddr3(m: Module, board: Board, platform: Any) -> LiteDRAMMemory:
     return memory
 
 
+PAD_CYCLES = 2
+"""Registers at the flash's pins, out and back."""
+
+
+def add_flash(m: Module, board: Board, platform: Any) -> StartedFlash:
+    """The flash that the board was configured from as its memory. Lines have registers at the pins; the clock rises in the middle
+    of a cycle, so a line has half a cycle before it and half a cycle behind it."""
+    assert board.flash is not None
+    memory = StartedFlash(board.config.word_bytes, board.flash.offset, PAD_CYCLES, board.flash.size)
+    name, number = board.flash.resource
+    pins = platform.request(name, number, dir="-")
+    m.submodules.flash_clock = clock = io.DDRBuffer("o", pins.clk)
+    m.submodules.flash_select = select = io.FFBuffer("o", pins.cs)
+    m.d.comb += [clock.o[0].eq(0), clock.o[1].eq(memory.clock), select.o.eq(memory.select)]
+    for line in range(4):
+        m.submodules[f"flash_{line}"] = pad = io.FFBuffer("io", pins.dq[line])
+        m.d.comb += [pad.o.eq(memory.io_o[line]), pad.oe.eq(memory.io_oe[line]), memory.io_i[line].eq(pad.i)]
+    return memory
+
+
 class BoardTop(Elaboratable):
-    """`UARTAccelerator` of a board on its pins. Its first LED shows a running token, its second a fault."""
+    """`UARTAccelerator` of a board on its pins; `StandaloneAccelerator` where its tape is in flash.
+
+    Its first LED shows a running token, its second a fault.
+    """
 
     def __init__(self, board: Board) -> None:
         self._board = board
@@ -127,13 +152,15 @@ class BoardTop(Elaboratable):
             add_clock(m, board, platform)
             if board.dram is not None:
                 memory = add_sdram(m, board, platform)
-        m.submodules.accelerator = accelerator = UARTAccelerator(
-            board.config,
-            board.memory_words,
-            clock_hz=board.clock_hz,
-            baud=board.baud,
-            memory=board.make_memory if memory is None else lambda _groups, _words: memory,
-        )
+        rates = {"clock_hz": board.clock_hz, "baud": board.baud}
+        accelerator: StandaloneAccelerator | UARTAccelerator
+        if board.flash is not None:
+            flash = add_flash(m, board, platform)
+            accelerator = StandaloneAccelerator(board.config, flash, board.memory_words, **rates)
+        else:
+            maker = board.make_memory if memory is None else lambda _groups, _words: memory
+            accelerator = UARTAccelerator(board.config, board.memory_words, memory=maker, **rates)
+        m.submodules.accelerator = accelerator
         name, number = board.uart
         uart = platform.request(name, number, dir="-")
         for pin in ("rx", "tx"):

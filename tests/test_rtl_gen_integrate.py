@@ -159,9 +159,11 @@ def test_fusesoc_lints_both_cores_and_notices_a_fault(written):
     broken = folder / "right.v"
     text = broken.read_text()
     try:
-        broken.write_text(text + "\nmodule right_extra (input a, output b); assign c = a; endmodule\n")
+        inside = text.index("endmodule", text.index("\nmodule right("))
+        broken.write_text(text[:inside] + "  assign undeclared = clk;\n" + text[inside:])
         run = fusesoc(folder, "--target=lint", "tritape:core:right")
         assert run.returncode != 0
+        assert "'undeclared'" in run.stdout + run.stderr
     finally:
         broken.write_text(text)
 

@@ -6,7 +6,7 @@ import importlib
 from importlib.metadata import entry_points
 
 from tritape.base.errors import TritapeError
-from tritape.rtl_gen.boards.board import Board
+from tritape.rtl_gen.boards.board import Board, TapeFlash
 from tritape.rtl_gen.boards.bus_board import BusBoard
 
 GROUP = "tritape.boards"
@@ -28,6 +28,7 @@ BUILT_IN = (
     "icesugar_pro:ICESUGAR_PRO_SDRAM",
     "orangecrab:ORANGECRAB_DDR3",
     "ecpix5:ECPIX5_DDR3",
+    "icebreaker:ICEBREAKER_FLASH",
     "arty_a7:ARTY_A7_35T",
     "arty_a7:ARTY_A7_100T",
     "kria:KV260",
@@ -36,7 +37,7 @@ BUILT_IN = (
 )
 """Module of this package and the name of a `Board` or `BusBoard` in it."""
 
-__all__ = ["BUILT_IN", "GROUP", "AnyBoard", "Board", "BusBoard", "board", "boards"]
+__all__ = ["BUILT_IN", "GROUP", "AnyBoard", "Board", "BusBoard", "TapeFlash", "board", "boards"]
 
 AnyBoard = Board | BusBoard
 """What `boards` returns."""

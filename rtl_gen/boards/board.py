@@ -12,6 +12,7 @@ from amaranth.lib import wiring
 
 from tritape.base.errors import TritapeError
 from tritape.hw.config import Config
+from tritape.hw.link.autoboot import script_words
 from tritape.model.data import embedded_models
 from tritape.rtl_gen.litedram import DRAM
 from tritape.rtl_gen.toolchains import Toolchain, toolchain_for
@@ -34,6 +35,18 @@ def check_names(name: str, model: str) -> None:
         )
     if model not in embedded_models():
         raise TritapeError(f"{name}: model must be one of {', '.join(embedded_models())}, not {model!r}; choose one")
+
+
+@dataclass(frozen=True)
+class TapeFlash:
+    """The configuration flash of a board that has its tape there and writes text by itself (`StandaloneAccelerator`)."""
+
+    offset: int = 1 << 20
+    """Byte where the script begins, behind the bitstream; the tape follows it."""
+    size: int = 1 << 24
+    """Bytes of the part."""
+    resource: tuple[str, int] = ("spi_flash_4x", 0)
+    """Of the platform: `cs`, `clk`, four lines `dq`."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,8 @@ class Board:
     dram: DRAM | None = None
     """Memory behind a LiteDRAM controller, in place of block RAM: SDR on the platform's resource `sdram` 0, or DDR3 on `ddr3` 0;
     ECP5 only."""
+    flash: TapeFlash | None = None
+    """The tape is in the configuration flash, and the board needs no host; in place of block RAM."""
     model: str = "nano"
     """Checkpoint in model/data that is meant for it."""
     uart: tuple[str, int] = ("uart", 0)
@@ -87,6 +102,11 @@ class Board:
             raise TritapeError(
                 f"{self.name}: baud must be at most an eighth of clock_hz {self.clock_hz}, not {self.baud}; lower it"
             )
+        if self.flash is not None:
+            if self.make_memory is not None or self.dram is not None:
+                raise TritapeError(f"{self.name}: make_memory and dram must be None beside flash; take them away")
+            if self.config.batch != 1:
+                raise TritapeError(f"{self.name}: batch must be 1 without a host, not {self.config.batch}; lower it")
         if self.dram is not None:
             if self.make_memory is not None:
                 raise TritapeError(f"{self.name}: make_memory must be None beside dram; take away one of the two")
@@ -128,6 +148,8 @@ class Board:
     @property
     def word_cycles(self) -> float:
         """Cycles in which the memory delivers a word, on long reads."""
+        if self.flash is not None:
+            return 2.0 * self.config.word_bytes
         return 1.0 if self.dram is None else max(1.0, self.config.word_bytes / self.dram.sustained_bytes)
 
     @property
@@ -164,5 +186,23 @@ def in_dram(board: Board, dram: DRAM, size: int, clock_hz: int, **other: Any) ->
         "memory": kind,
         "dram": dram,
         "model": "base",
+    }
+    return replace(board, **{**changed, **other})
+
+
+def in_flash(board: Board, flash: TapeFlash, **other: Any) -> Board:
+    """The same board with its tape in its configuration flash, from which it runs without a host; text at 115,200 baud.
+
+    `other`: fields that are not those of every such board.
+    """
+    room = (flash.size - flash.offset) // board.config.word_bytes - script_words(board.config)
+    changed = {
+        "name": f"{board.name}-flash",
+        "title": f"{board.title}, by itself",
+        "memory_words": room,
+        "make_memory": None,
+        "memory": "flash",
+        "flash": flash,
+        "baud": 115_200,
     }
     return replace(board, **{**changed, **other})

@@ -1,7 +1,8 @@
 // A board behind a pseudo-terminal: its UART pins are driven and sampled bit by bit, BIT_CYCLES cycles a bit.
 //
 // Prints the path of the terminal, then runs until standard input ends. argv[1], if there is one, is the number of an open
-// file that gets the session: lines of '>' (to the board) or '<' (from it) and hexadecimal bytes.
+// file that gets the session, or -1: lines of '>' (to the board) or '<' (from it) and hexadecimal bytes. With FLASH, argv[2] is the
+// file with what is in the board's flash; the exit status is 2 where the board did to it what a part would not forgive.
 // The clock stands still while no bit moves, no token runs and nothing has happened for QUIET cycles.
 
 #include <cerrno>
@@ -18,6 +19,10 @@
 
 #include "Vmodel.h"
 #include "verilated.h"
+
+#if FLASH
+#include "flash.h"
+#endif
 
 namespace {
 
@@ -104,8 +109,16 @@ struct Recorder {
 Sender sender;
 Receiver receiver;
 
+#if FLASH
+Flash flash;
+#endif
+
 void step() {
     top->rx = sender.level();
+#if FLASH
+    top->flash_io_i = flash.out;
+    flash.step(top->flash_clock, top->flash_select, top->flash_io_o, top->flash_io_oe);
+#endif
     top->clk = 1;
     top->eval();
     top->clk = 0;
@@ -135,7 +148,10 @@ int main(int argc, char** argv) {
     const int master = open_terminal();
     if (master < 0) return 1;
     Recorder recorder;
-    if (argc > 1 && !(recorder.file = fdopen(std::atoi(argv[1]), "w"))) return 1;
+    if (argc > 1 && std::atoi(argv[1]) >= 0 && !(recorder.file = fdopen(std::atoi(argv[1]), "w"))) return 1;
+#if FLASH
+    if (argc < 3 || !flash.load(argv[2])) return 1;
+#endif
     VerilatedContext context;
     top = new Vmodel{&context};
     top->rx = 1;
@@ -169,5 +185,8 @@ int main(int argc, char** argv) {
     }
     top->final();
     delete top;
+#if FLASH
+    if (flash.violations) return 2;
+#endif
     return recorder.end() ? 0 : 1;
 }

@@ -15,6 +15,7 @@ from tritape.base.json_text import json_text
 from tritape.cli import app
 from tritape.cli.common import console
 from tritape.cli.common import report as show
+from tritape.cli.model import Code
 from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
 from tritape.rtl_gen.area import accelerator_area, engine_area, luts_per_mac
@@ -38,6 +39,10 @@ def area(
     ] = DEFAULT.tables_per_filler,
     engines: Annotated[int, typer.Option(help="Engines, each with a lane of the vector units.")] = DEFAULT.engines,
     batch: Annotated[int, typer.Option(help="Tokens that one pass over the tape serves.")] = DEFAULT.batch,
+    code: Code = DEFAULT.code,
+    block_tables: Annotated[
+        bool, typer.Option("--block-tables", help="With sparse4: tables in block RAM, not in LUT RAM.")
+    ] = False,
     route: Annotated[bool, typer.Option("--route", help="Place and route too, for the clock (minutes).")] = False,
     seed: Annotated[
         list[int] | None, typer.Option(help="Seed of placement; repeat it to try several until 125 MHz.")
@@ -53,7 +58,9 @@ def area(
     if unit not in UNITS:
         raise TritapeError(f"unit must be one of {UNITS}, not {unit!r}")
     rows = max(DEFAULT.max_rows, 512 * engines)  # as `Config.for_model`
-    config = Config(groups=groups, tables_per_filler=tables_per_filler, engines=engines, batch=batch, max_rows=rows)
+    config = Config(
+        groups, tables_per_filler, engines, max_rows=rows, batch=batch, code=code, block_tables=block_tables
+    )
     if by_unit:
         _by_unit(configuration(board) if board else config, family, json)
         return
@@ -64,13 +71,13 @@ def area(
     tables = groups * engines * (batch if unit == "accelerator" else 1)
     numbers = {
         "luts": report.luts,
-        "luts_per_mac": round(luts_per_mac(report, tables), 3),
+        "luts_per_mac": round(luts_per_mac(report, tables, config.weight_code), 3),
         "ffs": report.ffs,
         "brams": report.brams,
         "dsps": report.dsps,
         "fmax_mhz": report.fmax_mhz,
     }
-    show(numbers, json, f"{unit}, E={engines} G={groups} T={batch}, ECP5-85F-6")
+    show(numbers, json, f"{unit}, {code}, E={engines} G={groups} T={batch}, ECP5-85F-6")
 
 
 def _by_unit(config: Config, family: str, json: Path | None) -> None:

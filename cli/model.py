@@ -23,6 +23,7 @@ from tritape.cli import app
 from tritape.cli.common import console, model_path, out, output_file, progress, report
 from tritape.hw.config import Config
 from tritape.model.checkpoint import Checkpoint, load_checkpoint
+from tritape.model.codes import CODES, SPARSE4, TERNARY5, WeightCode, code_named
 from tritape.model.config import ModelConfig
 from tritape.model.data import default_model_path
 from tritape.model.formats import CALIBRATION_TOKENS, is_streamed, quantise_model
@@ -32,7 +33,7 @@ from tritape.model.quantised import QuantisedModel
 from tritape.model.random_checkpoint import DTYPES, write_random_checkpoint
 from tritape.model.reference import FloatModel, check_ids
 from tritape.model.reference import perplexity as measure_perplexity
-from tritape.model.tape.assembler import DEFAULT_ROWS
+from tritape.model.tape.assembler import DEFAULT_ROWS, is_sparse4
 from tritape.model.tape.assembler import pack as pack_tape
 from tritape.model.tape.container import read_tape
 from tritape.model.tape.layout import Geometry, ideal_cycles, ternary_weights
@@ -46,6 +47,7 @@ JsonFile = Annotated[
 FLOAT_TOLERANCE, INTEGER_TOLERANCE = 1e-5, 0.03
 """Of `check`: those of README's bars."""
 Groups = Annotated[int, typer.Option(help="Byte tables of an engine.")]
+Code = Annotated[str, typer.Option(help=f"How weights are packed: {' or '.join(CODES)}.")]
 
 
 def quantise(checkpoint: Checkpoint) -> QuantisedModel:
@@ -88,6 +90,10 @@ def pack(
         int, typer.Option(help="Engines that the tape is for; a word has groups times engines bytes.")
     ] = 1,
     rows: Annotated[int, typer.Option(help="Rows a block: the bitstream's row accumulator.")] = DEFAULT_ROWS,
+    code: Annotated[
+        str,
+        typer.Option(help=f"How weights are packed: {', '.join(CODES)}, or auto: {SPARSE4.name} if the model is 3:4."),
+    ] = "auto",
     text: Annotated[
         Path | None,
         typer.Option(help=f"UTF-8 text whose first {CALIBRATION_TOKENS} tokens calibrate (default: the model's own)."),
@@ -96,7 +102,8 @@ def pack(
 ) -> None:
     """Calibrate a checkpoint and lay it out as a tape. A large model is streamed, layer by layer."""
     started = time.perf_counter()
-    Geometry(groups, engines)
+    wanted = None if code == "auto" else code_named(code)
+    Geometry(groups, engines, wanted or TERNARY5)
     characters = None if text is None else read_text(text)
     model = load_checkpoint(checkpoint)
     carried = tape_text(model)
@@ -109,14 +116,16 @@ def pack(
     with progress("calibrating") as update:
         quantised = quantise_model(model, ids, update, qualities.append)
     name = checkpoint.resolve().name
+    chosen = wanted or _code_of(quantised, groups, engines)
     with progress("packing") as update:
         metadata = pack_tape(
-            quantised, output, groups, rows, carried.tokenizer, name, update, engines, carried.metadata
+            quantised, output, groups, rows, carried.tokenizer, name, update, engines, carried.metadata, chosen
         )
     result = {
         "image_bytes": metadata["image_bytes"],
         "groups": groups,
         "engines": engines,
+        "code": chosen.name,
         "ternary_weights": ternary_weights(model.config),
         "residual_fraction": quantised.residual_fraction,
         "logit_fraction": quantised.logit_fraction,
@@ -130,6 +139,18 @@ def pack(
     if model.already_ternary:
         _tell_reading(model, characters)
     _tell_quality(qualities[0])
+
+
+def _code_of(model: QuantisedModel, groups: int, engines: int) -> WeightCode:
+    """The code that `pack --code auto` takes: the one of fewest bits that the weights have, if words of this size allow."""
+    if not is_sparse4(model):
+        return TERNARY5
+    try:
+        SPARSE4.check_geometry(groups, engines)
+    except TritapeError as error:
+        _say(f"the model is 3:4, but is packed as {TERNARY5.name}: {error}")
+        return TERNARY5
+    return SPARSE4
 
 
 def _tell_reading(model: Checkpoint, characters: str | None) -> None:
@@ -220,6 +241,7 @@ def inspect(
         "checkpoint_sha256": file.metadata["checkpoint_sha256"],
         "groups": groups,
         "engines": geometry.engines,
+        "code": geometry.code.name,
         "hidden": header.hidden,
         "intermediate": header.intermediate,
         "layers": header.layers,
@@ -230,7 +252,7 @@ def inspect(
         "image_bytes": len(file.image),
         "words_a_token": streamed,
         "ternary_weights": ternary_weights(model.config),
-        "packing": ideal_cycles(model.config, geometry.word_bytes) / streamed,
+        "packing": ideal_cycles(model.config, geometry.word_bytes, geometry.code) / streamed,
         "sections": dict(count),
         "words": dict(words),
     }

@@ -13,10 +13,11 @@ from tritape.base.errors import TritapeError
 from tritape.base.simulators import require_compiler
 from tritape.cli import app
 from tritape.cli.common import build_progress, progress, report
-from tritape.cli.model import Groups, JsonFile
+from tritape.cli.model import Code, Groups, JsonFile
 from tritape.cli.rtl import DEFAULT, Engines, Fillers, Serial
 from tritape.hw.config import MAX_BATCH, Config
 from tritape.model.checkpoint import random_checkpoint
+from tritape.model.codes import SPARSE4
 from tritape.model.config import ModelConfig
 from tritape.model.tape.layout import image_words
 from tritape.rtl_gen.estimate import PUBLISHED
@@ -69,6 +70,7 @@ def perf(
     tables_per_filler: Fillers = DEFAULT.tables_per_filler,
     engines: Engines = DEFAULT.engines,
     serial: Serial = False,
+    code: Code = DEFAULT.code,
     batch: Annotated[int, typer.Option(help="Tokens that one pass over the tape serves.")] = 1,
     memory: Annotated[str, typer.Option(help=f"{', '.join(KINDS)}.")] = "ideal",
     ports: Annotated[int, typer.Option(help="AXI ports, a power of two.")] = 1,
@@ -100,19 +102,20 @@ def perf(
     source = Memory(memory, ports, port_bits, latency, jitter, 0.0 if bandwidth is None else bandwidth / hertz)
     if not 1 <= batch <= MAX_BATCH or (batch > 1 and serial):
         raise TritapeError(f"batch must be 1..{MAX_BATCH}, and 1 with --serial, not {batch!r}; choose another number")
-    config = Config.for_model(model, groups, tables_per_filler, engines, serial=serial, batch=batch)
+    config = Config.for_model(model, groups, tables_per_filler, engines, serial=serial, batch=batch, code=code)
     require_compiler()
     ids = np.random.default_rng(0).integers(0, model.vocab_size, (tokens, batch))
     with progress("making a random model") as update:
         calibrate = [*ids.reshape(-1)[:tokens].tolist(), *range(min(PREFILLED, model.vocab_size))]
-        quantised = quantise_model(random_checkpoint(model, seed=0), ids=calibrate, progress=update)
-    image_bytes = image_words(model, groups, config.max_rows, engines) * config.word_bytes
+        quantised = quantise_model(random_checkpoint(model, seed=0, sparse4=code == SPARSE4.name), ids=calibrate, progress=update)
+    image_bytes = image_words(model, groups, config.max_rows, engines, config.weight_code) * config.word_bytes
     with build_progress("building simulator") as tell:
         simulation = Simulation(config, progress=tell, memory=source, image_bytes=image_bytes)
     with simulation, progress("simulating") as update:
         measured = measure(simulation, quantised, ids.tolist(), update)
     result: dict[str, Any] = {
         "shape": described,
+        "code": code,
         "memory": memory,
         **({"ports": ports, "port_bits": port_bits, "latency": latency, "jitter": jitter} if memory == "axi" else {}),
         "clock_hz": hertz,

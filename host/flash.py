@@ -12,9 +12,9 @@ from tritape.host.program import command, run_loader
 from tritape.host.protocol import inverse_temperature
 from tritape.hw.config import Config
 from tritape.hw.link.autoboot import ENDS, LAST, MARK, PROMPT_END, SETTINGS, TEXT_BYTES, script_words, text_words
+from tritape.model.codes import check_code
 from tritape.model.config import ModelConfig
 from tritape.model.tape.container import TapeFile
-from tritape.model.tape.layout import Geometry
 from tritape.model.tape.reader import read_header
 from tritape.model.text.pieces import token_pieces
 from tritape.model.tokenizer import tape_tokenizer
@@ -86,7 +86,8 @@ def flash_image(
     Raises TritapeError for a tape that is not for the board, and what `script` and the tokenizer refuse.
     """
     config = board.config
-    wanted = Geometry(config.groups, config.engines)
+    wanted = config.geometry
+    check_code(tape.geometry.code, wanted.code, source)
     if tape.geometry != wanted:
         cure = f"tritape pack --groups {wanted.groups} --engines {wanted.engines} --rows {config.max_rows}"
         raise TritapeError(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from tritape.base.errors import TritapeError
 from tritape.host.protocol import Identity
+from tritape.model.codes import check_code
 from tritape.model.tape.layout import Geometry, HeaderPayload
 
 
 def check_geometry(identity: Identity, geometry: Geometry, source: str) -> None:
-    """Raise TritapeError unless a tape is packed for the device's groups and engines."""
+    """Raise TritapeError unless a tape is packed for the device's groups, engines and weight code."""
     for name, value, wanted in (
         ("groups", geometry.groups, identity.groups),
         ("engines", geometry.engines, identity.engines),
@@ -17,6 +18,7 @@ def check_geometry(identity: Identity, geometry: Geometry, source: str) -> None:
             raise TritapeError(
                 f"{source}: {name} of the tape must be {wanted}, not {value}; pack it with --{name} {wanted}"
             )
+    check_code(geometry.code, identity.code, source)
 
 
 def check_limits(identity: Identity, header: HeaderPayload, image_bytes: int, source: str) -> None:

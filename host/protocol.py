@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tritape.base.errors import TritapeError
 from tritape.hw.link.commands import BATCH_VERSION, DATA_BYTES, PROTOCOL_VERSION, REPLY, Command, ErrorCode
 from tritape.hw.tape.header import Fault
+from tritape.model.codes import TERNARY5, WeightCode, code_numbered
 from tritape.model.tape.layout import Geometry
 
 __all__ = [
@@ -33,7 +34,8 @@ ERRORS = {
 }
 FAULTS = {
     Fault.MAGIC: "magic of the tape must be TTAP; load a tape first",
-    Fault.VERSION: "version of the tape must be the bitstream's; pack it with the matching tritape",
+    Fault.VERSION: "version and weight code of the tape must be the bitstream's; pack it with the matching tritape, and --code "
+    "as `identify` says",
     Fault.GROUPS: "groups of the tape must be the bitstream's; pack it with --groups as `identify` says",
     Fault.HIDDEN: "hidden size must be within the bitstream's limit; build one with a larger --max-hidden",
     Fault.INTERMEDIATE: "intermediate size must be within the bitstream's limit; build one with a larger --max-intermediate",
@@ -75,15 +77,16 @@ class Identity:
     engines: int = 1
     batch: int = 1
     """Tokens that one pass over the tape serves."""
+    code: WeightCode = TERNARY5
 
     @property
     def geometry(self) -> Geometry:
         """Of the tapes that it runs."""
-        return Geometry(self.groups, self.engines)
+        return Geometry(self.groups, self.engines, self.code)
 
     @classmethod
     def decode(cls, data: bytes) -> Identity:
-        """Parse the data of IDENTIFY's reply. Raises TritapeError for another protocol version."""
+        """Parse the data of IDENTIFY's reply. Raises TritapeError for another protocol version or an unknown weight code."""
         extra = {PROTOCOL_VERSION: 0, BATCH_VERSION: 1}.get(data[0] if data else 0)
         if extra is None or len(data) != IDENTITY.size + extra:
             version = data[0] if data else 0
@@ -91,9 +94,9 @@ class Identity:
                 f"protocol version of the device must be {PROTOCOL_VERSION} or {BATCH_VERSION}, not {version}; "
                 "program a bitstream of this tritape"
             )
-        version, configuration, code, *rest = IDENTITY.unpack_from(data)
-        values = [version, configuration, code & 0xFF, *rest, (code >> 8) + 1, data[-1] if extra else 1]
-        return cls(*values)
+        version, configuration, size, *limits, vocab, words = IDENTITY.unpack_from(data)
+        shape = [size & 0xFF, *limits, vocab & 0xFFFFFF, words, (size >> 8) + 1, data[-1] if extra else 1]
+        return cls(version, configuration, *shape, code=code_numbered(vocab >> 24))
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from tritape.base.errors import TritapeError
+from tritape.model.codes import TERNARY5, WeightCode, code_named
+from tritape.model.tape.layout import Geometry
 
 if TYPE_CHECKING:
     from tritape.model.config import ModelConfig
 
-TRITS = 5  # ternary digits of a weight byte, so activations of one table
 MAX_BATCH = 16
 _FIELD_MAX = (1 << 16) - 1  # tiles and rows travel in 16-bit fields of the tape
 
@@ -40,6 +41,11 @@ class Config:
     """Everything behind the engine in one unit with one multiplier, greedy, and few counters: slower, a third of the cells."""
     batch: int = 1
     """T: tokens that one pass over the tape serves, each with an engine and a vector path of its own (decision 0006)."""
+    code: str = TERNARY5.name
+    """How weights are packed (`tritape.model.codes`), so which engine there is. With `sparse4` G is a multiple of 5, E is 1, 2
+    or 4, and there are at most 8 fillers, so `tables_per_filler` is a lower bound."""
+    block_tables: bool = False
+    """With `sparse4`: tables in block RAM, one each, instead of LUT RAM."""
 
     def __post_init__(self) -> None:
         limits = {
@@ -64,9 +70,15 @@ class Config:
                 f"groups must be a multiple of the {self.engines} engines, not {self.groups!r}; "
                 f"try {self.groups + -self.groups % self.engines}"
             )
-        if self.tables_per_filler > self.lane_groups:
+        if type(self.block_tables) is not bool or (self.block_tables and self.code == TERNARY5.name):
             raise TritapeError(
-                f"tables_per_filler must be an integer in 1..{self.lane_groups}, not {self.tables_per_filler!r}; "
+                f"block_tables must be False with code {self.code}, not {self.block_tables!r}; its tables are in block RAM"
+            )
+        self.weight_code.check_geometry(self.groups, self.engines)
+        most = self.lane_groups if self.weight_code.by_lane else self.tables
+        if self.tables_per_filler > most:
+            raise TritapeError(
+                f"tables_per_filler must be an integer in 1..{most}, not {self.tables_per_filler!r}; "
                 "keep within that range"
             )
         if self.serial and self.engines != 1:
@@ -88,6 +100,7 @@ class Config:
         *,
         serial: bool = False,
         batch: int = 1,
+        code: str = TERNARY5.name,
     ) -> Config:
         """The default limits, raised where a model needs more, and so many rows a block that fillings hide behind them with
         several engines. Raises TritapeError when it needs more than there can be."""
@@ -102,6 +115,7 @@ class Config:
             max_rows=max(cls.max_rows, 512 * engines),
             serial=serial,
             batch=batch,
+            code=code,
         )
 
     def limited_to(self, shape: ModelConfig) -> Config:
@@ -113,6 +127,21 @@ class Config:
             max_layers=shape.num_hidden_layers,
             max_vocab=shape.vocab_size,
         )
+
+    @property
+    def weight_code(self) -> WeightCode:
+        """The object of `code`."""
+        return code_named(self.code)
+
+    @property
+    def geometry(self) -> Geometry:
+        """Of the tapes that it runs."""
+        return Geometry(self.groups, self.engines, self.weight_code)
+
+    @property
+    def tables(self) -> int:
+        """Tables that an engine has: a code of the word each, G with ternary5."""
+        return self.weight_code.tables(self.groups)
 
     @property
     def word_bytes(self) -> int:
@@ -135,8 +164,8 @@ class Config:
 
     @property
     def tile(self) -> int:
-        """Activations that one filling of all tables covers: 5 G."""
-        return TRITS * self.groups
+        """Activations that one filling of all tables covers: 5 G with ternary5."""
+        return self.weight_code.tile(self.groups)
 
     @property
     def max_length(self) -> int:
@@ -156,7 +185,8 @@ class Config:
     def hash64(self) -> int:
         """64-bit hash of the content: equal configurations give equal numbers in every process and version of Python.
 
-        `batch` counts only where it is more than 1, since bitstreams are older than the field."""
-        names = [field.name for field in fields(self) if field.name != "batch" or self.batch > 1]
+        The last fields count only where they are not the default, since bitstreams are older than they."""
+        later = {"batch": 1, "code": TERNARY5.name, "block_tables": False}
+        names = [field.name for field in fields(self) if later.get(field.name) != getattr(self, field.name)]
         text = ",".join(f"{name}={getattr(self, name)}" for name in names)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")

@@ -10,7 +10,8 @@ from tritape.base.errors import TritapeError
 from tritape.hw.commands import VECTOR_COMMANDS, EngineCommand
 from tritape.hw.config import Config
 from tritape.hw.counters import COUNTERS, SERIAL_COUNTERS, count
-from tritape.hw.engine.table_engine import TableEngine
+from tritape.hw.engine.choice import engine_of
+from tritape.hw.engine.engine import Engine
 from tritape.hw.memory.signature import MemorySignature
 from tritape.hw.probe import ProbeSignature
 from tritape.hw.stream.queue import CommandQueue
@@ -96,7 +97,7 @@ class TokenLoop(wiring.Component):
         m, config = Module(), self.config
         address_bits = max(1, (self.memory_words - 1).bit_length())
         reader = TapeReader(config.word_bytes, address_bits=address_bits)
-        sequencer, engine = Sequencer(config, address_bits=address_bits), TableEngine(config)
+        sequencer, engine = Sequencer(config, address_bits=address_bits), engine_of(config)
         vector = SerialVector(config) if config.serial else PipelinedVector(config)
         for name, unit in {"reader": reader, "sequencer": sequencer, "engine": engine, "vector": vector}.items():
             m.submodules[name] = ResetInserter(self.restart)(unit)
@@ -130,7 +131,7 @@ class TokenLoop(wiring.Component):
         ]
 
     def _build_units(
-        self, m: Module, sequencer: Sequencer, engine: TableEngine, vector: PipelinedVector | SerialVector
+        self, m: Module, sequencer: Sequencer, engine: Engine, vector: PipelinedVector | SerialVector
     ) -> None:
         """Commands and payloads; the sequencer runs ahead of the engine by a queue unless everything is serial."""
         if self.config.serial:
@@ -155,7 +156,7 @@ class TokenLoop(wiring.Component):
         m.d.comb += self.state_value.eq(vector.state_value)
 
     def _build_counters(
-        self, m: Module, sequencer: Sequencer, engine: TableEngine, vector: PipelinedVector | SerialVector
+        self, m: Module, sequencer: Sequencer, engine: Engine, vector: PipelinedVector | SerialVector
     ) -> Value:
         """`COUNTERS`, which a restart leaves alone. Returns: the cycles in which a token ran."""
         events: dict[str, Value] = {
@@ -180,7 +181,7 @@ class TokenLoop(wiring.Component):
             m.d.sync += self.counter.eq(counter)
         return values["running"]
 
-    def _build_probes(self, m: Module, engine: TableEngine, vector: PipelinedVector | SerialVector) -> None:
+    def _build_probes(self, m: Module, engine: Engine, vector: PipelinedVector | SerialVector) -> None:
         """Taps on transfers between units."""
         activations = vector.activations[0]
         m.d.comb += [

@@ -37,25 +37,6 @@ def round_shift(products: Ints, shift: int | Ints) -> Ints:
     return (products + ((1 << shift) >> 1)) >> shift
 
 
-def encode_trits(trits: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """Trits [..., 5] in {-1, 0, 1} to weight bytes [...]: bit 7 sign, bits 6..0 |sum trit_k 3^k|; zero is byte 0."""
-    value = trits[..., 4].astype(np.int16)
-    for k in (3, 2, 1, 0):
-        value = value * 3 + trits[..., k]
-    return (np.abs(value) + np.where(value < 0, 128, 0)).astype(np.uint8)
-
-
-def decode_trits(codes: NDArray[np.uint8]) -> NDArray[np.int8]:
-    """Weight bytes [...] back to trits [..., 5]; the inverse of `encode_trits` (byte magnitudes above 121 have no meaning)."""
-    value = (codes & 127).astype(np.int16) * np.where(codes & 128, -1, 1).astype(np.int16)
-    trits = np.empty((*codes.shape, 5), dtype=np.int8)
-    for k in range(5):
-        digit = (value + 1) % 3 - 1
-        trits[..., k] = digit
-        value = (value - digit) // 3
-    return trits
-
-
 def row_sums(weights: NDArray[np.float32], q: Ints) -> Ints:
     """Exact row sums [..., rows] before saturation of ternary weights [rows, K], held as float32, times q [..., K].
 

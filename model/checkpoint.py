@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tritape.base.errors import TritapeError
 from tritape.base.files import replacing
@@ -286,10 +287,11 @@ def save_checkpoint(checkpoint: Checkpoint, folder: str | Path) -> None:
         shutil.copyfile(tokenizer, target / "tokenizer.json")
 
 
-def random_checkpoint(config: ModelConfig, seed: int) -> Checkpoint:
+def random_checkpoint(config: ModelConfig, seed: int, *, sparse4: bool = False) -> Checkpoint:
     """A model of the given shape with random weights whose statistics resemble trained ones.
 
-    About a third of the ternary weights is zero, pre-activations deviate by about 1.3, gains lie around 1.
+    About a third of the ternary weights is zero, or with `sparse4` the smallest of each four; pre-activations deviate by about
+    1.3, gains lie around 1.
     """
     rng = np.random.default_rng(seed)
     tensors: dict[str, np.ndarray] = {}
@@ -298,11 +300,25 @@ def random_checkpoint(config: ModelConfig, seed: int) -> Checkpoint:
         if name == "model.embeddings.weight":
             values *= 0.5
         elif name != "model.lower_bounds" and len(shape) == 2:
+            if sparse4:
+                values = _smallest_of_four_zero(values)
             values = (values * np.float32(2 / math.sqrt(shape[1]))).astype(np.float16)
         elif len(shape) == 1:
             values = 1 + np.float32(0.1) * values
         tensors[name] = values
     return Checkpoint.from_arrays(config, tensors)
+
+
+def _smallest_of_four_zero(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Signs of a matrix [rows, K], but zero for the smallest of each four."""
+    rows, columns = values.shape
+    fours = np.ones((rows, -(-columns // 4) * 4), np.float32)
+    fours[:, :columns] = values
+    fours = fours.reshape(rows, -1, 4)
+    smallest = np.abs(fours).argmin(axis=2)[..., None]
+    fours = np.sign(fours)
+    np.put_along_axis(fours, smallest, 0, axis=2)
+    return fours.reshape(rows, -1)[:, :columns]
 
 
 def _write(path: Path, pieces: Iterator[bytes]) -> None:

@@ -30,6 +30,7 @@ from tritape.model.quantised import (
     Projection,
     QuantisedModel,
     StreamedLayers,
+    source_tensor,
     without_weights,
 )
 from tritape.model.reference import BITLINEAR_EPS, FloatModel, Recorder
@@ -139,16 +140,12 @@ def _head_logits(model: QuantisedModel, x: Ints) -> NDArray[np.float64]:
 
 def _layer_weights(checkpoint: Checkpoint, index: int, name: str) -> NDArray[np.int8]:
     """Weights of one projection of a layer in tape row order: gate and up rows alternate."""
-    weights = checkpoint.ternary(_prefix(index, name))
+    weights = checkpoint.ternary(source_tensor(f"layers.{index}.{name}"))
     if name != "gate":
         return weights
     rows = np.empty_like(weights)
     rows[0::2], rows[1::2] = np.split(weights, 2)
     return rows
-
-
-def _prefix(index: int, name: str) -> str:
-    return f"model.layers.{index}.{'mlp' if name in ('gate', 'down') else 'attn'}.{name}_proj"
 
 
 def _calibrate_layer(
@@ -159,7 +156,7 @@ def _calibrate_layer(
     eps = checkpoint.config.rms_norm_eps
     linear = {}
     for name in PROJECTIONS:
-        source = _prefix(index, name)
+        source = source_tensor(f"layers.{index}.{name}")
         weights = _layer_weights(checkpoint, index, name)
         linear[name] = TernaryLinear(weights, checkpoint.scale(source), checkpoint.gain(source))
     attn, g_norm, mlp = (

@@ -74,7 +74,7 @@ class OpenModel:
         """
         if self.tape is not None:
             return bytes(self.tape.image)
-        return image(self.quantised, geometry.groups, max_rows, geometry.engines)
+        return image(self.quantised, geometry.groups, max_rows, geometry.engines, geometry.code)
 
 
 def find_model(model: str | Path) -> Path:

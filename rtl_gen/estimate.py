@@ -14,8 +14,10 @@ from typing import Any
 
 from tritape.hw.batch.slot import Slot
 from tritape.hw.config import Config
-from tritape.hw.engine.table_engine import pipeline_cycles
-from tritape.hw.engine.table_filler import fill_cycles
+from tritape.hw.engine.choice import fill_cycles
+from tritape.hw.engine.engine import pipeline_cycles
+from tritape.hw.engine.sparse_activations import batches, fillers
+from tritape.hw.engine.sparse_filler import SparseFiller
 from tritape.hw.head.head import Head
 from tritape.hw.head.row_serialiser import RowSerialiser
 from tritape.hw.mixer.channel_mixer import ChannelMixer
@@ -29,6 +31,7 @@ from tritape.hw.tape.reader import TapeReader
 from tritape.hw.tape.sequencer import Sequencer
 from tritape.hw.vector import program as serial
 from tritape.hw.vector.serial import SerialVector
+from tritape.model.codes import TERNARY5, WeightCode
 from tritape.model.config import ModelConfig
 from tritape.model.tape.layout import (
     Geometry,
@@ -121,18 +124,20 @@ def estimate_tokens(
         line_cycles = min(word_cycles, max(1.0, config.word_bytes / line_bytes))
     buffer_words = buffer_bytes / config.word_bytes
     cycles, by_section = token_cycles(shape, config, word_cycles, None, buffer_words, latency, line_cycles)
-    geometry = Geometry(groups, config.engines)
-    prologue, body = program(shape, groups, config.max_rows, config.engines)
+    geometry, code = config.geometry, config.weight_code
+    prologue, body = program(shape, groups, config.max_rows, config.engines, code)
     rows = config.batch * geometry.row_words(shape.hidden_size)
     words = sum(geometry.section_words(s) for s in prologue + body) + rows
-    ideal = ideal_cycles(shape, config.word_bytes) * word_cycles
+    ideal = ideal_cycles(shape, config.word_bytes, code) * word_cycles
     stall = cycles - words * word_cycles
     limited = "memory" if word_cycles > 1 else "engine"
     if stall > 0.1 * cycles:
         limited = "table fills and dependencies"
-    elif padding(shape, groups) > MAX_PADDING:
-        better = min(range(max(4, groups * 3 // 4), groups * 5 // 4 + 1), key=lambda other: padding(shape, other))
-        limited = f"padding to tiles of {config.tile}; G = {better} pads {padding(shape, better):.1%}"
+    elif padding(shape, groups, code) > MAX_PADDING:
+        step = code.groups_step
+        near = range(max(4, groups * 3 // 4 + -(groups * 3 // 4) % step), groups * 5 // 4 + 1, step)
+        better = min(near, key=lambda other: padding(shape, other, code))
+        limited = f"padding to tiles of {config.tile}; G = {better} pads {padding(shape, better, code):.1%}"
     cost = footprint(config)
     steps = {}
     if config.batch > 1:
@@ -148,21 +153,21 @@ def estimate_tokens(
         "cycles": {name: round(value) for name, value in by_section.items()},
         "ternary_weights": ternary_weights(shape),
         "tape_bytes": words * config.word_bytes,
-        "image_bytes": image_words(shape, groups, config.max_rows, config.engines) * config.word_bytes,
-        "padding": padding(shape, groups),
+        "image_bytes": image_words(shape, groups, config.max_rows, config.engines, code) * config.word_bytes,
+        "padding": padding(shape, groups, code),
         "block_rams": cost.brams,
         "dsps": cost.dsps,
         "luts_estimated": cost.luts,
     }
 
 
-def padding(shape: ModelConfig, groups: int) -> float:
-    """Share of the streamed weight bytes that are padding, because K does not divide by 5 G."""
-    geometry = Geometry(groups)
+def padding(shape: ModelConfig, groups: int, code: WeightCode = TERNARY5) -> float:
+    """Share of the streamed weight bytes that are padding, because K does not divide by the tile, 5 G in ternary5."""
+    geometry = Geometry(groups, code=code)
     hidden, inner = shape.hidden_size, shape.intermediate_size
     rows = shape.num_hidden_layers * (4 * hidden + 2 * inner) + shape.vocab_size
     words = rows * geometry.tiles(hidden) + shape.num_hidden_layers * hidden * geometry.tiles(inner)
-    return 1 - ideal_cycles(shape, groups) / words
+    return 1 - ideal_cycles(shape, groups, code) / words
 
 
 def token_cycles(
@@ -178,8 +183,8 @@ def token_cycles(
 
     `on_section(section, start, end)` is told of every section of the body, in cycles.
     """
-    geometry = Geometry(config.groups, config.engines)
-    prologue, body = program(shape, config.groups, config.max_rows, config.engines)
+    geometry = config.geometry
+    prologue, body = program(shape, config.groups, config.max_rows, config.engines, config.weight_code)
     clock = _Clock(config, word_cycles=word_cycles, line_cycles=line_cycles, buffer_words=buffer_words)
     # The prologue was read while the token before ended: its PREP listens, and EMBED waits for the row.
     clock.listening = next(section for section in prologue if section.opcode == Opcode.PREP)
@@ -259,10 +264,15 @@ def _stream(clock: _Clock, section: Section) -> None:
     dispatched = clock.now
     stream = 0.0
     for tile in range(section.tiles):
-        activations = first + step * min((tile + 1) * config.tile // config.engines, length)
-        begin = max(clock.fill_start + fill, clock.bank_free[clock.bank], dispatched, activations)
+        begin = max(clock.fill_start + fill, clock.bank_free[clock.bank], dispatched)
+        if config.weight_code is TERNARY5:
+            begin = max(begin, first + step * min((tile + 1) * config.tile // config.engines, length))
+            done = begin + fill
+        else:
+            done = _sparse_fill(config, begin, tile, (first, length, step))
+            begin = done - fill
         clock.fill_start = begin
-        stream = max(begin + fill, clock.stream_end, clock.now)
+        stream = max(done, clock.stream_end, clock.now)
         clock.stream_end = clock.now = clock.read(section.rows, stream)
         clock.bank_free[clock.bank] = clock.stream_end
         clock.bank ^= 1
@@ -285,6 +295,18 @@ def _stream(clock: _Clock, section: Section) -> None:
         _vector_ready(clock, rows_end + MLGRU.LATENCY + Residual.LATENCY)
     elif section.mode == MatvecMode.GATE_UP:
         _vector_ready(clock, rows_end + ChannelMixer.LATENCY + Residual.LATENCY)
+
+
+def _sparse_fill(config: Config, begin: float, tile: int, vector: tuple[float, int, int]) -> float:
+    """When a tile's tables are filled, batch after batch as soon as the activations of each are there, not before `begin`."""
+    first, length, step = vector
+    count = fillers(config)
+    fours = count * 4 // config.engines  # elements of a lane in a batch
+    there = begin
+    for batch in range(tile * batches(config), (tile + 1) * batches(config)):
+        arrived = first + step * min((batch + 1) * fours, length)
+        there = max(there, arrived + SparseFiller.START_CYCLES - 2) + SparseFiller.STEPS
+    return there + count + SparseFiller.OVERHEAD_CYCLES
 
 
 _PROGRAM = {

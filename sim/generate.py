@@ -149,7 +149,9 @@ class Generator:
         self._simulation = simulation
         self.checked = check
         self._golden = IntegerModel(model) if check else None
-        simulation.set_memory(image(model, groups, max_rows, engines), groups * engines)
+        simulation.set_memory(
+            image(model, groups, max_rows, engines, simulation.config.weight_code), groups * engines
+        )
         self.device = Device(simulation, retry_s=RETRY_S)
         self.device.boot()
         self.restart(seed)
@@ -236,9 +238,9 @@ def generate(
                 break
     seconds = time.perf_counter() - started
     spent = {name: value - before[name] for name, value in generator.device.counters().items()}
-    config, groups = generator.model.config, generator.device.identity.groups
+    identity = generator.device.identity
     cycles = spent["running"] / run
-    ideal = ideal_cycles(config, groups)
+    ideal = ideal_cycles(generator.model.config, identity.groups, identity.code)
     return {
         "generated_ids": generated,
         "finish_reason": finish_reason,

@@ -49,7 +49,7 @@ class GoldenDevice:
         self._model.reset()
         self._zero = self._model.place()
         self._shape = model.config
-        self._memory = bytearray(image(model, config.groups, config.max_rows, config.engines))
+        self._memory = bytearray(image(model, config.groups, config.max_rows, config.engines, config.weight_code))
         count = config.batch
         self._places: list[Place] = [self._zero.copy() for _ in range(count)]
         self._inverse = [0] * count

@@ -54,7 +54,7 @@ def measure(
     line = memory.line(config.word_bytes)
     estimate = estimate_tokens(model.config, config, 1.0, sustained, read_ahead, first_word, line)
     estimated = estimate["cycles_per_step" if batch > 1 else "cycles_per_token"]
-    ideal = ideal_cycles(model.config, 1) / peak
+    ideal = ideal_cycles(model.config, 1, config.weight_code) / peak
     result = {
         "groups": config.groups,
         "engines": config.engines,

@@ -13,11 +13,11 @@ from amaranth.lib.wiring import Out
 
 from tritape.base.errors import TritapeError
 from tritape.hw.config import Config
-from tritape.hw.engine.table_engine import TableEngine, pipeline_cycles
-from tritape.hw.engine.table_filler import fill_cycles
+from tritape.hw.engine.choice import engine_of, fill_cycles
+from tritape.hw.engine.engine import pipeline_cycles
 from tritape.model import arith
 from tritape.model.tape.assembler import encode_block
-from tritape.model.tape.layout import Geometry
+from tritape.model.tape.reader import decode_block
 from tritape.sim.bench import SIMULATORS, BenchResult, check_streams
 
 STATUS = ("streaming", "wait_output", "wait_weights", "wait_tables", "wait_activations")
@@ -51,23 +51,27 @@ class Work:
         """Multiply trits [rows, K] by q [K]."""
         rows, length = trits.shape
         tiles = -(-length // self.config.tile)
-        geometry = Geometry(self.config.groups, self.config.engines)
+        geometry = self.config.geometry
         data, slices = encode_block(trits, geometry), geometry.lane(rows)
         step = geometry.word_bytes
         self.weights += [int.from_bytes(data[at : at + step], "little") for at in range(0, len(data), step)]
         self.commands.append({"tiles": tiles, "rows": slices, "release": int(release)})
         sums = arith.row_sums(trits.astype(np.float32), q.astype(np.int64))
-        lanes = np.zeros(slices * self.config.engines, dtype=np.int64)
-        lanes[:rows] = arith.sat18(sums)
+        # Rows that pad the last slice: 0, or what the code has for them.
+        padding = decode_block(data, geometry, slices * self.config.engines, length)[rows:]
+        padded = arith.row_sums(padding.astype(np.float32), q.astype(np.int64))
+        lanes = np.concatenate([arith.sat18(sums), arith.sat18(padded)])
         self.rows += lanes.reshape(slices, -1).tolist()
         self.saturated += arith.count_saturated(sums)
 
     def random(self, rows: int, length: int) -> np.ndarray:
-        return self.rng.integers(-1, 2, (rows, length), dtype=np.int8)
+        if self.config.code == "ternary5":
+            return self.rng.integers(-1, 2, (rows, length), dtype=np.int8)
+        return random_sparse4(self.rng, rows, length)
 
     def check(self, engine: wiring.Component | None = None, **options: Any) -> BenchResult:
         return check_streams(
-            engine or TableEngine(self.config),
+            engine or engine_of(self.config),
             inputs={
                 **{f"activations.{lane}": elements for lane, elements in enumerate(self.activations)},
                 "commands": self.commands,
@@ -76,6 +80,13 @@ class Work:
             expected={"rows": self.rows},
             **options,
         )
+
+
+def random_sparse4(rng: np.random.Generator, rows: int, length: int) -> np.ndarray:
+    """Any 3:4 weights [rows, length]."""
+    fours = rng.choice([-1, 1], (rows, -(-length // 4), 4)).astype(np.int8)
+    np.put_along_axis(fours, rng.integers(0, 4, (*fours.shape[:2], 1)), 0, axis=2)
+    return fours.reshape(rows, -1)[:, :length].copy()
 
 
 def small(groups: int, tables: int = 2, engines: int = 1) -> Config:
@@ -163,7 +174,7 @@ class Counted(wiring.Component):
     """The engine, and how many cycles each of its one-bit outputs was high; `clash` counts cycles with not exactly one state."""
 
     def __init__(self, config: Config) -> None:
-        self.engine = TableEngine(config)
+        self.engine = engine_of(config)
         streams = {name: self.engine.signature.members[name] for name in ("activations", "commands", "weights", "rows")}
         super().__init__({**streams, "counts": Out(16).array(len(STATUS) + 2)})
 

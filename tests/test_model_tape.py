@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tritape.base.errors import TritapeError
 from tritape.host.protocol import check_sum
-from tritape.model import arith
 from tritape.model.checkpoint import random_checkpoint
+from tritape.model.codes.ternary5 import TERNARY5
 from tritape.model.config import ModelConfig
 from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel
@@ -107,9 +107,9 @@ def test_blocks_and_vectors_round_trip(rows: int, k: int, geometry: Geometry, se
 def test_bytes_are_balanced_ternary():
     """The byte of every five trits, against its definition."""
     for value in range(-121, 122):
-        trits = arith.decode_trits(np.array([abs(value) | (128 if value < 0 else 0)], np.uint8))[0]
+        trits = TERNARY5.decode(np.array([abs(value) | (128 if value < 0 else 0)], np.uint8))[0]
         assert sum(int(t) * 3**k for k, t in enumerate(trits)) == value
-        assert arith.encode_trits(trits) == abs(value) | (128 if value < 0 else 0)
+        assert TERNARY5.encode(trits) == abs(value) | (128 if value < 0 else 0)
 
 
 def test_sections_follow_the_program(odd_model: QuantisedModel):

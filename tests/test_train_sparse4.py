@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch", reason="needs the extra tritape[train]")
 
 from tritape.base.errors import TritapeError  # noqa: E402
 from tritape.model.checkpoint import load_checkpoint  # noqa: E402
+from tritape.model.codes import SPARSE4  # noqa: E402
 from tritape.model.formats import quantise_model  # noqa: E402
-from tritape.model.sparse4 import check_sparse4, first_not_sparse4, is_sparse4  # noqa: E402
 from tritape.model.tape.assembler import pack  # noqa: E402
 from tritape.model.tape.container import read_tape  # noqa: E402
 from tritape.model.tape.reader import read_model  # noqa: E402
@@ -54,7 +54,7 @@ def test_the_quantiser_against_plain_loops(rows, columns, seed, levels):
     values, scale = sparse4(torch.from_numpy(weight))
     np.testing.assert_array_equal(values.numpy(), expected)
     assert float(scale) == pytest.approx(max(np.mean(kept), 1e-5), rel=1e-5)
-    assert is_sparse4(expected.astype(np.int8))
+    assert SPARSE4.first_wrong(expected.astype(np.int8)) is None
 
 
 def test_the_gradient_passes_straight_and_the_residual_adds_its_own():
@@ -148,7 +148,7 @@ def test_a_released_model_is_an_ordinary_ternary_checkpoint(run):
             values, scale = sparse4(module.weight)
             read = checkpoint.bitlinear(name)
             np.testing.assert_array_equal(read.weights, values.numpy())
-            assert is_sparse4(read.weights)
+            assert SPARSE4.first_wrong(read.weights) is None
             assert read.scale == pytest.approx(float(scale), rel=2e-3)
             np.testing.assert_array_equal(own.ternary(name), read.weights)
             assert own.scale(name) == pytest.approx(
@@ -171,7 +171,7 @@ def test_the_tape_holds_the_trained_bits(run, tmp_path):
             if name == "gate":  # gate and up rows alternate on the tape
                 values = values.reshape(2, -1, values.shape[1]).transpose(1, 0, 2).reshape(values.shape)
             np.testing.assert_array_equal(model.layers[index].projections[name].weights, values)
-            check_sparse4(name, model.layers[index].projections[name].weights)
+            SPARSE4.check(name, model.layers[index].projections[name].weights)
     np.testing.assert_array_equal(model.head.weights, sparse4(trainer.model.lm_head.weight)[0].numpy())
 
 
@@ -190,8 +190,7 @@ def test_the_first_weight_that_is_not_sparse4(rows, columns, seed, flips):
             wrong = zeros[1:2] or ([start + 3] if not zeros and start + 4 <= columns else [])
             if wrong and expected is None:
                 expected = (row, wrong[0])
-    assert first_not_sparse4(values) == expected
-    assert is_sparse4(values) == (expected is None)
+    assert SPARSE4.first_wrong(values) == expected
 
 
 def test_errors_name_tensor_row_and_column():
@@ -201,13 +200,13 @@ def test_errors_name_tensor_row_and_column():
         match=r"tensor lm_head: row 1 must have one zero in columns 4 to 5, not \[0, 0\] \(column 5\); pack it as "
         "ternary5, or train it with precision sparse4",
     ):
-        check_sparse4("lm_head", values)
+        SPARSE4.check("lm_head", values)
     values = np.array([[1, 1, -1, 1]], np.int8)
     with pytest.raises(
         TritapeError, match=r"row 0 must have one zero in columns 0 to 3, not \[1, 1, -1, 1\] \(column 3\)"
     ):
-        check_sparse4("lm_head", values)
-    check_sparse4("lm_head", np.array([[1, 0, 1, 1, 1, -1]], np.int8))  # the zero of a tail may lie in the padding
+        SPARSE4.check("lm_head", values)
+    SPARSE4.check("lm_head", np.array([[1, 0, 1, 1, 1, -1]], np.int8))  # the zero of a tail may lie in the padding
 
 
 def test_shapes_of_the_study_have_equal_bytes():

@@ -8,7 +8,8 @@ from amaranth.lib.wiring import In, Out
 
 from tritape.hw import commands
 from tritape.hw.config import Config
-from tritape.hw.engine.table_engine import TableEngine
+from tritape.hw.engine.choice import engine_of
+from tritape.hw.engine.engine import Engine
 from tritape.hw.mixer.mlgru import MLGRU
 from tritape.hw.stream.forward import forward
 from tritape.hw.stream.queue import CommandQueue
@@ -23,7 +24,7 @@ class Slot(wiring.Component):
     """An engine, the pipelined vector path behind it, and queues for the engine's commands, its rows and an embedding row.
 
     Ports: those of `VectorSignature` with several slots, but for activations and rows, and
-        engine_commands, weights: In streams, as of `TableEngine`.
+        engine_commands, weights: In streams, as of `Engine`.
         The engine's streaming and wait_NAME, and saturated_rows: how many rows saturated in this cycle.
         activation_valid, activation, row_valid, row: taps for simulation, E elements each.
 
@@ -54,7 +55,7 @@ class Slot(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m, config = Module(), self.config
-        m.submodules.engine = engine = TableEngine(config)
+        m.submodules.engine = engine = engine_of(config)
         m.submodules.vector = vector = PipelinedVector(config)
         m.submodules.engine_queue = queue = CommandQueue(commands.EngineCommand)
         wiring.connect(m, wiring.flipped(self.engine_commands), queue.sender)
@@ -89,7 +90,7 @@ class Slot(wiring.Component):
         ]
         return m
 
-    def _rows(self, m: Module, engine: TableEngine, vector: PipelinedVector) -> None:
+    def _rows(self, m: Module, engine: Engine, vector: PipelinedVector) -> None:
         """Rows wait here while the recurrence waits for the slot before, so that the engines go on: without this place, a slot
         that is some elements behind could not have as many more of them under way."""
         depth = MLGRU.RECURRENCE * self.config.batch

@@ -9,7 +9,8 @@ from amaranth.lib.wiring import In, Out
 
 from tritape.hw.assertion import check
 from tritape.hw.commands import Activation
-from tritape.hw.config import TRITS, Config
+from tritape.hw.config import Config
+from tritape.model.codes.ternary5 import TRITS
 
 DIGIT_BITS = 3
 

@@ -10,7 +10,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from tritape.hw.assertion import check
-from tritape.hw.config import TRITS, Config
+from tritape.hw.config import Config
 from tritape.hw.engine.add_sub import AddSub
 
 ROW_BITS = 18
@@ -155,8 +155,8 @@ class RowAccumulator(wiring.Component):
 
 
 def row_width(config: Config) -> int:
-    """Bits of a partial sum: of 128 * 5 G * max_tiles, signed."""
-    return max(ROW_BITS, (128 * TRITS * config.groups * config.max_tiles).bit_length() + 1)
+    """Bits of a partial sum: of 128 * tile * max_tiles, signed."""
+    return max(ROW_BITS, (128 * config.tile * config.max_tiles).bit_length() + 1)
 
 
 def row_bits(config: Config) -> int:

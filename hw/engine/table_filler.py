@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
@@ -12,51 +11,13 @@ from amaranth.lib.wiring import In, Out
 
 from tritape.hw.assertion import check
 from tritape.hw.commands import EngineCommand
-from tritape.hw.config import TRITS, Config
+from tritape.hw.config import Config
 from tritape.hw.engine.activation_memory import DIGIT_BITS, fillers, table_bits, tile_bits
 from tritape.hw.engine.add_sub import AddSub
 from tritape.hw.engine.row_accumulator import row_bits
+from tritape.model.codes.ternary5 import MAGNITUDE_BITS, TERNARY5, walk
 
-MAGNITUDE_BITS = 7
-ENTRY_BITS = 11  # 5 * 128 and its sign
-STEPS = (3**TRITS + 1) // 2  # magnitudes 0..121
-
-
-def walk() -> list[tuple[int, int, int]]:
-    """The 122 steps as (magnitude, digit, sign): the entry of `magnitude` is the entry before it `+ sign * x[digit]`.
-
-    Every non-negative balanced ternary number of five digits comes once; the first is 0 with sign 0 (the zero vector).
-    Digit by digit: what fewer digits reach, then one step sets the next digit to +1, then the reflected ternary Gray
-    walk of all lower digits (each digit runs up and down through -1, 0, 1), starting where the walk stands.
-    """
-
-    def gray(digits: list[int], count: int) -> Iterator[int]:
-        """Digits to change, one by one, so that the lowest `count` of `digits` go through all 3^count vectors."""
-        if count == 0:
-            return
-        yield from gray(digits, count - 1)
-        first = digits[count - 1]
-        # Start at an end of -1, 0, 1 and cross it; a start at 0 never happens.
-        for _ in range(2):
-            digits[count - 1] -= first
-            yield count - 1
-            yield from gray(digits, count - 1)
-
-    digits = [0] * TRITS
-    steps = [(0, 0, 0)]
-
-    def step(digit: int, before: int) -> None:
-        value = sum(trit * 3**k for k, trit in enumerate(digits))
-        steps.append((value, digit, digits[digit] - before))
-
-    for top in range(TRITS):
-        digits[top] = 1
-        step(top, 0)
-        before = list(digits)
-        for digit in gray(digits, top):
-            step(digit, before[digit])
-            before[digit] = digits[digit]
-    return steps
+ENTRY_BITS, STEPS = TERNARY5.entry_bits, TERNARY5.entries
 
 
 class TableFiller(wiring.Component):

@@ -66,7 +66,8 @@ def identity(config: Config, memory_words: int) -> bytes:
                 config.max_rows,
             )
         )
-        + config.max_vocab.to_bytes(4, "little")
+        + config.max_vocab.to_bytes(3, "little")
+        + config.weight_code.number.to_bytes(1, "little")
         + memory_words.to_bytes(4, "little")
         + (bytes([config.batch]) if config.batch > 1 else b"")
     )

@@ -94,7 +94,7 @@ def of_tape(config: Config, tape: data.View, numbers: Mapping[str, Value]) -> di
     regions = {} if config.serial else {Fault.REGION_WORDS: empty}
     return {
         Fault.MAGIC: tape.magic != MAGIC,
-        Fault.VERSION: tape.version != VERSION,
+        Fault.VERSION: tape.version != VERSION | config.weight_code.number << 8,
         Fault.GROUPS: tape.groups != config.geometry_code,
         Fault.HIDDEN: exceeds(tape.hidden, config.max_hidden),
         Fault.INTERMEDIATE: exceeds(tape.intermediate, config.max_intermediate),

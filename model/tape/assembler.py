@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tritape.model import arith
-from tritape.model.quantised import Projection, QuantisedModel
+from tritape.model.codes import SPARSE4, TERNARY5, WeightCode
+from tritape.model.quantised import Projection, QuantisedModel, source_row
 from tritape.model.tape.container import write_tape
 from tritape.model.tape.layout import (
     Geometry,
@@ -37,13 +39,14 @@ def assemble(
     max_rows: int = DEFAULT_ROWS,
     progress: Callable[[int, int], None] | None = None,
     engines: int = 1,
+    code: WeightCode = TERNARY5,
 ) -> Iterator[bytes]:
     """The memory image in pieces, whole words of E G bytes; `progress(sections done, sections)`.
 
-    Raises TritapeError for groups or rows out of range.
+    Raises TritapeError for groups or rows out of range, and for weights that have no code, by tensor, row and column.
     """
-    geometry = Geometry(groups, engines)
-    prologue, body = program(model.config, groups, max_rows, engines)
+    geometry = Geometry(groups, engines, code)
+    prologue, body = program(model.config, groups, max_rows, engines, code)
     yield _header(model, geometry, max_rows, prologue, body)
     for done, section in enumerate(prologue + body, 1):
         section, payload = _fill(model, geometry, section)
@@ -55,9 +58,15 @@ def assemble(
         yield geometry.close(encode_row(row, geometry), token)
 
 
-def image(model: QuantisedModel, groups: int, max_rows: int = DEFAULT_ROWS, engines: int = 1) -> bytes:
+def image(
+    model: QuantisedModel,
+    groups: int,
+    max_rows: int = DEFAULT_ROWS,
+    engines: int = 1,
+    code: WeightCode = TERNARY5,
+) -> bytes:
     """The whole memory image at once."""
-    return b"".join(assemble(model, groups, max_rows, engines=engines))
+    return b"".join(assemble(model, groups, max_rows, engines=engines, code=code))
 
 
 def pack(
@@ -70,16 +79,18 @@ def pack(
     progress: Callable[[int, int], None] | None = None,
     engines: int = 1,
     text: Mapping[str, Any] | None = None,
+    code: WeightCode = TERNARY5,
 ) -> dict[str, Any]:
     """Write a tape file and return its metadata, that of `text` (`model.tokenizer.tape_text`) included. Errors as `assemble`
     and `write_tape`."""
-    size = image_words(model.config, groups, max_rows, engines) * groups * engines
+    size = image_words(model.config, groups, max_rows, engines, code) * groups * engines
     metadata = {
         "name": name,
         "checkpoint_sha256": model.sha256,
         "config": model.config.to_dict(),
         "groups": groups,
         "engines": engines,
+        **({} if code is TERNARY5 else {"code": code.name}),
         "rows": max_rows,
         "image_bytes": size,
         "residual_fraction": model.residual_fraction,
@@ -87,20 +98,29 @@ def pack(
         "tokenizer_sha256": hashlib.sha256(tokenizer).hexdigest() if tokenizer else None,
         **(text or {}),
     }
-    write_tape(path, metadata, tokenizer, assemble(model, groups, max_rows, progress, engines), size)
+    write_tape(path, metadata, tokenizer, assemble(model, groups, max_rows, progress, engines, code), size)
     return metadata
+
+
+def is_sparse4(model: QuantisedModel) -> bool:
+    """Whether all ternary weights of a model are 3:4."""
+    layers = (p for layer in model.layers for p in layer.projections.values())
+    return all(SPARSE4.first_wrong(p.weights) is None for p in chain([model.head], layers))
 
 
 def encode_block(weights: NDArray[np.int8], geometry: Geometry) -> bytes:
     """Weight bytes of one block [rows, K], rows in tape order: for tile, for slice of E rows, one word. Trits past K and rows
-    past the block are 0."""
+    past the block are 0, or what the code has for them."""
     rows, k = weights.shape
-    tiles, lanes = geometry.tiles(k), geometry.engines
-    padded = np.zeros((geometry.lane(rows) * lanes, tiles * geometry.lane_tile, lanes), dtype=np.int8)
-    padded.reshape(len(padded), -1)[:rows, :k] = weights
+    tiles, lanes, code = geometry.tiles(k), geometry.engines, geometry.code
+    padded = np.zeros((geometry.lane(rows) * lanes, tiles * geometry.tile), dtype=np.int8)
+    padded[:rows, :k] = weights
+    code.complete(padded, rows, k)
     # [row, tile, element of the lane, lane] -> [tile, row, lane, element]: each lane has its own tables
-    tiled = padded.reshape(len(padded), tiles, geometry.lane_tile, lanes).transpose(1, 0, 3, 2)
-    return arith.encode_trits(tiled.reshape(tiles, len(padded), geometry.groups, 5)).tobytes()
+    shape = (geometry.lane_tile, lanes) if code.by_lane else (1, geometry.tile)
+    tiled = padded.reshape(len(padded), tiles, *shape).transpose(1, 0, 3, 2)
+    codes = code.encode(tiled.reshape(tiles, len(padded), code.tables(geometry.groups), code.weights))
+    return code.pack(codes).tobytes()
 
 
 def encode_vector(values: arith.Ints, geometry: Geometry) -> bytes:
@@ -163,6 +183,7 @@ def _header(
         body_words=sizes[1],
         embedding_address=prologue_address + sum(sizes),
         row_words=geometry.row_words(config.hidden_size),
+        code=geometry.code.number,
         logit_fraction=model.logit_fraction,
     ).encode()
     section = Section(Opcode.HEADER, payload=geometry.words(len(payload)))
@@ -188,10 +209,22 @@ def _fill(model: QuantisedModel, geometry: Geometry, section: Section) -> tuple[
     if section.opcode == Opcode.EMBED:
         return replace(section, mantissa=model.multiplier), b""
     if section.opcode == Opcode.MATVEC:
-        weights = slice_rows(projection(model, section.what).weights, section, geometry)
+        whole = projection(model, section.what).weights
+        _check_codes(model, section, whole, geometry)
+        weights = slice_rows(whole, section, geometry)
         shift = 0
         if section.mode in (MatvecMode.G, MatvecMode.GATE_UP):
             layer = model.layers[int(section.what.split(".")[1])]
             shift = layer.o_shift if section.mode == MatvecMode.G else layer.m_shift
         return replace(section, shift=shift), encode_block(weights, geometry)
     return section, b""
+
+
+def _check_codes(model: QuantisedModel, section: Section, weights: NDArray[np.int8], geometry: Geometry) -> None:
+    """Raise TritapeError naming tensor, row and column where a projection [rows, K] has weights without a code; once, at its
+    first block."""
+    if section.row0 == 0 and geometry.code.first_wrong(weights) is not None:
+        tensor, order = source_row(section.what, len(weights))
+        source = np.empty_like(weights)
+        source[order] = weights
+        geometry.code.check(tensor, source)

@@ -13,6 +13,7 @@ from typing import Any
 
 from tritape.base.errors import TritapeError
 from tritape.base.files import map_file, release, replacing
+from tritape.model.codes import code_named
 from tritape.model.tape.layout import Geometry
 from tritape.model.tape.metadata import parse_metadata
 
@@ -34,8 +35,11 @@ class TapeFile:
 
     @property
     def geometry(self) -> Geometry:
-        """Groups and engines that it is packed for."""
-        return Geometry(self.metadata["groups"], self.metadata.get("engines", 1))  # absent before there were several
+        """Groups, engines and weight code that it is packed for."""
+        code = code_named(self.metadata.get("code", "ternary5"))  # absent where it is that one
+        return Geometry(
+            self.metadata["groups"], self.metadata.get("engines", 1), code
+        )  # absent before there were several
 
     def release(self) -> None:
         """Give the memory of a mapped image back until it is read again."""

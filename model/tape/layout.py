@@ -11,6 +11,7 @@ import zlib
 from dataclasses import dataclass, replace
 
 from tritape.base.errors import TritapeError
+from tritape.model.codes import TERNARY5, WeightCode, code_numbered
 from tritape.model.config import ModelConfig
 
 VERSION = 3
@@ -142,13 +143,15 @@ class HeaderPayload:
     row_words: int
     logit_fraction: int
     engines: int = 1
+    code: int = 0
+    """Number of the weight code."""
     magic: int = MAGIC
     version: int = VERSION
 
     def encode(self) -> bytes:
         """The 64 payload bytes."""
         return _PAYLOAD.pack(
-            self.magic, self.version, self.groups | self.engines - 1 << 8,
+            self.magic, self.version | self.code << 8, self.groups | self.engines - 1 << 8,
             self.hidden, self.intermediate, self.layers, self.rows, self.vocab,
             self.prologue_address, self.prologue_words, self.body_address, self.body_words, self.embedding_address,
             self.row_words, self.logit_fraction,
@@ -156,27 +159,29 @@ class HeaderPayload:
 
     @property
     def geometry(self) -> Geometry:
-        """Groups and engines."""
-        return Geometry(self.groups, self.engines)
+        """Groups, engines and weight code. Raises TritapeError for a code that does not exist."""
+        return Geometry(self.groups, self.engines, code_numbered(self.code))
 
     @classmethod
     def decode(cls, data: bytes | memoryview) -> HeaderPayload:
         """Parse 64 payload bytes; magic and version are not judged here."""
         fields = _PAYLOAD.unpack(data)
-        width, engines = fields[2] & 0xFF, (fields[2] >> 8) + 1
-        values = [width, *fields[3:], engines, *fields[:2]]  # magic and version come first in the bytes
+        (magic, version, size), rest = fields[:3], fields[3:]
+        values = [size & 0xFF, *rest, (size >> 8) + 1, version >> 8, magic, version & 0xFF]
         return cls(*values)
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Arithmetic of a tape for `engines` engines of `groups` tables: words of E G bytes, of which each lane has G.
+    """Arithmetic of a tape for `engines` engines that take `groups` bytes of weights in `code`: words of E G bytes, of which
+    each lane has G.
 
     Element j of every vector is element j // E of lane j mod E; lanes are padded to equal length, ceil(size / E).
     """
 
     groups: int
     engines: int = 1
+    code: WeightCode = TERNARY5
 
     def __post_init__(self) -> None:
         if not isinstance(self.groups, int) or not MIN_GROUPS <= self.groups <= MAX_GROUPS:
@@ -187,6 +192,7 @@ class Geometry:
             raise TritapeError(
                 f"groups must be a multiple of the {self.engines} engines, not {self.groups}; try more groups"
             )
+        self.code.check_geometry(self.groups, self.engines)
 
     @property
     def word_bytes(self) -> int:
@@ -195,8 +201,8 @@ class Geometry:
 
     @property
     def tile(self) -> int:
-        """Activations of one tile: 5 G."""
-        return 5 * self.groups
+        """Activations of one tile: 5 G in ternary5."""
+        return self.code.tile(self.groups)
 
     @property
     def header_words(self) -> int:
@@ -230,7 +236,7 @@ class Geometry:
 
     @property
     def lane_tile(self) -> int:
-        """Activations of one lane in a tile: 5 G / E."""
+        """Activations of one lane in a tile: 5 G / E in ternary5."""
         return self.tile // self.engines
 
     def section_words(self, section: Section) -> int:
@@ -248,7 +254,7 @@ class Geometry:
 
 
 def program(
-    config: ModelConfig | _Shape, groups: int, max_rows: int, engines: int = 1
+    config: ModelConfig | _Shape, groups: int, max_rows: int, engines: int = 1, code: WeightCode = TERNARY5
 ) -> tuple[list[Section], list[Section]]:
     """(prologue, body) of a shape: every section in tape order, with sizes and flags but without constants.
 
@@ -259,7 +265,7 @@ def program(
     pair = 2 * engines  # a block has whole slices, and gate with up
     if max_rows < pair:
         raise TritapeError(f"rows a block must be at least {pair} for {engines} engines, not {max_rows!r}; try 1024")
-    geometry = Geometry(groups, engines)
+    geometry = Geometry(groups, engines, code)
     builder = _Builder(geometry, max_rows // pair * 2)
     hidden, inner = config.hidden_size, config.intermediate_size
     builder.prepare("layers.0.i", hidden, PrepMode.STORE, 0)
@@ -298,7 +304,8 @@ class _Shape:
 def section_names(header: HeaderPayload) -> dict[int, str]:
     """Number of every section of a tape -> its opcode and what it holds, such as `MATVEC layers.3.down`; for messages."""
     shape = _Shape(header.hidden, header.intermediate, header.layers, header.vocab)
-    prologue, body = program(shape, header.groups, max(header.rows, 2 * header.engines), header.engines)
+    code = code_numbered(header.code)
+    prologue, body = program(shape, header.groups, max(header.rows, 2 * header.engines), header.engines, code)
     return {section.index & 0xFFFF: f"{section.opcode.name} {section.what}".strip() for section in prologue + body}
 
 
@@ -356,9 +363,10 @@ class _Builder:
             )
 
 
-def ideal_cycles(config: ModelConfig, word_bytes: int) -> float:
-    """Cycles of the roofline: ternary weights / 5 bytes, a word a cycle. Source: the definition in docs/architecture.md."""
-    return ternary_weights(config) / 5 / word_bytes
+def ideal_cycles(config: ModelConfig, word_bytes: int, code: WeightCode = TERNARY5) -> float:
+    """Cycles of the roofline: bytes of the ternary weights, a fifth of their number in ternary5, a word a cycle. Source: the
+    definition in docs/architecture.md."""
+    return ternary_weights(config) / code.weights_a_byte / word_bytes
 
 
 def ternary_weights(config: ModelConfig) -> int:
@@ -367,9 +375,9 @@ def ternary_weights(config: ModelConfig) -> int:
     return config.num_hidden_layers * (4 * hidden * hidden + 3 * hidden * inner) + config.vocab_size * hidden
 
 
-def image_words(config: ModelConfig, groups: int, max_rows: int, engines: int = 1) -> int:
+def image_words(config: ModelConfig, groups: int, max_rows: int, engines: int = 1, code: WeightCode = TERNARY5) -> int:
     """Words of the whole memory image."""
-    geometry = Geometry(groups, engines)
-    prologue, body = program(config, groups, max_rows, engines)
+    geometry = Geometry(groups, engines, code)
+    prologue, body = program(config, groups, max_rows, engines, code)
     words = geometry.boot_words + sum(geometry.section_words(s) for s in prologue + body)
     return words + config.vocab_size * geometry.row_words(config.hidden_size)

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from tritape.base.errors import TritapeError
+from tritape.model.codes import CODES
 from tritape.model.config import ModelConfig, is_int
 
 _RANGES = {
@@ -45,6 +46,8 @@ def parse_metadata(text: bytes, image_bytes: int, source: str) -> dict[str, Any]
             raise wrong(field, f"an integer in {low}..{high}", value)
     if found["groups"] % found.get("engines", 1):
         raise wrong("groups", f"a multiple of the {found['engines']} engines", found["groups"])
+    if not isinstance(found.get("code", "ternary5"), str) or found.get("code", "ternary5") not in CODES:
+        raise wrong("code", f"one of {', '.join(CODES)}", found["code"])
     if found.get("image_bytes") != image_bytes:
         raise wrong("image_bytes", str(image_bytes), found.get("image_bytes"))
     for field in ("name", "checkpoint_sha256"):

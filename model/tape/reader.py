@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tritape.base.errors import TritapeError
 from tritape.model import arith
+from tritape.model.codes import check_code
 from tritape.model.config import ModelConfig
 from tritape.model.quantised import (
     PROJECTIONS,
@@ -40,8 +41,6 @@ from tritape.model.tape.layout import (
     ternary_weights,
 )
 
-_TRITS = arith.decode_trits(np.arange(256, dtype=np.uint8))
-
 
 def read_header(image: bytes | memoryview, geometry: Geometry, source: str = "tape") -> HeaderPayload:
     """The HEADER section of an image with words of `geometry`. Raises TritapeError for a wrong magic, version or CRC."""
@@ -58,6 +57,7 @@ def read_header(image: bytes | memoryview, geometry: Geometry, source: str = "ta
             raise TritapeError(
                 f"{source}: {field} of the HEADER section must be {wanted}, not {value}; pack the tape again"
             )
+    check_code(header.geometry.code, geometry.code, source)
     return header
 
 
@@ -75,8 +75,10 @@ def sections(
 
 def decode_block(payload: bytes | memoryview, geometry: Geometry, rows: int, k: int) -> NDArray[np.int8]:
     """Weights [rows, K] of one MATVEC payload, in tape order; `rows` counts those that pad the last slice too."""
-    codes = np.frombuffer(payload, np.uint8).reshape(geometry.tiles(k), rows, geometry.groups)
-    trits = _TRITS[codes].reshape(geometry.tiles(k), rows, geometry.engines, geometry.lane_tile)
+    code = geometry.code
+    codes = code.unpack(np.frombuffer(payload, np.uint8).reshape(geometry.tiles(k), rows, geometry.groups))
+    shape = (geometry.engines, geometry.lane_tile) if code.by_lane else (geometry.tile, 1)
+    trits = code.decode(codes).reshape(geometry.tiles(k), rows, *shape)
     return trits.transpose(1, 0, 3, 2).reshape(rows, -1)[:, :k]
 
 
@@ -99,7 +101,7 @@ def read_model(tape: TapeFile, source: str = "tape") -> QuantisedModel:
     config = ModelConfig.from_dict(tape.metadata["config"], source)
     geometry, image = tape.geometry, tape.image
     header = read_header(image, geometry, source)
-    parts = program(config, geometry.groups, header.rows, geometry.engines)
+    parts = program(config, geometry.groups, header.rows, geometry.engines, geometry.code)
     expected = [section for part in parts for section in part]
     vectors: dict[str, arith.Ints] = {}
     preps: dict[str, Section] = {}
@@ -194,8 +196,7 @@ def _embedding(image: bytes | memoryview, geometry: Geometry, header: HeaderPayl
         found = zlib.crc32(row.tobytes()) ^ token
         if found != crc:
             raise TritapeError(
-                f"{source}: CRC-32 of embedding row {token} must be {crc:#010x}, not {found:#010x}; "
-                "pack the tape again"
+                f"{source}: CRC-32 of embedding row {token} must be {crc:#010x}, not {found:#010x}; pack the tape again"
             )
     lanes = rows.reshape(header.vocab, -1, geometry.engines, geometry.groups).transpose(0, 1, 3, 2)
     return lanes.reshape(header.vocab, -1)[:, : header.hidden].view(np.int8)

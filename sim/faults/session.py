@@ -20,7 +20,7 @@ from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel
 from tritape.model.quantised import QuantisedModel
 from tritape.model.tape.assembler import image
-from tritape.model.tape.layout import Geometry, Opcode, Section
+from tritape.model.tape.layout import Opcode, Section
 from tritape.model.tape.reader import read_header
 from tritape.sim.faults.simulation import FaultySimulation
 
@@ -125,8 +125,8 @@ class Session:
     def __init__(self, simulation: FaultySimulation, model: QuantisedModel) -> None:
         self.simulation, self.model = simulation, model
         config: Config = simulation.config
-        self.geometry = Geometry(config.groups, config.engines)
-        self.image = image(model, config.groups, config.max_rows, config.engines)
+        self.geometry = config.geometry
+        self.image = image(model, config.groups, config.max_rows, config.engines, config.weight_code)
         self.header = read_header(self.image, self.geometry)
         word = self.geometry.word_bytes
         self.piece = range(self.header.body_address * word, self.header.body_address * word + DATA_BYTES // word * word)

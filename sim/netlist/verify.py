@@ -90,7 +90,7 @@ def verify(
         progress("running")
         with Device.open(virtual.port, baud=board.baud, retry_s=PATIENCE_S) as device:
             identity = device.identity
-            device.load_tape(image(model, identity.groups, identity.max_rows, identity.engines))
+            device.load_tape(image(model, identity.groups, identity.max_rows, identity.engines, identity.code))
             wrote = list(device.generate_tokens(PROMPT, tokens))
     expected = golden_tokens(model, PROMPT, tokens)
     for place, (want, got) in enumerate(zip(expected, wrote, strict=True)):

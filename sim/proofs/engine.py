@@ -7,11 +7,12 @@ from typing import Any
 
 from amaranth.hdl import Array, Assert, Assume, Cat, Const, Module, Mux, Signal, Value, signed
 
-from tritape.hw.config import TRITS, Config
+from tritape.hw.config import Config
 from tritape.hw.engine.activation_memory import DIGIT_BITS
 from tritape.hw.engine.adder_tree import AdderTree
 from tritape.hw.engine.table_engine import TableEngine
-from tritape.hw.engine.table_filler import ENTRY_BITS, STEPS, TableFiller, script_layout, walk
+from tritape.hw.engine.table_filler import ENTRY_BITS, STEPS, TableFiller, script_layout
+from tritape.model.codes.ternary5 import TRITS, walk
 from tritape.sim.proofs.hold import Bench, chosen, drive, previous
 
 SMALL = Config(groups=4, max_hidden=40, max_intermediate=60, max_layers=2, max_vocab=9, max_rows=4)

@@ -107,7 +107,9 @@ def perf(
     ids = np.random.default_rng(0).integers(0, model.vocab_size, (tokens, batch))
     with progress("making a random model") as update:
         calibrate = [*ids.reshape(-1)[:tokens].tolist(), *range(min(PREFILLED, model.vocab_size))]
-        quantised = quantise_model(random_checkpoint(model, seed=0, sparse4=code == SPARSE4.name), ids=calibrate, progress=update)
+        quantised = quantise_model(
+            random_checkpoint(model, seed=0, sparse4=code == SPARSE4.name), ids=calibrate, progress=update
+        )
     image_bytes = image_words(model, groups, config.max_rows, engines, config.weight_code) * config.word_bytes
     with build_progress("building simulator") as tell:
         simulation = Simulation(config, progress=tell, memory=source, image_bytes=image_bytes)

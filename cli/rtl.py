@@ -9,7 +9,7 @@ import typer
 
 from tritape.cli import app
 from tritape.cli.common import out
-from tritape.cli.model import Groups
+from tritape.cli.model import Code, Groups
 from tritape.hw.config import Config
 
 DEFAULT = Config()
@@ -32,6 +32,10 @@ def verilog(
     tables_per_filler: Fillers = DEFAULT.tables_per_filler,
     engines: Engines = DEFAULT.engines,
     serial: Serial = False,
+    code: Code = DEFAULT.code,
+    block_tables: Annotated[
+        bool, typer.Option("--block-tables", help="With sparse4: tables in block RAM, not in LUT RAM.")
+    ] = False,
     batch: Annotated[int, typer.Option(help="Tokens that one pass over the tape serves.")] = DEFAULT.batch,
     max_hidden: Annotated[int, typer.Option(help="Largest hidden size.")] = DEFAULT.max_hidden,
     max_intermediate: Annotated[int, typer.Option(help="Largest intermediate size.")] = DEFAULT.max_intermediate,
@@ -56,6 +60,8 @@ def verilog(
         max_rows=max_rows,
         serial=serial,
         batch=batch,
+        code=code,
+        block_tables=block_tables,
     )
     description = write_verilog(output, config, "tritape verilog", name=name, bench=bench)
     files = [f"{name}.{suffix}" for suffix in ("v", "json", "md", "vlt", "core", "xml")] + [

@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tritape.hw.config import Config
+from tritape.hw.engine import sparse_activations as sparse
 from tritape.hw.engine.activation_memory import DIGIT_BITS, fillers, table_bits, tile_bits
 from tritape.hw.engine.row_accumulator import row_bits, row_width
-from tritape.hw.engine.table_filler import ENTRY_BITS, MAGNITUDE_BITS
 from tritape.hw.link.step_runner import Entry
 from tritape.hw.link.token_runner import RING
 from tritape.hw.mixer.state_memory import StateMemory
+from tritape.model.codes import TERNARY5
+from tritape.model.codes.ternary5 import MAGNITUDE_BITS
 
 BRAM_BITS = 18 * 1024
 LUT_RAMS = 18
@@ -44,16 +46,19 @@ def memory_blocks(width: int, depth: int, bits: int = BRAM_BITS) -> int:
 
 def memories(config: Config) -> list[tuple[str, int, int, int]]:
     """(name, how many, width, depth) of every memory of the accelerator, without queues of a few words and the tape's memory."""
-    engines, groups = config.engines, config.groups
-    found: list[tuple[str, int, int, int]] = []
-    address = DIGIT_BITS + tile_bits(config) + 1 + (table_bits(config) if config.tables_per_filler > 1 else 0)
-    found += [
-        ("table", engines * groups, ENTRY_BITS, 2 << MAGNITUDE_BITS),
-        ("script", 1, MAGNITUDE_BITS + DIGIT_BITS + 3, 1 << MAGNITUDE_BITS),
-        ("activations", engines * fillers(config), 8, 1 << address),
-        ("rows", engines, row_width(config), 1 << row_bits(config)),
-    ]
-    per_word = groups // 2
+    engines, code = config.engines, config.weight_code
+    tables = ("table", engines * config.tables, code.entry_bits, 2 << code.address_bits)
+    found: list[tuple[str, int, int, int]] = [tables]
+    if code is TERNARY5:
+        address = DIGIT_BITS + tile_bits(config) + 1 + (table_bits(config) if config.tables_per_filler > 1 else 0)
+        found += [
+            ("script", 1, MAGNITUDE_BITS + DIGIT_BITS + 3, 1 << MAGNITUDE_BITS),
+            ("activations", engines * fillers(config), 8, 1 << address),
+        ]
+    else:
+        found += [("activations", 1, 8 * sparse.FOUR, 2 << sparse.address_bits(config))]
+    found.append(("rows", engines, row_width(config), 1 << row_bits(config)))
+    per_word = config.groups // 2
     hidden, length = config.lane(config.max_hidden), config.lane(config.max_length)
     if config.serial:
         gains, bound = (-(-size // per_word) * per_word for size in (config.max_length, config.max_hidden))
@@ -84,9 +89,15 @@ def memories(config: Config) -> list[tuple[str, int, int, int]]:
 
 def block_rams(config: Config) -> int:
     """Block RAMs of 18 kbit, as ECP5 and Xilinx have, of the accelerator without the tape's memory."""
+    blocks = _in_blocks(config)
     return sum(
-        count * max(memory_blocks(width, depth), name == "script") for name, count, width, depth in memories(config)
+        count * max(memory_blocks(width, depth), name in blocks) for name, count, width, depth in memories(config)
     )
+
+
+def _in_blocks(config: Config) -> tuple[str, ...]:
+    """Memories that are block RAM however small."""
+    return ("script", "table") if config.block_tables else ("script",)
 
 
 def multipliers(config: Config) -> int:
@@ -106,15 +117,20 @@ def luts(config: Config, inputs: int = 4) -> int:
     distributed = sum(
         count * -(-width // 4) * -(-depth // 16)
         for name, count, width, depth in memories(config)
-        if not memory_blocks(width, depth) and name != "script"
+        if not memory_blocks(width, depth) and name not in _in_blocks(config)
     )
-    word, tables = config.word_bytes, config.engines * config.groups
+    word, tables = config.word_bytes, config.engines * config.tables
     if config.serial:
         total = 3100 + 110 * config.groups
     else:
         banks = sum(count for name, count, _, _ in memories(config) if name == "states") // config.batch
         vector = 1290 + config.engines * (139 + 2590 + 32 * config.groups) + 15 * banks
         engine = 18 * tables + 16 * config.engines * fillers(config)
+        if config.weight_code is not TERNARY5:
+            # Fillers, activations and control; the bank's multiplexer behind distributed RAM, which LUT6s have in them.
+            engine = 20 * tables + 34 * sparse.fillers(config) + 200
+            choice = tables * config.weight_code.entry_bits * (not config.block_tables)
+            engine += choice if inputs == 4 else -2 * choice
         sequencer, reader_and_counters = 469 + 48 * word, 830
         link = 1055 + 9 * word
         parts = sequencer + reader_and_counters + link + config.batch * (vector + engine) + 6 * distributed

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from tritape.base.errors import TritapeError
-from tritape.cli import app
+from tritape.cli import main
 from tritape.host.device import Device
 from tritape.host.limits import check_limits
 from tritape.host.protocol import Identity
@@ -150,28 +149,39 @@ def test_what_is_not_sparse_is_refused_by_tensor_row_and_column(model: Quantised
     assert list(tmp_path.iterdir()) == []
 
 
-def test_pack_and_inspect_on_the_command_line(tmp_path: Path) -> None:
-    run, shape = CliRunner(), dataclasses.replace(SHAPE, vocab_size=256)  # bytes, so without a tokenizer
+def test_pack_and_inspect_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shape = dataclasses.replace(SHAPE, vocab_size=256)  # bytes, so without a tokenizer
     save_checkpoint(random_checkpoint(shape, 5, sparse4=True), tmp_path / "sparse")
     save_checkpoint(random_checkpoint(shape, 5), tmp_path / "dense")
 
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr("sys.argv", ["tritape", *arguments])
+        try:
+            main()
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        return 0
+
     def tried(*arguments: str) -> tuple[str, str]:
-        """(code of the tape, all output)"""
+        """(code of the tape, remarks)"""
         target, result_file = tmp_path / "m.tape", tmp_path / "m.json"
-        result = run.invoke(app, ["pack", *arguments, "-o", str(target), "--json", str(result_file)])
-        if result.exit_code:
-            return "", str(result.exception or result.output)
-        assert run.invoke(app, ["inspect", str(target), "--json", str(tmp_path / "i.json")]).exit_code == 0
+        if run("pack", *arguments, "-o", str(target), "--json", str(result_file)):
+            return "", capsys.readouterr().err
+        assert run("inspect", str(target), "--json", str(tmp_path / "i.json")) == 0
         found = json.loads((tmp_path / "i.json").read_text())["code"]
         assert found == json.loads(result_file.read_text())["code"]
-        return found, result.output
+        return found, capsys.readouterr().err
 
     sparse, dense = str(tmp_path / "sparse"), str(tmp_path / "dense")
     assert tried(sparse, "--groups", "10")[0] == "sparse4"
     assert tried(sparse, "--groups", "10", "--code", "ternary5")[0] == "ternary5"
-    assert tried(sparse)[0] == "ternary5"  # words of 16 bytes
+    code, remarks = tried(sparse)  # words of 16 bytes
+    assert code == "ternary5"
+    assert "the model is 3:4, but is packed as ternary5: groups must be a multiple of 5" in remarks
     assert tried(dense, "--groups", "10")[0] == "ternary5"
-    assert "tensor " in tried(dense, "--groups", "10", "--code", "sparse4")[1]
+    assert "tensor " in tried(dense, "--groups", "10", "--code", "sparse4")[1].replace("\n", " ")
 
 
 def test_a_device_for_another_code_refuses_with_the_cure(model: QuantisedModel) -> None:

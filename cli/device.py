@@ -10,16 +10,19 @@ from typing import Annotated
 import typer
 
 from tritape.base.errors import TritapeError
-from tritape.cli.common import model_path, opened, progress
+from tritape.cli.common import console, model_path, opened, progress
 from tritape.host import dram
 from tritape.host.device import Device
 from tritape.host.draft import Draft, open_draft
+from tritape.host.tape_device import loading_seconds
 from tritape.model.data import embedded_models
 from tritape.model.open import OpenModel
 from tritape.rtl_gen.archive import FOLDER, read_archive
 from tritape.rtl_gen.boards import AnyBoard, boards
 from tritape.rtl_gen.boards import board as find_board
 
+LONG_S = 3.0
+"""A loading that takes longer is announced."""
 Port = Annotated[
     str,
     typer.Option(
@@ -113,7 +116,23 @@ def set_sampler(device: Device, temperature: float, seed: int) -> None:
 
 
 def load(device: Device, model: OpenModel) -> None:
-    """Put a model's tape on the device, unless it is there already. Raises TritapeError, with nothing written, when it does
-    not fit."""
+    """Put a model's tape on the device, unless it is there already. Says before how long that takes, if it is long. Raises
+    TritapeError, with nothing written, when it does not fit."""
     with progress("loading") as update:
-        device.load_model(model, update)
+
+        def tell(done: int, total: int) -> None:
+            if not done and device.baud is not None and (seconds := loading_seconds(total, device.baud)) >= LONG_S:
+                console.print(
+                    f"loading {total:,} bytes over {device.baud:,} baud takes about {duration(seconds)}, less where some are "
+                    "there already; if it is interrupted, the same command goes on",
+                    soft_wrap=True,
+                    highlight=False,
+                )
+            update(done, total)
+
+        device.load_model(model, tell)
+
+
+def duration(seconds: float) -> str:
+    """Seconds up to two minutes, else minutes, as people say it."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -14,6 +14,7 @@ from tritape.host.limits import check_geometry, check_limits
 from tritape.host.link import RETRY_S, SILENCE_S, VIRTUAL_SILENCE_S
 from tritape.host.sequence_device import SequenceDevice
 from tritape.host.tape_device import Progress
+from tritape.host.transport import PlacingTransport
 from tritape.model.open import OpenModel, open_model
 from tritape.model.tape.reader import read_header
 from tritape.model.text.stream import until_end
@@ -42,6 +43,8 @@ class Device(SequenceDevice):
     """Of the model that `load_model` put there, if that has one."""
     model: OpenModel | None = None
     """That `load_model` put there."""
+    baud: int | None = None
+    """Of the port that `open` opened; None where memory is reached by another way than the link."""
 
     @classmethod
     def open(
@@ -63,6 +66,7 @@ class Device(SequenceDevice):
             # A command and its answer take 5,000 bits.
             silence_s = VIRTUAL_SILENCE_S if port.startswith("/dev/pts/") else SILENCE_S
             device = cls(transport, retry_s=retry_s or RETRY_S + 5000 / baud, silence_s=silence_s)
+            device.baud = None if isinstance(transport, PlacingTransport) else baud
             if model is not None:
                 device.load_model(model)
         except BaseException:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from tritape.base.errors import TritapeError
+from tritape.host.limits import check_geometry, check_limits
 from tritape.host.program import command, run_loader
-from tritape.host.protocol import inverse_temperature
+from tritape.host.protocol import Identity, inverse_temperature
 from tritape.hw.config import Config
 from tritape.hw.link.autoboot import ENDS, LAST, MARK, PROMPT_END, SETTINGS, TEXT_BYTES, script_words, text_words
-from tritape.model.codes import check_code
+from tritape.hw.link.commands import identity
 from tritape.model.config import ModelConfig
 from tritape.model.tape.container import TapeFile
 from tritape.model.tape.reader import read_header
@@ -20,7 +21,6 @@ from tritape.model.text.pieces import token_pieces
 from tritape.model.tokenizer import tape_tokenizer
 from tritape.rtl_gen.boards import AnyBoard, Board, boards
 from tritape.rtl_gen.estimate import token_cycles
-from tritape.rtl_gen.fit import require_model
 
 MAX_PROMPT = PROMPT_END - SETTINGS
 MAX_TOKENS = 1 << 16
@@ -86,22 +86,11 @@ def flash_image(
     Raises TritapeError for a tape that is not for the board, and what `script` and the tokenizer refuse.
     """
     config = board.config
-    wanted = config.geometry
-    check_code(tape.geometry.code, wanted.code, source)
-    if tape.geometry != wanted:
-        cure = f"tritape pack --groups {wanted.groups} --engines {wanted.engines} --rows {config.max_rows}"
-        raise TritapeError(
-            f"{source}: tape must be packed for {wanted.groups} groups and {wanted.engines} engines, not "
-            f"{tape.geometry.groups} and {tape.geometry.engines}; run: {cure}"
-        )
-    header = read_header(tape.image, wanted, source)
-    if header.rows > config.max_rows:
-        raise TritapeError(
-            f"{source}: rows a block must be at most {config.max_rows}, not {header.rows}; "
-            f"run: tritape pack --rows {config.max_rows}"
-        )
+    limits = Identity.decode(identity(config, board.memory_words))
+    check_geometry(limits, tape.geometry, source)
+    header = read_header(tape.image, limits.geometry, source)
+    check_limits(limits, header, len(tape.image), source)
     shape = ModelConfig.from_dict(tape.metadata["config"], source)
-    require_model(board, shape)
     codec = tape_tokenizer(tape, source)
     pieces, ids = token_pieces(codec, header.vocab), list(codec.encode(prompt))
     ends = sorted(codec.eos_ids)

@@ -21,6 +21,13 @@ Progress = Callable[[int, int], None]
 
 _OF_TOKENS = (Command.POLL, Command.LOGITS, Command.LOAD, Command.READ_STATE, Command.WRITE_STATE)
 _CHECK_BYTES = 1 << 16  # memory that one CHECK covers
+_FRAME_BITS = 10 * (DATA_BYTES + 36)  # of a WRITE with its reply: heads, CRCs and zeros of both
+_TURN_S = 1e-3  # from a reply to the next command, over USB
+
+
+def loading_seconds(size: int, baud: int) -> float:
+    """About how long `TapeDevice.load_tape` takes for `size` bytes over a UART of `baud` bits a second."""
+    return -(-size // DATA_BYTES) * (_FRAME_BITS / baud + _TURN_S)
 
 
 class TapeDevice:
@@ -87,9 +94,10 @@ class TapeDevice:
     def load_tape(
         self, data: bytes, progress: Progress | None = None, *, verify: bool = True, source: str = "tape"
     ) -> None:
-        """Write a tape's memory image, packed for the device, and boot it; `progress(bytes done, bytes)`.
+        """Write a tape's memory image, packed for the device, and boot it; `progress(bytes done, bytes)`, first of all with 0.
 
-        With `verify`, what is in memory already is left there, and what was written is checked. `source` is what errors name.
+        With `verify`, what is in memory already is left there, so a loading that was interrupted goes on, and what was written
+        is checked. `source` is what errors name.
         """
         groups = self.identity.geometry.word_bytes
         room = self.identity.memory_words * groups
@@ -103,6 +111,8 @@ class TapeDevice:
         if verify:
             self.link.place(data)
         piece = max(_CHECK_BYTES // groups, 1) * groups
+        if progress is not None:
+            progress(0, len(data))
         for start in range(0, len(data), piece):
             part = data[start : start + piece]
             if not (verify and self._same(start // groups, part)):

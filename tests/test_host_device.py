@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tritape.base.errors import TritapeError
-from tritape.host import frames, protocol
+from tritape.host import frames, protocol, tape_device
 from tritape.host.device import Device
 from tritape.host.link import Link
 from tritape.host.sequence_device import FEED_TOKENS
@@ -143,6 +143,41 @@ def test_cable_pulled(simulation, model):
         again.load_tape(data)
         prompt = [rng.randrange(97) for _ in range(3)]
         assert list(again.generate_tokens(prompt, 5)) == chosen(model, prompt, 5)
+
+
+@pytest.mark.slow
+def test_an_interrupted_loading_goes_on(simulation, model, monkeypatch):
+    """What was written before the break is not written again: the next loading sends what is left, and checks the rest."""
+    monkeypatch.setattr(tape_device, "_CHECK_BYTES", 512)
+    data, plenty = image(model, GROUPS, 512), 1 << 30
+
+    def load(left=plenty):
+        wire = CutTransport(simulation, left)
+        try:
+            Device(wire, retry_s=RETRY_S).load_tape(data)
+        finally:
+            sent.append(left - wire.left)
+
+    sent = []
+    Device(CutTransport(simulation), retry_s=RETRY_S).write_memory(0, bytes(len(data)))
+    load()
+    Device(CutTransport(simulation), retry_s=RETRY_S).write_memory(0, bytes(len(data)))
+    with pytest.raises(TritapeError, match="port must stay connected"):
+        load(sent[0] * 3 // 4)
+    load()
+    assert sent[2] < sent[0] / 2
+    assert list(Device(CutTransport(simulation), retry_s=RETRY_S).generate_tokens([1, 2], 3)) == chosen(
+        model, [1, 2], 3
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "baud", "low", "high"), [(105_000_000, 2_000_000, 540, 1300), (50_000, 115_200, 4.3, 6)]
+)
+def test_how_long_a_loading_takes(size, baud, low, high):
+    """No less than its bits take, and not much more."""
+    assert 10 * size / baud < tape_device.loading_seconds(size, baud)
+    assert low < tape_device.loading_seconds(size, baud) < high
 
 
 class Canned:

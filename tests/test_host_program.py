@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -11,7 +12,15 @@ from typer.testing import CliRunner
 
 from tritape import cli
 from tritape.base.errors import TritapeError
+from tritape.cli.device import load
 from tritape.host import program
+from tritape.hw.link.autoboot import script_words
+from tritape.model.checkpoint import load_checkpoint
+from tritape.model.data import embedded_models
+from tritape.model.formats import quantise_model
+from tritape.model.tape.assembler import pack
+from tritape.model.tape.container import read_tape
+from tritape.model.tokenizer import tape_text, tape_tokenizer
 from tritape.rtl_gen import archive
 from tritape.rtl_gen.boards import Board, boards
 
@@ -103,3 +112,88 @@ def test_every_board_can_be_programmed(fake):
         TritapeError, match=r"^kv260: board must be one that openFPGALoader knows \(.*\); use the maker's tool$"
     ):
         program.command(boards()["kv260"], Path("x.bit"))
+
+
+@pytest.fixture(scope="module")
+def tape(tmp_path_factory) -> Path:
+    """The embedded model `nano`, packed for the iCEBreaker."""
+    path = tmp_path_factory.mktemp("tape") / "nano.tape"
+    checkpoint = load_checkpoint(embedded_models()["nano"])
+    carried = tape_text(checkpoint)
+    pack(quantise_model(checkpoint), path, 4, 512, carried.tokenizer, text=carried.metadata)
+    return path
+
+
+def flash(*arguments: object):
+    cli.register()
+    return CliRunner().invoke(cli.app, ["flash", *map(str, arguments)])
+
+
+def test_a_tape_and_its_texts_go_into_the_flash(tape, fake, tmp_path):
+    result = flash("icebreaker-flash", tape, "--prompt", "Emma", "--tokens", "9")
+    assert result.exit_code == 0, result.output
+    assert (fake / "arguments").read_text().startswith("-b ice40_generic -f --file-type raw -o 1048576 /")
+    image, carried = (fake / "loaded").read_bytes(), read_tape(tape)
+    start = 4 * script_words(boards()["icebreaker-flash"].config)
+    assert image[start:] == bytes(carried.image)
+    assert image[:4] == b"TX\t\0"
+    codec, texts = tape_tokenizer(carried, "tape"), image[4 * 256 :]
+    ids = codec.encode("Emma was très")
+    pieces = [texts[32 * token + 1 : 32 * token + 1 + texts[32 * token]] for token in ids]
+    assert b"".join(pieces).decode() == codec.decode(ids)
+    kept = tmp_path / "kept.bin"
+    assert flash("icebreaker-flash", tape, "--prompt", "Emma", "--tokens", "9", "-o", kept).exit_code == 0
+    assert kept.read_bytes() == image
+
+
+def test_flash_dry_run_prints_both_programs(tape, fake):
+    result = flash("icebreaker-flash", tape, "--prompt", "Emma", "--dry-run")
+    assert result.stdout.splitlines() == [
+        f"{fake}/openFPGALoader -b ice40_generic -f --file-type raw -o 1048576 icebreaker-flash.bin",
+        "iceprog -o 1048576 icebreaker-flash.bin",
+    ]
+    assert not (fake / "loaded").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["icebreaker"], r"board must have its tape in flash \(icebreaker-flash\), not 'icebreaker'"),
+        (["icebreaker-flash", "--temperature", "0.7"], "temperature must be 0 on a board with a serial configuration"),
+        (["icebreaker-flash", "--tokens", "70000"], "tokens must be from 1 to 65536, not 70000"),
+    ],
+)
+def test_what_no_flash_can_hold_is_refused(tape, fake, arguments, message):
+    result = flash(arguments[0], tape, "--prompt", "Emma", *arguments[1:])
+    assert isinstance(result.exception, TritapeError)
+    assert re.search(message, str(result.exception))
+    assert not (fake / "loaded").exists()
+
+
+def test_a_tape_for_other_groups_is_refused(tmp_path, fake):
+    path = tmp_path / "other.tape"
+    checkpoint = load_checkpoint(embedded_models()["nano"])
+    pack(quantise_model(checkpoint), path, 8, 512, tape_text(checkpoint).tokenizer)
+    with pytest.raises(TritapeError, match="groups of the tape must be 4, not 8; pack it with --groups 4"):
+        raise flash("icebreaker-flash", path, "--prompt", "Emma").exception
+
+
+def test_a_long_loading_is_announced(capsys):
+    class Slow:
+        baud = 115_200
+
+        def load_model(self, _model, tell):
+            tell(0, self.size)
+            tell(self.size, self.size)
+
+    device = Slow()
+    device.size = 200_000
+    load(device, None)
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith(
+        "loading 200,000 bytes over 115,200 baud takes about 21 s, less where some are there already;"
+    )
+    assert "if it is interrupted, the same command goes on" in said
+    device.size = 2_000
+    load(device, None)
+    assert capsys.readouterr().err == ""

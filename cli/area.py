@@ -18,10 +18,12 @@ from tritape.cli.common import report as show
 from tritape.cli.model import Code
 from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
-from tritape.rtl_gen.area import accelerator_area, engine_area, luts_per_mac
+from tritape.hw.engine.choice import engine_of
+from tritape.rtl_gen.area import accelerator_area, engine_area, luts_per_mac, xilinx_cells
 from tritape.rtl_gen.units import units_area
 
 UNITS = ["engine", "accelerator"]
+XILINX = ("xc7", "xcu", "xcup")
 DEFAULT = Config()
 
 
@@ -50,13 +52,20 @@ def area(
     by_unit: Annotated[
         bool, typer.Option("--by-unit", help="The accelerator's cells unit by unit, before packing.")
     ] = False,
-    family: Annotated[str, typer.Option(help="With --by-unit: ecp5 or ice40.")] = "ecp5",
+    family: Annotated[
+        str,
+        typer.Option(help=f"ecp5, or {', '.join(XILINX)}: LUT6s by Yosys, not packed; with --by-unit ecp5 or ice40."),
+    ] = "ecp5",
     board: Annotated[str | None, typer.Option(help="With --by-unit: take the configuration of this board.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the numbers to this file.")] = None,
 ) -> None:
-    """Synthesise a unit for an ECP5-85F of speed grade 6 and report its cost."""
+    """Synthesise a unit for an ECP5-85F of speed grade 6, or for a Xilinx family, and report its cost."""
     if unit not in UNITS:
         raise TritapeError(f"unit must be one of {UNITS}, not {unit!r}")
+    if not by_unit and family != "ecp5" and (family not in XILINX or route):
+        raise TritapeError(
+            f"family must be ecp5, or without --route one of {', '.join(XILINX)}, not {family!r}; choose one of them"
+        )
     rows = max(DEFAULT.max_rows, 512 * engines)  # as `Config.for_model`
     config = Config(
         groups, tables_per_filler, engines, max_rows=rows, batch=batch, code=code, block_tables=block_tables
@@ -64,11 +73,18 @@ def area(
     if by_unit:
         _by_unit(configuration(board) if board else config, family, json)
         return
+    tables = groups * engines * (batch if unit == "accelerator" else 1)
+    if family in XILINX:
+        component, open_ports = (engine_of(config), ()) if unit == "engine" else (Accelerator(config), ("probe",))
+        with console.status(f"{unit}: starting") as status:
+            cells = xilinx_cells(component, unit, family, open_ports, lambda step: status.update(f"{unit}: {step}"))
+        per_mac = {"luts_per_mac": round((cells["logic"] + cells["memory"]) / config.weight_code.tile(tables), 3)}
+        show(cells | per_mac, json, f"{unit}, {code}, E={engines} G={groups} T={batch}, {family} (Yosys, not packed)")
+        return
     measure = engine_area if unit == "engine" else accelerator_area
     seeds = {"seeds": seed} if seed else {}
     with console.status(f"{unit}: starting") as status:
         report = measure(config, route=route, progress=lambda step: status.update(f"{unit}: {step}"), **seeds)
-    tables = groups * engines * (batch if unit == "accelerator" else 1)
     numbers = {
         "luts": report.luts,
         "luts_per_mac": round(luts_per_mac(report, tables, config.weight_code), 3),

@@ -34,8 +34,9 @@ QUEUE_BITS = 1024
         Config(groups=8, engines=2, tables_per_filler=2, **SMALL),
         Config(groups=6, engines=2, batch=2, **SMALL),
         Config(groups=5, serial=True, **SMALL),
+        Config(groups=10, engines=2, code="sparse4", **SMALL),
     ],
-    ids=["lanes", "batch", "serial"],
+    ids=["lanes", "batch", "serial", "sparse4"],
 )
 def test_memories_are_those_of_the_netlist(config: Config) -> None:
     netlist = rtlil.convert(Accelerator(config), name="top", emit_src=False)

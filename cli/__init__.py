@@ -39,6 +39,7 @@ GROUPS: list[str] = [
     "generate",
     "rtl",
     "estimate",
+    "choose",
     "explore",
     "perf",
     "area",

@@ -51,7 +51,7 @@ def explore(
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Search engines, groups, batch sizes, fillers, clocks and parts for a model and a memory; print the Pareto front."""
+    """Search engines, groups, slots, replicas, fillers, clocks and parts for a model and a memory; print the Pareto front."""
     from tritape.rtl_gen.explore.results import ResultFile
     from tritape.rtl_gen.explore.run import cluster
     from tritape.rtl_gen.explore.run import explore as run
@@ -120,12 +120,26 @@ def explore(
 def _show(name: str, front: list[dict[str, Any]]) -> None:
     """The front as a table; LUTs are estimated but where synthesis or routing is named."""
     table = Table(title=f"{name}: Pareto front of tokens/s (projected) against LUTs", title_justify="left")
-    for column in ("part", "E", "G", "F", "T", "MHz", "tokens/s", "roofline", "LUTs", "block RAM", "DSP", "limited by"):
+    for column in (
+        "part",
+        "E",
+        "G",
+        "F",
+        "T",
+        "R",
+        "MHz",
+        "tokens/s",
+        "roofline",
+        "LUTs",
+        "block RAM",
+        "DSP",
+        "limited by",
+    ):
         table.add_column(column, justify="left" if column in ("part", "limited by") else "right", overflow="fold")
     shown = [row for name in dict.fromkeys(row["part"] for row in front) for row in _of(front, name)[:SHOWN]]
     for row in shown:
         table.add_row(
-            row["part"], *(str(row[axis]) for axis in ("engines", "groups", "tables_per_filler", "batch")),
+            row["part"], *(str(row[axis]) for axis in ("engines", "groups", "tables_per_filler", "batch", "replicas")),
             f"{row['clock'] / 1e6:g}", f"{row['tokens_per_second']:,.1f}", f"{row['roofline_fraction']:.3f}",
             f"{row['luts']:,}", f"{row['brams']:,}", f"{row['dsps']:,}", row["limited_by"],
         )  # fmt: skip
@@ -134,7 +148,7 @@ def _show(name: str, front: list[dict[str, Any]]) -> None:
                 made = row[kind]
                 cells = (f"{made[name]:,}" for name in ("luts", "brams", "dsps"))
                 table.add_row(
-                    f"  {kind}", *[""] * 4, f"{made['fmax_mhz']:g}" if "fmax_mhz" in made else "", "", "", *cells
+                    f"  {kind}", *[""] * 5, f"{made['fmax_mhz']:g}" if "fmax_mhz" in made else "", "", "", *cells
                 )
     Console(width=130).print(table)
     if len(shown) < len(front):

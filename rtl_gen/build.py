@@ -27,6 +27,7 @@ from tritape.model.config import ModelConfig
 from tritape.rtl_gen.archive import manifest, write_archive
 from tritape.rtl_gen.board_top import BoardTop
 from tritape.rtl_gen.boards import AnyBoard, Board, BusBoard
+from tritape.rtl_gen.boards.packages.memory_styles import styled
 from tritape.rtl_gen.boards.packages.wrapper import CORE, wrapper_verilog
 from tritape.rtl_gen.fit import require_device, require_model
 from tritape.rtl_gen.litedram import generator_versions, start_of
@@ -217,9 +218,10 @@ def bus_project(board: BusBoard) -> dict[str, str]:
 
     key = digest(
         repr((board.config, board.memory_words, board.ports, board.port_bits, board.address_bits, board.device)),
-        version("amaranth"), _BUS_SOURCES,
+        version("amaranth"), _BUS_SOURCES, *(map(repr, board.memory_styles) if board.replicas > 1 else ()),
     )  # fmt: skip
-    return {"tritape.v": (cached("bus-elaborate", key, run) / "tritape.v").read_text(), **files}
+    text = (cached("bus-elaborate", key, run) / "tritape.v").read_text()
+    return {"tritape.v": styled(text, board.memory_styles), **files}
 
 
 _BUS_SOURCES = source_digest("model", "hw", "base/verilog_text.py", "rtl_gen/boards/packages/wrapper.py")

@@ -157,7 +157,7 @@ def choose(
     ahead, first = ahead if read_ahead is None else read_ahead, first if latency is None else latency
     demand = bandwidth / clock
     bounded = sorted(
-        ((_bound(shape, config, clock, bandwidth), config) for config in candidates(shape, demand, batch)),
+        ((rate_bound(shape, config, clock, bandwidth), config) for config in candidates(shape, demand, batch)),
         key=lambda pair: (-pair[0], pair[1].word_bytes, pair[1].engines),
     )
     fitting: list[tuple[float, Config]] = []
@@ -212,7 +212,7 @@ def candidates(shape: ModelConfig, demand: float, batch: int = 1) -> Iterator[Co
                     yield Config.for_model(shape, groups, fillers, engines, batch=batch).limited_to(shape)
 
 
-def _bound(shape: ModelConfig, config: Config, clock: float, bandwidth: float) -> float:
+def rate_bound(shape: ModelConfig, config: Config, clock: float, bandwidth: float) -> float:
     """Tokens a second without headers, fills and dependencies."""
     rate = min(bandwidth, config.word_bytes * clock) * (1 - padding(shape, config.groups))
     return config.batch * rate * 5 / ternary_weights(shape)

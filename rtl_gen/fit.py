@@ -45,15 +45,14 @@ def require_model(board: AnyBoard, shape: ModelConfig) -> None:
 
 def require_device(board: AnyBoard, netlist: str) -> None:
     """Raises `TritapeError` when the elaborated design needs more LUTs (estimated) or block RAM than the device has."""
-    available = board.capacity
-    luts = estimated_luts(board.config)
+    available, replicas = board.capacity, board.replicas if isinstance(board, BusBoard) else 1
+    luts = replicas * estimated_luts(board.config)
     if luts > available.luts:
         raise TritapeError(
             f"{board.name}: design must need at most {available.luts} LUTs, not about {luts}; use fewer groups, or serial=True, "
             "in the board's file"
         )
-    styles = () if isinstance(board, BusBoard) else board.memory_styles
-    needed = block_rams(netlist, available.bram_bits, [name for name, _ in styles])
+    needed = replicas * block_rams(netlist, available.bram_bits, [name for name, _ in board.memory_styles])
     if needed > available.brams:
         raise TritapeError(
             f"{board.name}: design must need at most {available.brams} block RAMs, not {needed}; use fewer memory_words or "

@@ -11,7 +11,9 @@ from tritape.rtl_gen.toolchains import ecp5, xilinx
 @dataclass(frozen=True)
 class Part:
     """A device: `luts` of so many inputs (`lut_inputs`), flip-flops, block RAMs of 18 kbit (1024 x 18 or 512 x 36), multipliers.
-    `family`: as Yosys calls it. What else it has (UltraRAM, a processor) is not used."""
+    `family`: as Yosys calls it. `regions`: super logic regions with a memory channel each, on a card whose replicas are chosen
+    (`tritape.rtl_gen.replicas`); the numbers are then what the shell leaves of all regions together, `urams` UltraRAMs among
+    them. What else it has is not used."""
 
     name: str
     title: str
@@ -20,6 +22,8 @@ class Part:
     luts: int
     brams: int
     dsps: int
+    urams: int = 0
+    regions: int = 1
 
 
 _KNOWN = (
@@ -34,6 +38,10 @@ _KNOWN = (
 PARTS = {
     name: Part(name, title, family, inputs, capacity.luts, capacity.brams, capacity.dsps)
     for name, title, family, inputs, capacity in _KNOWN
+} | {
+    # Four times the smallest region of the platform xilinx_u250_xdma_201830_2: 344,533 LUTs, 500 block RAMs of 36 kbit, 2,877 DSPs,
+    # 320 UltraRAMs, one channel of DDR4-2400 (source: ThunderGP, automation/devices/xilinx_u250_xdma_201830_2.h).
+    "xcu250": Part("xcu250", "Alveo U250", "xcup", 6, 4 * 344_533, 4 * 1000, 4 * 2877, 4 * 320, 4)
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from tritape.model.config import ModelConfig
 from tritape.model.data import embedded_models
 from tritape.model.tape.layout import ternary_weights
-from tritape.rtl_gen.boards import AnyBoard
+from tritape.rtl_gen.boards import AnyBoard, BusBoard
 from tritape.rtl_gen.estimate import PUBLISHED, token_cycles
 from tritape.rtl_gen.fit import excess, tape_words
 
@@ -25,8 +25,8 @@ def model_sizes(board: AnyBoard) -> dict[str, dict[str, Any]]:
     """Of each known shape, JSON-ready: `fits`; `too_small`, the fields of the board's file that are; `tape_bytes` in the board's
     geometry; and if it fits `tokens_per_second`.
 
-    The rate is projected: the board's clock over the cycle model, with the memory's sustained rate. The host link is not in it,
-    and the memory behind the ports of a `BusBoard` is taken to be no slower than they are.
+    The rate is projected, of all slots and replicas: the board's clock over the cycle model, with the memory's sustained rate.
+    The host link is not in it, and the memory behind the ports of a `BusBoard` is taken to be no slower than they are.
     """
     config = board.config
     found: dict[str, dict[str, Any]] = {}
@@ -35,7 +35,8 @@ def model_sizes(board: AnyBoard) -> dict[str, dict[str, Any]]:
         words = tape_words(board, shape)
         rate = None
         if not too_small:
-            rate = config.batch * board.clock_hz / token_cycles(shape, config, board.word_cycles)[0]
+            streams = config.batch * (board.replicas if isinstance(board, BusBoard) else 1)
+            rate = streams * board.clock_hz / token_cycles(shape, config, board.word_cycles)[0]
         found[name] = {
             "fits": not too_small,
             "too_small": too_small,

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import pytest
@@ -213,9 +213,20 @@ def check_kernel(files: dict[str, str], made: BusBoard, calls: list[list[str]]) 
         assert argument.get("port") == f"m_axi_{number:02d}"
         assert argument.get("addressQualifier") == "1"
     names = [argument.get("name") for argument in arguments]
-    memories = re.findall(r"^sp=tritape_1\.(\w+):HBM\[(\d+)\]$", files["link.cfg"], re.MULTILINE)
-    assert [name for name, _ in memories] == names
-    assert len({int(channel) for _, channel in memories} & set(range(32))) == made.ports
+    card = made.details["card"]
+    kernels = re.search(r"^nk=tritape:(\d+):(\S+)$", files["link.cfg"], re.MULTILINE)
+    assert kernels is not None
+    assert int(kernels[1]) == made.replicas
+    assert kernels[2].split(".") == [f"tritape_{number + 1}" for number in range(made.replicas)]
+    memories = re.findall(rf"^sp=(\w+)\.(\w+):{card.name}\[(\d+)\]$", files["link.cfg"], re.MULTILINE)
+    assert [(kernel, name) for kernel, name, _ in memories] == list(product(kernels[2].split("."), names))
+    assert [int(channel) for _, _, channel in memories] == list(range(made.replicas * made.ports))
+    assert len(memories) <= card.channels
+    regions = re.findall(r"^slr=(\w+):SLR(\d+)$", files["link.cfg"], re.MULTILINE)
+    if card.by_region and made.ports == 1:
+        assert regions == [(kernel, channel) for kernel, _, channel in memories], "a kernel is where its channel is"
+    else:
+        assert regions == []
     assert f"kernel_frequency={made.clock_hz / 1e6:g}\n" in files["link.cfg"]
 
     packaged = next(call for call in calls if call[0] == "ipx::package_project")
@@ -245,6 +256,24 @@ def test_vitis_kernel(ports: int, tmp_path: Path) -> None:
         assert change[0] in files[name]
         with pytest.raises(AssertionError):
             check_kernel(files | {name: files[name].replace(*change)}, made, calls)
+
+
+@pytest.mark.parametrize(("ports", "replicas"), [(1, 4), (1, 2), (2, 2), (4, 1)])
+def test_kernels_of_the_u250(ports: int, replicas: int, tmp_path: Path) -> None:
+    """A kernel a channel and region, or more channels a kernel, and then wherever Vitis puts it."""
+    made = replace(board("u250"), ports=ports, replicas=replicas)
+    files = made.files(made)
+    calls = run_tcl(files["package.tcl"], tmp_path)
+    check_kernel(files, made, calls)
+    assert f"platform={made.details['card'].platform}\n" in files["link.cfg"]
+    assert ("`tritape serve` takes" in files["README.md"]) == (replicas > 1)
+    wrong = [("DDR[1]", "DDR[0]"), ("nk=tritape:", "nk=tritape:1")]
+    if ports == 1:
+        wrong += [("slr=tritape_2:SLR1", "slr=tritape_2:SLR0"), ("slr=tritape_1:SLR0\n", "")]
+    for change in wrong:
+        assert change[0] in files["link.cfg"]
+        with pytest.raises(AssertionError):
+            check_kernel(files | {"link.cfg": files["link.cfg"].replace(*change)}, made, calls)
 
 
 SMALL = Config(groups=4, max_hidden=32, max_intermediate=48, max_layers=2, max_vocab=256, max_rows=128)
@@ -287,7 +316,12 @@ def test_archive_and_lint(name: str, change: dict[str, int], tmp_path: Path, mon
         (
             "u280",
             {"port_bits": 512},
-            r"^u280: ports must be at most 32 of 256 bits, not 4 of 512; take what the HBM has$",
+            r"^u280: ports of all kernels must be at most 32 of 256 bits, not 4 of 512; take what the HBM has$",
+        ),
+        (
+            "u250",
+            {"ports": 2},
+            r"^u250: ports of all kernels must be at most 4 of 512 bits, not 8 of 512; take what the DDR has$",
         ),
         (
             "u280",
@@ -309,6 +343,12 @@ def test_what_cannot_be() -> None:
     ):
         require_device(made, f"module \\core\n  memory width 36 size {501 * 512} \\mem\n")
     require_device(made, f"module \\core\n  memory width 36 size {288 * 512} \\mem\n")
+    styles = (("*core/mem*", "ultra"),)
+    require_device(replace(made, memory_styles=styles), f"module \\core\n  memory width 36 size {501 * 512} \\mem\n")
+    with pytest.raises(TritapeError, match=r"^kv260: design must need at most 288 block RAMs, not 290; use fewer"):
+        require_device(replace(made, replicas=2), f"module \\core\n  memory width 36 size {145 * 512} \\mem\n")
+    with pytest.raises(TritapeError, match=r"^kv260: replicas must be a positive integer, not 0; set it$"):
+        replace(made, replicas=0)
     with pytest.raises(TritapeError, match=r"^name of a board must be of a-z, .* not 'KV 260'; rename it$"):
         replace(made, name="KV 260")
     with pytest.raises(TritapeError, match=r"^kv260: clock_hz must be a positive integer, not 2\.5; set it$"):

@@ -34,6 +34,7 @@ BUILT_IN = (
     "kria:KV260",
     "kria:KR260",
     "alveo:U280",
+    "alveo:U250",
 )
 """Module of this package and the name of a `Board` or `BusBoard` in it."""
 

@@ -40,6 +40,11 @@ class BusBoard:
     link: str
     memory: str
     model: str = "small"
+    replicas: int = 1
+    """Accelerators of this kind on the board, each with its own ports, memory and host link."""
+    memory_styles: tuple[tuple[str, str], ...] = ()
+    """Memories that Vivado is to put elsewhere than it would: `ultra` or `distributed`. By name, or by module and name,
+    `MODULE/NAME`; both may be patterns; the first that matches counts."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """What `files` needs to know about this board."""
 
@@ -52,7 +57,7 @@ class BusBoard:
 
     def __post_init__(self) -> None:
         check_names(self.name, self.model)
-        for name in ("memory_words", "clock_hz"):
+        for name in ("memory_words", "clock_hz", "replicas"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise TritapeError(f"{self.name}: {name} must be a positive integer, not {value!r}; set it")

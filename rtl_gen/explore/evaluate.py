@@ -11,6 +11,7 @@ from tritape.rtl_gen.choose import memory_defaults
 from tritape.rtl_gen.choose import point as design_point
 from tritape.rtl_gen.explore.space import Point, configuration, shape_of
 from tritape.rtl_gen.parts import part
+from tritape.rtl_gen.replicas import ReplicaPoint, replica_point
 
 STAGES = ("estimate", "synthesise", "route")
 SEEDS = (1, 2, 3)
@@ -22,7 +23,8 @@ SOURCES = source_digest("hw", "model/tape", "rtl_gen")
 def evaluate(stage: str, point: Point, sources: str) -> dict[str, Any]:
     """Numbers of a point, JSON-ready.
 
-    `estimate`: tokens_per_second (projected), roofline_fraction, limited_by, luts, brams, dsps (estimated), fits.
+    `estimate`: tokens_per_second (projected) of all replicas, roofline_fraction, limited_by, luts, brams, dsps (estimated), fits;
+    of a part with several regions `stream_tokens_per_second`, binding and urams too.
     `synthesise`: luts, ffs, brams, dsps of the accelerator without its memory, by Yosys (on ECP5 packed by nextpnr).
     `route`: the same and fmax_mhz, the best of `SEEDS`, on an LFE5U-85F.
 
@@ -33,11 +35,14 @@ def evaluate(stage: str, point: Point, sources: str) -> dict[str, Any]:
     config, target = configuration(point), part(point["part"])
     if stage == "estimate":
         ahead, first = memory_defaults(point["clock"], point["bandwidth"])
-        made = design_point(
-            shape_of(point), config, target, point["clock"], point["bandwidth"],
+        memory = (
+            point["clock"], point["bandwidth"],
             ahead if point["read_ahead"] is None else point["read_ahead"],
             first if point["latency"] is None else point["latency"],
         )  # fmt: skip
+        if target.regions > 1:
+            return _card(replica_point(shape_of(point), config, point["replicas"], target, *memory))
+        made = design_point(shape_of(point), config, target, *memory)
         return {
             "tokens_per_second": made.rate,
             "roofline_fraction": made.roofline,
@@ -52,3 +57,17 @@ def evaluate(stage: str, point: Point, sources: str) -> dict[str, Any]:
     else:
         report = accelerator_area(config, route=stage == "route", seeds=SEEDS, freq=point["clock"] / 1e6)
     return {name: value for name, value in report.as_dict().items() if value is not None}
+
+
+def _card(made: ReplicaPoint) -> dict[str, Any]:
+    """Numbers of all replicas together."""
+    cells = made.placed.cells
+    return {
+        "tokens_per_second": made.rate,
+        "stream_tokens_per_second": made.stream_rate,
+        "roofline_fraction": made.roofline,
+        "limited_by": made.limited_by,
+        "binding": made.binding,
+        **{name: made.replicas * getattr(cells, name) for name in ("luts", "brams", "urams", "dsps")},
+        "fits": made.fits,
+    }

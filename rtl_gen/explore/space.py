@@ -14,8 +14,9 @@ from tritape.base.files import read_text
 from tritape.hw.config import Config
 from tritape.model.config import ModelConfig
 from tritape.rtl_gen.parts import part
+from tritape.rtl_gen.replicas import room
 
-INTEGERS = {"engines": 1, "groups": 16, "tables_per_filler": 1, "batch": 1}
+INTEGERS = {"engines": 1, "groups": 16, "tables_per_filler": 1, "batch": 1, "replicas": 1}
 """Axes of integers, with the value of one that is left out."""
 AXES = (*INTEGERS, "clock", "part")
 FIELDS = ("model", "bandwidth", "read_ahead", "latency", "space")
@@ -29,7 +30,8 @@ value of every axis."""
 
 @dataclass(frozen=True)
 class Space:
-    """`points` that can be built, in order; `skipped`: how many combinations cannot (G no multiple of E, F above G / E)."""
+    """`points` that can be built, in order; `skipped`: how many combinations cannot (G no multiple of E, F above G / E, replicas
+    that the part's regions cannot be shared out to)."""
 
     name: str
     points: list[Point]
@@ -80,6 +82,7 @@ def read_space(path: Path, model_shape: Callable[[str], ModelConfig]) -> Space:
         point = {**common, **dict(zip(values, combination, strict=True))}
         try:
             configuration(point)
+            room(part(point["part"]), point["replicas"])
         except TritapeError:
             continue
         points.append(point)
@@ -91,7 +94,7 @@ def read_space(path: Path, model_shape: Callable[[str], ModelConfig]) -> Space:
 
 
 def configuration(point: Point) -> Config:
-    """The hardware of a point."""
+    """The hardware of a point, of one replica."""
     shape = shape_of(point)
     return Config.for_model(
         shape, point["groups"], point["tables_per_filler"], point["engines"], batch=point["batch"]

@@ -20,11 +20,12 @@ CAPACITY = {
         ("xc7a35t", 20800, 100, 90),
         ("xc7a100t", 63400, 270, 240),
         ("xck26", 117120, 288, 1248),
+        ("xcu250", 1728000, 5376, 12288),
         ("xcu280", 1303680, 4032, 9024),
     )
 }
-"""By the beginning of a part's name; a block RAM of 36 kbit counts as two, and the U280 is what it has before the shell takes its
-share. LUTs have six inputs. Xilinx DS180, DS987 (Kria K26), DS963 (U280)."""
+"""By the beginning of a part's name; a block RAM of 36 kbit counts as two, and the Alveo cards are what they have before the
+shell takes its share. LUTs have six inputs. Xilinx DS180, DS987 (Kria K26), DS962 (U250), DS963 (U280)."""
 
 
 class Xilinx(Toolchain):

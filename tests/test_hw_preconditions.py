@@ -16,6 +16,8 @@ from tritape.hw.commands import MLGRUMode, ResidualMode
 from tritape.hw.config import Config
 from tritape.hw.engine.activation_memory import ActivationMemory
 from tritape.hw.engine.row_accumulator import RowAccumulator
+from tritape.hw.engine.sparse_activations import SparseActivations
+from tritape.hw.engine.sparse_filler import SparseFiller
 from tritape.hw.engine.table_filler import TableFiller
 from tritape.hw.head.argmax import Argmax
 from tritape.hw.head.head import Head
@@ -32,6 +34,7 @@ from tritape.hw.norm.scalar import Scalar
 from tritape.hw.norm.vector_scalar import VectorScalar
 from tritape.hw.vector.alu import ALU
 from tritape.model.tape.layout import Target
+SPARSE = Config(5, code="sparse4", max_hidden=40, max_intermediate=60, max_layers=2, max_vocab=97, max_rows=8)
 
 SMALL = Config(groups=4, max_hidden=40, max_intermediate=60, max_layers=2, max_vocab=97, max_rows=8)
 
@@ -163,6 +166,24 @@ CASES: dict[str, tuple[Callable[[], wiring.Component], list[Step], Step, str]] =
         lambda: TableFiller(SMALL),
         [command(tiles=3, rows=8, release=0)],
         command(tiles=3, rows=9, release=0),
+        "`rows` must be 1..max_rows / E",
+    ),
+    "sparse release": (
+        lambda: SparseActivations(SPARSE),
+        [{"activations[0].payload": {"value": 0, "last": 0}, "activations[0].valid": 1}],
+        {"release": 1},
+        "a vector must not be released before its `last` was taken",
+    ),
+    "sparse tiles": (
+        lambda: SparseFiller(SPARSE),
+        [command(tiles=SPARSE.max_tiles, rows=8, release=0)],
+        command(tiles=SPARSE.max_tiles + 1, rows=8, release=0),
+        "`tiles` must be 1..max_tiles",
+    ),
+    "sparse rows": (
+        lambda: SparseFiller(SPARSE),
+        [command(tiles=1, rows=8, release=0)],
+        command(tiles=1, rows=9, release=0),
         "`rows` must be 1..max_rows / E",
     ),
     "hazard": (

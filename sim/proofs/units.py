@@ -23,6 +23,9 @@ from tritape.hw.engine.activation_memory import ActivationMemory
 from tritape.hw.engine.add_sub import AddSub
 from tritape.hw.engine.adder_tree import AdderTree
 from tritape.hw.engine.row_accumulator import RowAccumulator
+from tritape.hw.engine.sparse_activations import SparseActivations, fillers
+from tritape.hw.engine.sparse_engine import SparseEngine
+from tritape.hw.engine.sparse_filler import SparseFiller
 from tritape.hw.engine.table_engine import TableEngine
 from tritape.hw.engine.table_filler import TableFiller
 from tritape.hw.head.argmax import Argmax
@@ -89,6 +92,16 @@ from tritape.sim.proofs.hold import Bench, Unit, previous
 from tritape.sim.proofs.inside import Inside
 
 SMALL = Config(groups=4, max_hidden=6, max_intermediate=8, max_layers=2, max_vocab=9, max_rows=4)
+SPARSE = Config(
+    groups=5,
+    max_hidden=6,
+    max_intermediate=8,
+    max_layers=2,
+    max_vocab=9,
+    max_rows=4,
+    tables_per_filler=4,
+    code="sparse4",
+)
 TWO = Config(groups=4, max_hidden=6, max_intermediate=8, max_layers=2, max_vocab=9, max_rows=4, batch=2)
 SERIAL = Config(groups=4, max_hidden=6, max_intermediate=8, max_layers=2, max_vocab=9, max_rows=4, serial=True)
 
@@ -137,6 +150,17 @@ def _tile_stands(filler: Inside) -> list[Value]:
     return [~(busy.any() | filled) | filler.signal("commanded"), ~filled | ~busy.any()]
 
 
+def _sparse_tile_stands(filler: Inside) -> list[Value]:
+    """A tile is filled, drains and is offered for a command only, one thing after the other."""
+    running, draining, filled = (filler.signal(name) for name in ("running", "draining", "filled"))
+    ends = [filler.signal(f"ends_{age}") for age in range(1, fillers(SPARSE) + 3)]
+    return [
+        sum(ends) == draining,
+        running + draining + filled <= 1,
+        ~(running | draining | filled) | filler.signal("commanded"),
+    ]
+
+
 def _word_leaves(flash: Inside) -> list[Value]:
     """The last nibble of a word is asked for when the word before has left."""
     last = flash.signal("taken_last")[0]
@@ -155,7 +179,10 @@ def components() -> Iterator[type[wiring.Component]]:
     for found in pkgutil.walk_packages(tritape.hw.__path__, "tritape.hw."):
         module = importlib.import_module(found.name)
         for value in vars(module).values():
-            if inspect.isclass(value) and issubclass(value, wiring.Component) and value.__module__ == module.__name__:
+            if not inspect.isclass(value) or not issubclass(value, wiring.Component):
+                continue
+            abstract = any(getattr(part, "__isabstractmethod__", False) for part in vars(value).values())
+            if value.__module__ == module.__name__ and not abstract:
                 yield value
 
 
@@ -247,6 +274,8 @@ UNITS: dict[str, Unit] = {
     "RowAccumulator": Unit(lambda: RowAccumulator(SMALL, 14), 2),
     "TableEngine": Unit(lambda: TableEngine(SMALL), 2),
     "TableFiller": Unit(lambda: TableFiller(SMALL), 3, invariants=_tile_stands),
+    "SparseEngine": Unit(lambda: SparseEngine(SPARSE), 2),
+    "SparseFiller": Unit(lambda: SparseFiller(SPARSE), 3, invariants=_sparse_tile_stands),
     "Argmax": Unit(lambda: Argmax(4), 2),
     "Head": Unit(lambda: Head(9), 2),
     "RowSerialiser": Unit(lambda: RowSerialiser(2, 4), 2),
@@ -342,6 +371,7 @@ PARTS: dict[str, str] = {
 
 NO_STREAM_LEAVES: dict[str, Callable[[], wiring.Component]] = {
     "ActivationMemory": lambda: ActivationMemory(SMALL),
+    "SparseActivations": lambda: SparseActivations(SPARSE),
     "AddSub": lambda: AddSub(4, 5),
     "AdderTree": lambda: AdderTree(4, 4),
     "AXIAccelerator": lambda: AXIAccelerator(SMALL, 64, ports=1, port_bits=16),

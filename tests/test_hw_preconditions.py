@@ -34,6 +34,7 @@ from tritape.hw.norm.scalar import Scalar
 from tritape.hw.norm.vector_scalar import VectorScalar
 from tritape.hw.vector.alu import ALU
 from tritape.model.tape.layout import Target
+
 SPARSE = Config(5, code="sparse4", max_hidden=40, max_intermediate=60, max_layers=2, max_vocab=97, max_rows=8)
 
 SMALL = Config(groups=4, max_hidden=40, max_intermediate=60, max_layers=2, max_vocab=97, max_rows=8)

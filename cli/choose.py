@@ -13,9 +13,10 @@ from tritape.base.errors import TritapeError
 from tritape.cli import app
 from tritape.cli.common import out, progress, write_json
 from tritape.cli.estimate import Model, check_memory, model_shape
-from tritape.cli.model import JsonFile
+from tritape.cli.model import Code, JsonFile
 from tritape.hw.config import Config
 from tritape.hw.link.commands import DATA_BYTES
+from tritape.model.codes import TERNARY5, WeightCode, code_named
 from tritape.model.config import ModelConfig
 from tritape.rtl_gen.choose import choose as choose_point
 from tritape.rtl_gen.choose import memory_defaults
@@ -44,6 +45,7 @@ def choose(
     replicas: Annotated[
         int | None, typer.Option(help=f"Accelerators that share the card (default: the best), on {', '.join(CARDS)}.")
     ] = None,
+    code: Code = TERNARY5.name,
     read_ahead: Annotated[
         float | None,
         typer.Option(help="Bytes that the memory reads ahead (default: 512 lines of each port, as the backends do)."),
@@ -63,7 +65,12 @@ def choose(
     ahead, first = ahead if read_ahead is None else read_ahead, first if latency is None else latency
     about: dict[str, Any] = {"model": model, "part": part, "clock_hz": clock, "bandwidth": bandwidth}
     title = f"{model}, {bandwidth / 1e9:g} GB/s, {clock / 1e6:g} MHz, {target.title} (cycle model; rates are projected)"
+    weights = code_named(code)
     if target.regions > 1:
+        if weights is not TERNARY5:
+            raise TritapeError(
+                f"code must be {TERNARY5.name} for {part}, not {code!r}; replicas are chosen for that one only"
+            )
         if stream_rate is not None and not stream_rate >= 0:
             raise TritapeError(f"stream-rate must not be negative, not {stream_rate!r}; give tokens a second")
         result = _card(shape, target, about, title, stream_rate or 0.0, ahead, first, batch, replicas, others)
@@ -73,16 +80,17 @@ def choose(
                 raise TritapeError(
                     f"{name} must be left out for {part}, not {value!r}; slots and replicas are chosen for {', '.join(CARDS)}"
                 )
-        result = _part(shape, target, about, title, ahead, first, batch or 1, others)
+        result = _part(shape, target, about, title, ahead, first, batch or 1, others, weights)
     if json_file is not None:
         write_json(json_file, result)
 
 
 def _command(model: str, config: Config, clock: float, bandwidth: float, ahead: float, first: float) -> str:
     """The `tritape estimate` of a point."""
+    code = "" if config.weight_code is TERNARY5 else f"--code {config.code} "
     return (
         f"tritape estimate {model} --engines {config.engines} --groups {config.groups} "
-        f"--tables-per-filler {config.tables_per_filler} --batch {config.batch} --clock {clock:.12g} "
+        f"--tables-per-filler {config.tables_per_filler} --batch {config.batch} {code}--clock {clock:.12g} "
         f"--bandwidth {bandwidth:.12g} --read-ahead {ahead:.12g} --latency {first:.12g}"
     )
 
@@ -96,11 +104,12 @@ def _part(
     first: float,
     batch: int,
     others: int,
+    code: WeightCode,
 ) -> dict[str, Any]:
     """One accelerator on the whole part."""
     model, clock, bandwidth = about["model"], about["clock_hz"], about["bandwidth"]
     with progress("estimating") as update:
-        chosen = choose_point(shape, target, clock, bandwidth, ahead, first, batch, update)
+        chosen = choose_point(shape, target, clock, bandwidth, ahead, first, batch, update, code)
     best = chosen.best
     command = _command(model, best.config, clock, bandwidth, ahead, first)
     table = Table(title=title, title_justify="left")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tritape.base.errors import TritapeError
 from tritape.hw.config import Config
+from tritape.model.codes import TERNARY5, WeightCode
 from tritape.model.config import ModelConfig
 from tritape.model.tape.layout import ternary_weights
 from tritape.rtl_gen.estimate import estimate_tokens, padding
@@ -53,7 +55,8 @@ class Point:
     def name(self) -> str:
         """`E=4 G=16`, and the tables a filler where they are not 1."""
         fillers = f" F={self.config.tables_per_filler}" if self.config.tables_per_filler > 1 else ""
-        return f"E={self.config.engines} G={self.config.groups}{fillers}"
+        block = ", tables in block RAM" if self.config.block_tables else ""
+        return f"E={self.config.engines} G={self.config.groups}{fillers}{block}"
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -143,6 +146,7 @@ def choose(
     latency: float | None = None,
     batch: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    code: WeightCode = TERNARY5,
 ) -> Choice:
     """The best E, G and tables a filler: of the points on the part within `TOLERANCE` of the fastest, the one that uses least of
     its scarcest resource.
@@ -157,7 +161,7 @@ def choose(
     ahead, first = ahead if read_ahead is None else read_ahead, first if latency is None else latency
     demand = bandwidth / clock
     bounded = sorted(
-        ((rate_bound(shape, config, clock, bandwidth), config) for config in candidates(shape, demand, batch)),
+        ((rate_bound(shape, config, clock, bandwidth), config) for config in candidates(shape, demand, batch, code)),
         key=lambda pair: (-pair[0], pair[1].word_bytes, pair[1].engines),
     )
     fitting: list[tuple[float, Config]] = []
@@ -201,8 +205,11 @@ def choose(
     )
 
 
-def candidates(shape: ModelConfig, demand: float, batch: int = 1) -> Iterator[Config]:
+def candidates(shape: ModelConfig, demand: float, batch: int = 1, code: WeightCode = TERNARY5) -> Iterator[Config]:
     """Configurations of E engines of G tables that take up to `WIDEST` times `demand` bytes a cycle, but at least one."""
+    if code is not TERNARY5:
+        yield from _sparse_candidates(shape, demand, batch, code)
+        return
     for engines in range(1, _MAX_ENGINES + 1):
         for groups in range(engines * -(-4 // engines), 256, engines):
             if engines * groups > max(4, WIDEST * demand):
@@ -212,10 +219,26 @@ def candidates(shape: ModelConfig, demand: float, batch: int = 1) -> Iterator[Co
                     yield Config.for_model(shape, groups, fillers, engines, batch=batch).limited_to(shape)
 
 
+def _sparse_candidates(shape: ModelConfig, demand: float, batch: int, code: WeightCode) -> Iterator[Config]:
+    """The same in `sparse4`, with 8 or 4 fillers, tables in LUT RAM and in block RAM."""
+    for engines in (1, 2, 4):
+        step = math.lcm(engines, code.groups_step)
+        for groups in range(step, 256, step):
+            if engines * groups > max(code.groups_step, WIDEST * demand):
+                break
+            for fillers in (8, 4):
+                config = Config.for_model(
+                    shape, groups, code.tables(groups) // fillers, engines, batch=batch, code=code.name
+                )
+                for block_tables in (False, True):
+                    yield replace(config, block_tables=block_tables).limited_to(shape)
+
+
 def rate_bound(shape: ModelConfig, config: Config, clock: float, bandwidth: float) -> float:
     """Tokens a second without headers, fills and dependencies."""
-    rate = min(bandwidth, config.word_bytes * clock) * (1 - padding(shape, config.groups))
-    return config.batch * rate * 5 / ternary_weights(shape)
+    code = config.weight_code
+    rate = min(bandwidth, config.word_bytes * clock) * (1 - padding(shape, config.groups, code))
+    return config.batch * rate * code.weights_a_byte / ternary_weights(shape)
 
 
 def _against(made: Point, best: Point) -> str:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from tritape.base.errors import TritapeError
 from tritape.cli import app, register
+from tritape.model.codes import SPARSE4
 from tritape.model.config import ModelConfig
 from tritape.rtl_gen.choose import LUT_SHARE, TOLERANCE, WIDEST, candidates, choose, point
 from tritape.rtl_gen.estimate import PUBLISHED
@@ -77,3 +78,14 @@ def test_command(tmp_path: Path) -> None:
         assert estimated[name] == value["chosen"][name]
     error = CliRunner().invoke(app, [*command[:6], "--part", "xc7"]).exception
     assert str(error).startswith("part must be one of ecp5-25, ")
+
+
+def test_choose_in_another_code() -> None:
+    """3:4 weights: more than the 275 tokens a second asked for, tables in LUT RAM, which a LUT6 has cheaply."""
+    chosen = choose(PUBLISHED["370m"], PARTS["xck26"], 250e6, 16e9, code=SPARSE4)
+    assert chosen.best.rate >= 275
+    assert chosen.best.config.code == "sparse4"
+    assert not chosen.best.config.block_tables
+    assert chosen.best.name == "E=4 G=20 F=4"
+    block = next(point for point, _ in chosen.others if point.name == "E=4 G=20 F=4, tables in block RAM")
+    assert block.cost.brams == chosen.best.cost.brams + 128

@@ -94,7 +94,7 @@ class BlockMemory(LiteXModule):
     def __init__(self, core: Tritape, words: int, init: bytes = b"") -> None:
         size = core.word_bits // 8
         first = [int.from_bytes(init[at : at + size], "little") for at in range(0, len(init), size)]
-        memory = Memory(core.word_bits, words, init=first)
+        memory = Memory(core.word_bits, words, init=first or None)
         read, write = memory.get_port(), memory.get_port(write_capable=True)
         self.specials += memory, read, write
         left, fetched = Signal(32), Signal()

@@ -13,6 +13,8 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from tritape.model.data import default_model_path
+from tritape.model.text.pieces import join_pieces, token_pieces
+from tritape.model.text.stream import INCOMPLETE
 from tritape.model.tokenizer import Tokenizer
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -184,3 +186,18 @@ def test_texts_and_streams_equal(pair: tuple[Tokenizer, Any]) -> None:
             )  # nothing is held for long
     assert behind < CASES  # most texts have been put out before the end
     assert stream.finish() == ""
+
+
+def test_pieces_add_up_to_the_text(pair: tuple[Tokenizer, Any]) -> None:
+    """Behind a word, the bytes of tokens one by one are those of the text, where the text says all of them."""
+    ours, theirs = pair
+    pieces = token_pieces(ours, len(theirs))
+    word = next(token for token, piece in enumerate(pieces) if piece.strip().isalpha())
+    compared = 0
+    for ids in sequences(random.Random(3), len(theirs), theirs):
+        whole = ours.decode_plain([word, *ids])
+        if INCOMPLETE in whole:
+            continue
+        assert ours.decode_plain([word]).encode() + join_pieces(pieces, ids) == whole.encode(), ids
+        compared += 1
+    assert compared > CASES / 4

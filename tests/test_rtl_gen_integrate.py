@@ -20,6 +20,11 @@ from tritape.base.errors import TritapeError
 from tritape.cli import app, register
 from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
+from tritape.model.checkpoint import load_checkpoint
+from tritape.model.data import embedded_models
+from tritape.model.formats import quantise_model
+from tritape.model.golden import golden_tokens
+from tritape.model.tokenizer import load_tokenizer
 from tritape.rtl_gen.cocotb_bench import bench_files, bench_names
 from tritape.rtl_gen.fusesoc import VERSION, core_file
 from tritape.rtl_gen.ipxact import NAMESPACE, component_xml, package_tcl
@@ -138,6 +143,9 @@ def fusesoc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     pytest.importorskip("fusesoc")
     env = {**os.environ, **simulators.verilator_env(), "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include CFG_GCH_IF_CLANG="}
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"  # cocotb-config
+    asked = [sys.executable, "-m", "cocotb_tools.config"]
+    users = [subprocess.check_output([*asked, name], text=True) for name in ("--libpython", "--pygpi-entry-point")]
+    env["GPI_USERS"] = ";".join(user.strip() for user in users)  # as docs/integrate.md exports it
     env |= {"XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CACHE_HOME": str(folder)}
     command = [sys.executable, "-m", "fusesoc.main", "--cores-root", str(folder), "run", *arguments]
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
@@ -243,6 +251,33 @@ def test_the_bench_passes_through_litex(written, tmp_path):
     run = run_bench_of(tmp_path, "icarus")
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-1000:]
     assert "TESTS=2 PASS=2 FAIL=0" in run.stdout + run.stderr
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not shutil.which("riscv64-unknown-elf-gcc"), reason="riscv64-unknown-elf-gcc must be on PATH")
+def test_the_example_soc_writes_text_in_litex_own_simulation(tmp_path):
+    """docs/examples/litex_soc.py as docs/integrate.md calls it: firmware, registers, core, and the golden model's text."""
+    pytest.importorskip("litex")
+    pytest.importorskip("pythondata_cpu_picorv32")
+    (block,) = re.findall(
+        r"^(pip install 'tritape\[litex\]'\n.*?)^```", (ROOT / "docs/integrate.md").read_text(), re.M | re.S
+    )
+    env = {**os.environ, **simulators.verilator_env(), "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include CFG_GCH_IF_CLANG="}
+    env["PATH"] = os.pathsep.join(
+        [str(Path(sys.executable).parent), str(simulators.verilator_root() / "bin"), env["PATH"]]
+    )
+    for line in block.splitlines()[2:]:
+        words = shlex.split(line.replace("docs/examples", str(ROOT / "docs/examples")))
+        run = subprocess.run(
+            words, cwd=tmp_path, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-3000:]
+    checkpoint = load_checkpoint(embedded_models()["nano"])
+    codec, model = load_tokenizer(checkpoint), quantise_model(checkpoint)
+    prompt = list(codec.encode(words[-3]))
+    text = codec.decode(prompt + golden_tokens(model, prompt, int(words[-1])))
+    assert f"<<{text}>>" in run.stdout
+    assert text in (ROOT / "docs/integrate.md").read_text()
 
 
 ORDER = {

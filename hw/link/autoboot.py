@@ -44,17 +44,20 @@ class AutoBoot(wiring.Component):
         256 ..: of each token: 1 byte length, its text, 32 bytes padded to words
 
     Ports
-        start: In u1: the memory can be read; again: In u1: begin anew when the text is over
-        requests, words: of the memory (`MemorySignature`); asked, given: the loop's, whose addresses count from the tape's start
+        start: In u1: the memory can be read
+        again: In u1: begin anew when the text is over
+        requests, words: of the memory (`MemorySignature`)
+        asked, given: the loop's, whose addresses count from the tape's start
         boot, tokens, results, configured, fault, damaged, passing, running: of `TokenLoop`
         inv_temperature, seed, reseed: of the same; not where the configuration is serial, which is greedy
-        read_failed: In u1, of the memory; text: Out, stream of bytes
+        read_failed: In u1, of the memory
+        text: Out, stream of bytes
         failed: Out u1: no script, a tape that is refused or broken, or a memory that fails; until reset
 
     The loop's request for the next prologue waits until the token's text is written, so the two never read at once. No text
     is written of a token whose pass is not over, or in which something was damaged.
     Streams: those of amaranth.lib.stream; `text.payload` is the memory's word through a multiplexer.
-    Latency: a token's text comes one read of 32 bytes after its pass. Cost: 241 iCE40 LUT4 and 99 flip-flops at G = 4.
+    Latency: a token's text comes one read of 32 bytes after its pass. Cost: 305 iCE40 LUT4 and 77 flip-flops at G = 4.
     Tested: scripts, ends, faults and restarts, G = 4, 13 (tests/test_hw_autoboot.py); whole texts on the virtual board.
     """
 

@@ -21,11 +21,11 @@ class StartedFlash(wiring.Component):
     """`QSPIMemory`, once the flash is awake and in quad mode. For boards that have the tape in their configuration flash.
 
     After configuration an iCE40 has sent its flash to sleep (icepack's default), and parts leave the factory with bit QE at 0.
-    So after reset, on one line: 0xAB; a pause; 0x50; a pause; 0x31 with 0x02. Nothing of it is kept at power off.
+    So after reset, on one line: ABh; a pause; 50h; a pause; 31h with 02h. Nothing of it is kept at power off.
 
     Ports: those of `QSPIMemory`, and started: Out u1, the memory can be read. It must not be asked before.
     Parameters: those of `QSPIMemory`.
-    Latency: `started` 3 x 2^7 cycles after reset. Cost: `QSPIMemory`'s, 30 iCE40 LUT4 and 12 flip-flops.
+    Latency: `started` 3 x 2^7 cycles after reset. Cost: 610 iCE40 LUT4 and 278 flip-flops at G = 4, `QSPIMemory`'s included.
     Tested: against a flash that is asleep and has QE at 0 (tests/test_hw_autoboot.py, and the virtual board's own flash).
     Source: data sheet of Winbond's W25Q128JV.
     """

@@ -6,7 +6,7 @@ JOBS ?= 2
 PYTEST = $(BIN)/pytest -n $(JOBS) --dist worksteal
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: prove demo test test-fast test-train test-long test-route fuzz faults soak speculation lint docs bars bitstreams clean
+.PHONY: prove demo test test-fast test-train test-long test-route fuzz faults soak speculation mutants coverage lint docs bars bitstreams lock locked clean
 
 demo: $(VENV)/.ready  ## Text from the embedded model in simulated hardware, every logit checked
 	$(BIN)/tritape generate "It is a truth universally acknowledged, that" --tokens 48 --temperature 0.7 --seed 1
@@ -52,6 +52,16 @@ speculation: $(VENV)/.test  ## PROMPTS with guesses against the golden model, th
 prove: $(VENV)/.test  ## Every proof of docs/verification.md, and the fault that each must find: some ten minutes
 	$(BIN)/python -m tritape.sim.proofs
 
+MUTANTS ?= 240
+mutants: $(VENV)/.test  ## MUTANTS single edits of hw/ that change its Verilog, and what notices each; goes on where it was interrupted
+	$(BIN)/python -m tritape.sim.mutants.campaign --count $(MUTANTS) --out benchmarks/mutants.json
+
+coverage: $(VENV)/.test  ## Lines and toggles of hw/'s Verilog that the benches and whole tokens reach, by file: a long time
+	rm -rf build/coverage && mkdir -p build/coverage
+	TRITAPE_COVERAGE=build/coverage $(BIN)/pytest -n $(JOBS) -p tritape.sim.coverage.plugin -m "not route and not long" \
+		-k "not icarus" tests/test_hw_*.py tests/test_sim_batch.py tests/test_sim_generate.py
+	$(BIN)/python -m tritape.sim.coverage.report build/coverage --out benchmarks/coverage.json
+
 bitstreams: $(VENV)/.boards  ## Every board's archive, unattended, with the log in build/bitstreams.log
 	@mkdir -p build
 	$(BIN)/python -m tritape.cli.bitstreams $(BOARDS) > build/bitstreams.log 2>&1 || (tail -n 40 build/bitstreams.log; exit 1)
@@ -64,6 +74,16 @@ lint: $(VENV)/.dev  ## Style, types, and the order of the floors
 
 docs: $(VENV)/.dev  ## Warnings are errors
 	$(BIN)/sphinx-build -W -q docs docs/_build
+
+lock: $(VENV)/.dev  ## Write .ci/requirements.txt anew: what CI installs, each with its hashes
+	$(BIN)/uv pip compile pyproject.toml --extra test --extra dev --generate-hashes --python $(BIN)/python --upgrade \
+		--no-header --no-annotate --quiet --output-file .ci/requirements.txt
+
+locked:  ## The environment of CI, from .ci/requirements.txt: pip refuses what has another hash
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --require-hashes -r .ci/requirements.txt
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $(VENV)/.ready && touch $(VENV)/.boards $(VENV)/.test $(VENV)/.dev
 
 # One stamp for each set of packages: what it takes to use the commands, to build bitstreams, to test, to train, to develop
 $(VENV)/.ready: pyproject.toml

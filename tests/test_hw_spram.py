@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from typing import Any
 
 import pytest
 from test_hw_onchip import WriteFirst, random_requests
@@ -11,12 +13,23 @@ from tritape.base.errors import TritapeError
 from tritape.base.verilog_text import verilog_text
 from tritape.hw.memory.spram import SPRAMMemory
 from tritape.sim.bench import check_streams
+from tritape.sim.netlist.flatten import CELLS
 
 BYTES = 128 << 10
 
 
-@pytest.mark.parametrize("groups", [4, 8])
-def test_reads_what_was_written(groups: int) -> None:
+def memory(groups: int, primitive: bool, writes: int) -> WriteFirst:
+    """With the RAM's model in Amaranth; or as it is in the FPGA, with the primitive's model that `tritape verify` uses."""
+    made: Any = WriteFirst(SPRAMMemory(groups, primitive=primitive), writes)
+    if primitive:
+        model = re.search(r"^module SB_SPRAM256KA.*?^endmodule$", (CELLS / "ice40.v").read_text(), re.M | re.S)
+        assert model
+        made.verilog = f"\n{model[0]}\n"
+    return made
+
+
+@pytest.mark.parametrize(("groups", "primitive"), [(4, False), (8, False), (4, True)])
+def test_reads_what_was_written(groups: int, primitive: bool) -> None:
     rng = random.Random(groups)
     depth = BYTES // groups
     low = [rng.getrandbits(8 * groups) for _ in range(40)]
@@ -32,7 +45,7 @@ def test_reads_what_was_written(groups: int) -> None:
         requests.append(((1 << 14) - 1, 2))
         both |= {(1 << 14) + at: 77 + at for at in (-1, 0)}
     result = check_streams(
-        WriteFirst(SPRAMMemory(groups, primitive=False), len(writes)),
+        memory(groups, primitive, len(writes)),
         inputs={"requests": [{"address": at, "length": size} for at, size in requests], "write": writes},
         expected={"words": [both[at + i] for at, size in requests for i in range(size)]},
     )

@@ -1,0 +1,1 @@
+"""Line and toggle coverage of `hw/`'s Verilog by the tests. `make coverage`, docs/coverage.md."""

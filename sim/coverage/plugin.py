@@ -1,0 +1,69 @@
+"""A pytest plugin: every simulator of Verilator counts lines and toggles. `pytest -p tritape.sim.coverage.plugin`.
+
+The counts go to the folder `$TRITAPE_COVERAGE`, one file a run; `report` reads them. Verilog then says which line of Python each
+part comes from, and is without the checks of `tritape.hw.assertion`, which are there to fail.
+"""
+
+from __future__ import annotations
+
+import os
+import types
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from amaranth.back import rtlil, verilog
+
+import tritape.sim.bench.streams as streams
+from tritape.base import verilog_text
+from tritape.sim.bench import simulator
+from tritape.sim.fast import build, runner
+
+OPTIONS = ["--coverage-line", "--coverage-toggle"]
+_WRITE = """{
+        const char* folder = getenv("TRITAPE_COVERAGE");
+        if (folder) VerilatedCov::write((std::string(folder) + "/" + std::to_string(getpid()) + ".dat").c_str());
+    }
+    delete top;"""
+
+
+def _folder() -> Path:
+    folder = Path(os.environ["TRITAPE_COVERAGE"]).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["TRITAPE_COVERAGE"] = str(folder)
+    return folder
+
+
+def _convert(component: Any, *, name: str, platform: object, emit_src: bool) -> str:
+    return rtlil.convert(component, name=name, platform=None, emit_src=True)
+
+
+def _verilog(text: str, *, strip_internal_attrs: bool) -> str:
+    return verilog._convert_rtlil_text(text, strip_internal_attrs=False)
+
+
+def _build(folder: Path, text: str, top: str, *, sources: Mapping[str, str], **options: Any) -> Path:
+    main = sources["main.cpp"].replace("delete top;", _WRITE)
+    main = f"#include <unistd.h>\n#include <cstdlib>\n#include <string>\n#include <verilated_cov.h>\n{main}"
+    return _build_executable(folder, text, top, sources={**sources, "main.cpp": main}, **options)
+
+
+def _run(build: Path, name: str, *arguments: Any, **options: Any) -> Path:
+    if name == "verilator":
+        file = _folder() / f"{uuid.uuid4().hex}.dat"
+        options["plusargs"] = [*options.get("plusargs", ()), f"+verilator+coverage+file+{file}"]
+    return _run_bench(build, name, *arguments, **options)
+
+
+_folder()
+_build_executable = build.build_executable
+_run_bench = simulator.run_bench
+verilog_text.rtlil = types.SimpleNamespace(convert=_convert)
+verilog_text.verilog = types.SimpleNamespace(_convert_rtlil_text=_verilog)
+simulator._VERILATE += OPTIONS
+build._VERILATE += OPTIONS
+vars(build)["build_executable"] = _build
+runner._PATIENCE = 120.0
+for module in (simulator, streams):
+    vars(module)["run_bench"] = _run

@@ -1,0 +1,169 @@
+"""What the files of Verilator's coverage say of every file of `hw/`. `make coverage`.
+
+    python -m tritape.sim.coverage.report build/coverage [--out FILE] [--holes PREFIX]
+
+A point is a line of the Verilog, or one direction in which a bit of a named signal may turn. Points of the same unit in other
+benches, places and sizes are one point: what one of them covers is covered. Signals without a name, which Amaranth makes for
+expressions, are left out, and so are modules of others, those of Amaranth's library among them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+KINDS = ("line", "toggle")
+BARS = {"line": 0.98, "toggle": 0.90}
+_SOURCE = re.compile(r'\(\* src = "[^"]*?/hw/([\w/]+\.py):(\d+)" \*\)')
+_MODULE = re.compile(r"^module (?:\\(\S+)|(\w+))")
+_NAME = re.compile(r"\\?\$\d+ ?")
+_PLACE = re.compile(r"/([0-9a-f]{32})\.[^/]+/model\.v$")
+
+_NAMELESS = ("__024", "_05Fauto", "initial_trigger")
+_IDLE = "what Yosys adds for simulators"
+
+Point = tuple[str, ...]
+Hits = dict[Point, int]
+
+
+class Verilog:
+    """A Verilog text with the Python line that each of its lines comes from."""
+
+    def __init__(self, text: str) -> None:
+        self.lines = text.splitlines()
+        self.unit: list[str | None] = []
+        """Of each line: the file of `hw/` whose component its module is, or None."""
+        self.source: list[str] = []
+        unit, source, last = None, "", ""
+        for line in self.lines:
+            if line.startswith("(* src ="):
+                last = line
+            if _MODULE.match(line):
+                found = _SOURCE.search(last)
+                unit, source, last = (found[1] if found else None), "", ""
+            if found := _SOURCE.search(line):
+                source = f"{found[1]}:{found[2]}"
+            self.unit.append(unit)
+            self.source.append(source)
+        words = [_NAME.sub("$", line).strip() for line in self.lines]
+        self._places: list[Point] = []
+        seen: dict[tuple[str | None, str, str], int] = defaultdict(int)
+        for unit, source, word in zip(self.unit, self.source, words):
+            seen[unit, source, word] += 1
+            self._places.append((source, _IDLE if "$auto$" in word else word, str(seen[unit, source, word])))
+
+    def place(self, at: int) -> Point:
+        """(line of Python, text, which of the equal ones) of a line: the same in every size of the unit."""
+        return self._places[at]
+
+
+@functools.lru_cache(maxsize=8)
+def _verilog(path: str) -> Verilog | None:
+    file = Path(_PLACE.sub(r"/\1/model.v", path))
+    return Verilog(file.read_text()) if file.is_file() else None
+
+
+def read(path: Path, hits: dict[str, Hits]) -> None:
+    """Add the points of one file of coverage to `hits`, by file of `hw/`."""
+    lines: dict[tuple[str, int], int] = {}
+    for line in path.read_text(errors="replace").splitlines():
+        if not line.startswith("C '"):
+            continue
+        fields, _, count = line[3:].rpartition("' ")
+        found = dict(part.split("\2", 1) for part in fields.split("\1") if "\2" in part)
+        text, at = _verilog(found["f"]), int(found["l"]) - 1
+        if text is None or (unit := text.unit[at]) is None:
+            continue
+        if found["t"] == "toggle":
+            if not found["o"].startswith(_NAMELESS):
+                _add(hits[unit], ("toggle", found["o"]), int(count))
+            continue
+        for covered in _numbers(found.get("S", "")):
+            lines[found["f"], covered] = lines.get((found["f"], covered), 0) + int(count)
+    for (file, number), times in lines.items():
+        text = _verilog(file)
+        if text and (unit := text.unit[number - 1]):
+            _add(hits[unit], ("line", *text.place(number - 1)), times)
+
+
+def _add(hits: Hits, point: Point, count: int) -> None:
+    if _IDLE not in point:
+        hits[point] = hits.get(point, 0) + count
+
+
+def _numbers(ranges: str) -> list[int]:
+    """Of `3,5-7`."""
+    found: list[int] = []
+    for part in filter(None, ranges.split(",")):
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def table(hits: dict[str, Hits]) -> dict[str, dict[str, tuple[int, int]]]:
+    """(covered, points) of each kind, by file and of all."""
+    rows: dict[str, dict[str, tuple[int, int]]] = {}
+    for unit in sorted(hits):
+        rows[unit] = {}
+        for kind in KINDS:
+            counts = [count for point, count in hits[unit].items() if point[0] == kind]
+            rows[unit][kind] = (sum(map(bool, counts)), len(counts))
+    rows["all"] = {
+        kind: (sum(r[kind][0] for r in rows.values()), sum(r[kind][1] for r in rows.values())) for kind in KINDS
+    }
+    return rows
+
+
+def share(covered: int, points: int) -> str:
+    """In percent."""
+    return f"{100 * covered / points:.1f}" if points else "-"
+
+
+def main() -> int:
+    """The command line. Status 1 below a bar."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--out", type=Path, help="JSON of the table and of every hole")
+    parser.add_argument("--holes", help="print the holes of files of hw/ that begin so")
+    parser.add_argument("--markdown", action="store_true", help="print the table as docs/coverage.md has it")
+    chosen = parser.parse_args()
+    hits: dict[str, Hits] = defaultdict(dict)
+    for path in sorted(chosen.folder.glob("*.dat")):
+        read(path, hits)
+    rows = table(hits)
+    holes = {
+        unit: sorted(" | ".join(point) for point, count in hits[unit].items() if not count) for unit in sorted(hits)
+    }
+    if chosen.out:
+        shown: dict[str, Any] = {
+            unit: {kind: {"covered": row[kind][0], "points": row[kind][1]} for kind in KINDS}
+            for unit, row in rows.items()
+        }
+        chosen.out.write_text(json.dumps({"units": shown, "holes": holes}, indent=1) + "\n")
+    for unit in holes if chosen.holes is not None else ():
+        if unit.startswith(chosen.holes):
+            print(unit, *holes[unit], sep="\n  ")
+    cells = [[unit, *(f"{share(*row[kind])} % of {row[kind][1]}" for kind in KINDS)] for unit, row in rows.items()]
+    if chosen.markdown:
+        print("| file | line | toggle |\n|---|---|---|")
+        print("\n".join(f"| {' | '.join(cell)} |" for cell in cells))
+    else:
+        shown_table = Table("file", *KINDS)
+        for cell in cells:
+            shown_table.add_row(*cell)
+        Console(width=100).print(shown_table)
+    missed = [kind for kind, bar in BARS.items() if rows["all"][kind][0] < bar * rows["all"][kind][1]]
+    return int(bool(missed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Mutants of `hw/`: which single edits of the hardware no test notices. `make mutants`, docs/mutants.md."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tritape.base.package import PACKAGE
-from tritape.sim.mutants.campaign import Judge, drawn, summary
+from tritape.sim.mutants.campaign import Judge, drawn, source, summary
 from tritape.sim.mutants.killers import UNITS, WHOLE, killers
 from tritape.sim.mutants.sites import Mutant, of_file, sites
 
@@ -122,8 +122,8 @@ def test_a_mutant_is_killed_an_equal_one_is_not_and_a_broken_one_is_told(tmp_pat
     outcomes = {(one.old, one.new): judge.judge(one) for one in found[:3]}
     assert ("killed", "tests/test_hw_exceeds.py") in {(name, by.partition("::")[0]) for name, by in outcomes.values()}
     text = b"    return value[0:99999]  # no such bits\n"
-    source = judge.source("exceeds.py")
-    last = source.rindex(b"    return ")
-    broken = Mutant("exceeds.py", 1, "exceeds", "constant", "", text.decode(), 0, last, len(source))
+    whole = source("exceeds.py")
+    last = whole.rindex(b"    return ")
+    broken = Mutant("exceeds.py", 1, "exceeds", "constant", "", text.decode(), 0, last, len(whole))
     assert judge.judge(broken)[0] == "broken"
     assert before == {path: path.read_bytes() for path in HARDWARE.rglob("*.py")}

@@ -23,9 +23,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tritape.base.errors import TritapeError
 from tritape.base.package import PACKAGE
 from tritape.sim.mutants.bench import PrivateCopy
 from tritape.sim.mutants.killers import killers
+from tritape.sim.mutants.reasons import REASONS
 from tritape.sim.mutants.sites import Mutant, sites
 
 RECORDS = Path("build/mutants")
@@ -61,6 +63,11 @@ def drawn(found: list[Mutant], seed: int) -> list[Mutant]:
     return order
 
 
+def source(path: str) -> bytes:
+    """A file of `hw/` without a mutant."""
+    return (PACKAGE.parent / "hw" / path).read_bytes()
+
+
 class Judge:
     """Runs one mutant after the other in a private copy."""
 
@@ -70,13 +77,14 @@ class Judge:
         self._texts: dict[str, set[str]] = {}  # file of tests -> hashes of the hardware that it runs without a mutant
         self._designs: dict[str, dict[str, Any]] = {}
 
-    def source(self, path: str) -> bytes:
-        """A file of `hw/` without a mutant."""
-        return (PACKAGE.parent / "hw" / path).read_bytes()
-
     def judge(self, mutant: Mutant) -> tuple[str, str]:
         """(outcome, who noticed it)."""
-        path, edited = mutant.path, mutant.applied(self.source(mutant.path))
+        path, whole_text = mutant.path, source(mutant.path)
+        if whole_text != (self.copy.tree / "hw" / path).read_bytes():
+            raise TritapeError(
+                f"{path} must stay as it is while mutants run, not change; run them in a copy of the tree"
+            )
+        edited = mutant.applied(whole_text)
         unit, whole = ([test for test in tests if self._there(test)] for tests in killers(path))
         self.copy.edit(path, edited)
         try:
@@ -176,7 +184,7 @@ def campaign(judge: Judge, todo: Iterator[Mutant]) -> Iterator[Outcome]:
             outcome=outcome,
             by=by,
             seconds=round(time.monotonic() - start, 1),
-            source=_digest(judge.source(mutant.path)),
+            source=_digest(source(mutant.path)),
             **fields,
         )
 
@@ -200,6 +208,23 @@ def summary(outcomes: list[dict[str, Any]], seed: int) -> dict[str, Any]:
     }
 
 
+def markdown(result: dict[str, Any]) -> str:
+    """The tables of docs/mutants.md: by unit, and the survivors with their reasons."""
+    lines = ["| `hw/` | tried | killed | survived | not counted: equal | broken |", "|---|---|---|---|---|---|"]
+    for unit, counts in result["units"].items():
+        tried = sum(counts.get(name, 0) for name in COUNTED)
+        cells = [unit, tried, *(counts.get(name, 0) for name in ("killed", "survived", "equal", "broken"))]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    rest = result["not_counted"]
+    total = ["all", result["tried"], result["killed"], len(result["survivors"]), rest["equal"], rest["broken"]]
+    lines += [f"| {' | '.join(map(str, total))} |", "", "| survivor | edit | why |", "|---|---|---|"]
+    for one in result["survivors"]:
+        old, new = (" ".join(one[part].split()).replace("|", "\\|") for part in ("old", "new"))
+        place = f"`{one['path']}`, {one['function']}"
+        lines.append(f"| {place} | `{old}` -> `{new}` | {REASONS.get(one['name'], 'not looked at yet')} |")
+    return "\n".join(lines)
+
+
 def main() -> int:
     """The command line. Status 1 where fewer than 97 % were killed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -213,6 +238,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long")
     parser.add_argument("--again", action="store_true", help="try those that survived, and no others")
     parser.add_argument("--out", type=Path, help="JSON of all outcomes")
+    parser.add_argument("--markdown", action="store_true", help="try none; print the tables of docs/mutants.md")
     chosen = parser.parse_args()
     RECORDS.mkdir(parents=True, exist_ok=True)
     order = drawn(sites(PACKAGE.parent / "hw"), chosen.seed)
@@ -220,17 +246,12 @@ def main() -> int:
     part, parts = map(int, chosen.shard.split("/"))
     if chosen.only:
         order = [one for one in order if one.name == chosen.only]
-    judge = Judge(RECORDS / f"copy-{part}")
     done = recorded()
     stop = time.monotonic() + 60 * chosen.minutes
 
     def known(mutant: Mutant) -> dict[str, Any] | None:
         one = done.get(mutant.name)
-        return (
-            one
-            if one and one["outcome"] != "unfinished" and one["source"] == _digest(judge.source(mutant.path))
-            else None
-        )
+        return one if one and one["outcome"] != "unfinished" and one["source"] == _digest(source(mutant.path)) else None
 
     def todo() -> Iterator[Mutant]:
         counted = 0
@@ -249,7 +270,7 @@ def main() -> int:
             counted += one is not None and one["outcome"] in COUNTED
 
     with (RECORDS / f"record-{part}.jsonl").open("a") as record:
-        for outcome in campaign(judge, todo()):
+        for outcome in () if chosen.markdown else campaign(Judge(RECORDS / f"copy-{part}"), todo()):
             done[outcome.name] = asdict(outcome)
             record.write(json.dumps(asdict(outcome)) + "\n")
             record.flush()
@@ -259,6 +280,9 @@ def main() -> int:
     result = summary(outcomes, chosen.seed)
     if chosen.out:
         chosen.out.write_text(json.dumps(result, indent=1) + "\n")
+    if chosen.markdown:
+        print(markdown(result))
+        return 0
     print(json.dumps({name: value for name, value in result.items() if name not in ("mutants", "survivors")}, indent=1))
     return int(result["share"] < 0.97)
 

@@ -27,7 +27,7 @@ def small(groups: int, tables: int = 2, engines: int = 1, **fields: object) -> C
     [
         (5, 1, 1, False, SIMULATORS[0]),
         (10, 2, 2, True, SIMULATORS[0]),
-        (20, 4, 4, False, SIMULATORS[0]),
+        pytest.param(20, 4, 4, False, SIMULATORS[0], marks=pytest.mark.long),
         *(
             pytest.param(*point, simulator, marks=pytest.mark.long)
             for simulator in SIMULATORS
@@ -53,18 +53,18 @@ def test_rows_are_exact(groups: int, tables: int, engines: int, block: bool, sim
     work.check(simulator=simulator, seed=groups)
 
 
-@pytest.mark.parametrize("engines", [1, 2])
+@pytest.mark.parametrize("engines", [1, pytest.param(2, marks=pytest.mark.long)])
 @pytest.mark.parametrize("stalls", [(0.0, 0.0), (0.0, 0.8), (0.0, 0.995), (0.8, 0.0)])
 def test_short_blocks_at_every_pace(stalls: tuple[float, float], engines: int) -> None:
     """Blocks of 1 to 7 rows, several tiles: a bank must not be filled again before its last word was read."""
-    work = Work(small(5 * engines, 8 * engines, engines))
+    work = Work(small(5 * engines, 1, engines))
     q = work.vector(work.rng.integers(-127, 128, 4 * work.config.tile - 3))
     for rows in (1, 2, 3, 4, 5, 1, 1, 1, 2, 3, 1, 2, 4, 4, 5, 6, 4, 7, 5):
         work.block(work.random(rows, len(q)), q, release=False)
     work.check(input_stall=stalls[0], output_stall=stalls[1])
 
 
-@pytest.mark.parametrize("engines", [1, 4])
+@pytest.mark.parametrize("engines", [1, pytest.param(4, marks=pytest.mark.long)])
 def test_extreme_values_and_saturation(engines: int) -> None:
     """All of one sign at +/-127: sums of three at both ends of an entry, and rows beyond +/-131071."""
     work = Work(small(10 if engines == 1 else 20, 2, engines, max_hidden=2048, max_intermediate=2048, max_rows=64))
@@ -86,14 +86,20 @@ def test_extreme_values_and_saturation(engines: int) -> None:
 
 def test_every_code_with_every_activation_its_own() -> None:
     """All 32 codes in each table, with activations that tell all sums apart."""
-    work = Work(small(5, 2))
+    work = Work(small(5, 1))
     q = work.vector(np.array([1, 3, 9, 27] * 8) * np.repeat([1, -1, 2, -2, 3, -3, 4, -4], 4))
     codes = work.config.weight_code.decode(np.arange(32, dtype=np.uint8))
     work.block(np.tile(codes, (1, 8)), q, release=True)
     work.check()
 
 
-@pytest.mark.parametrize(("groups", "tables", "engines"), [(10, 1, 1), (15, 8, 1), (20, 4, 2)])
+@pytest.mark.parametrize(
+    ("groups", "tables", "engines"),
+    [
+        (5, 1, 1),
+        *(pytest.param(*point, marks=pytest.mark.long) for point in [(10, 1, 1), (15, 8, 1), (20, 4, 2)]),
+    ],
+)
 def test_fill_and_pipeline_cycles(groups: int, tables: int, engines: int) -> None:
     """Blocks of one row: the time between tiles is the fill time, from word to row the pipeline's."""
     config = small(groups, tables, engines)
@@ -108,6 +114,7 @@ def test_fill_and_pipeline_cycles(groups: int, tables: int, engines: int) -> Non
     assert np.diff(taken)[2:].tolist() == [fill_cycles(config) + 1, fill_cycles(config), fill_cycles(config)]
 
 
+@pytest.mark.long
 def test_one_word_every_cycle_and_the_first_soon() -> None:
     """As many slices as a filling takes: no cycle without a word. The first word comes a fixed time behind the last activation:
     a batch of 16 steps, the fillers' stagger and the pipeline."""

@@ -52,6 +52,7 @@ GROUPS: list[str] = [
     "serve",
     "board",
     "memory",
+    "tables",
     "verify",
     "doctor",
 ]

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tritape.base.run import StepError
 from tritape.hw.link.commands import PROTOCOL_VERSION
 from tritape.rtl_gen.archive import FOLDER, MAX_BYTES, STALE, read_archive
 from tritape.rtl_gen.boards import AnyBoard, board, boards
-from tritape.rtl_gen.build import build
+from tritape.rtl_gen.build import Check, build
 from tritape.sim.netlist.verify import brief
 
 HEAD = """\
@@ -37,16 +38,22 @@ archive, configuration is the hash that the device reports to the host. No figur
 COLUMNS = ("board", "device", "state", "MHz", "Fmax", "LUT", "FF", "BRAM", "DSP", "KiB", "configuration", "revision")
 
 
+NO_VERIFY = "--no-verify"
+
 JOBS = 2
 """Boards that are built at the same time."""
 
 
 def main(names: Sequence[str]) -> int:
-    """Build the boards of these names, or all; a board that fails does not stop the others. Returns the exit status."""
-    chosen = [board(name).name for name in names] or [*boards()]
+    """Build the boards of these names, or all; a board that fails does not stop the others. Returns the exit status.
+
+    `--no-verify` among the names leaves out the run of each netlist.
+    """
+    check = None if NO_VERIFY in names else brief
+    chosen = [board(name).name for name in names if name != NO_VERIFY] or [*boards()]
     failed = []
     with ProcessPoolExecutor(JOBS) as pool:
-        for name, done in zip(chosen, pool.map(attempt, chosen)):
+        for name, done in zip(chosen, pool.map(partial(attempt, check=check), chosen)):
             if not done:
                 failed.append(name)
             write_readme(FOLDER)
@@ -54,11 +61,11 @@ def main(names: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def attempt(name: str) -> bool:
+def attempt(name: str, check: Check | None = brief) -> bool:
     """Build one board, and say how it went."""
     started = time.monotonic()
     try:
-        line = build_into(board(name), FOLDER)
+        line = build_into(board(name), FOLDER, check)
     except TritapeError as error:
         line = f"FAILED {error}"
         if isinstance(error, StepError):
@@ -67,7 +74,7 @@ def attempt(name: str) -> bool:
     return "FAILED" not in line
 
 
-def build_into(made: AnyBoard, folder: Path) -> str:
+def build_into(made: AnyBoard, folder: Path, check: Check | None = brief) -> str:
     """Build one board and keep its archive only; returns a line about it.
 
     Raises `TritapeError` when the archive is too large for the repository, besides the errors of `build`.
@@ -77,7 +84,7 @@ def build_into(made: AnyBoard, folder: Path) -> str:
         print(f"{made.name}: [{number}/{total}] {step} {detail}".rstrip(), flush=True)
 
     with tempfile.TemporaryDirectory() as work:
-        result = build(made, Path(work), seeds=8, check=brief, progress=tell)
+        result = build(made, Path(work), seeds=8, check=check, progress=tell)
         content = Path(result.archive).read_bytes()
     if len(content) > MAX_BYTES:
         raise TritapeError(f"{made.name}: archive must be at most {MAX_BYTES} bytes, not {len(content)}; leave it out")

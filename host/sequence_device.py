@@ -124,7 +124,7 @@ class SequenceDevice(TapeDevice):
         for _ in self._results(1):
             pass
         self.stop()  # or the next token would wait for its logits to be fetched
-        logits = _elements(out)
+        logits = elements(out)
         if self.header is not None and len(logits) != self.header.vocab:  # another host ended the command
             raise TritapeError(protocol.STOPPED)
         return logits
@@ -324,7 +324,7 @@ class SequenceDevice(TapeDevice):
         return self.header
 
 
-def _elements(data: bytes) -> Ints:
+def elements(data: bytes) -> Ints:
     """Numbers of 18 bits, as they travel: three bytes each, low first, sign above."""
     raw = np.frombuffer(data, np.uint8).reshape(-1, _ELEMENT).astype(np.int64)
     value = raw[:, 0] | raw[:, 1] << 8 | raw[:, 2] << 16

@@ -123,6 +123,12 @@ endmodule
     assert (done.returncode, done.stdout) == (0, "equal\n")
 
 
+def test_first_value_of_a_flip_flop_that_is_gone():
+    """Verilator refuses a wire that is assigned to and has a first value."""
+    text = "  reg _1_ = 1'h1;\n  reg _2_ = 1'h0;\n  reg _3_ = 1'h0;\n  assign { _1_, _9_ } = _4_ ? _5_ : _2_;\n  assign _3_ = a;\n"
+    assert flatten.without_stale_starts(text).splitlines()[:3] == ["  wire _1_;", "  reg _2_ = 1'h0;", "  wire _3_;"]
+
+
 def test_refuses(tmp_path: Path):
     """A cell without a model, a netlist without a top, a level that there is not."""
     target = board("icebreaker")

@@ -87,7 +87,7 @@ class Lane(wiring.Component):
         config = self.config
         hidden = config.lane(config.max_hidden)
         m.submodules.norm = norm = RMSNorm(config.groups, config.lane(config.max_length))
-        m.submodules.residual = residual = Residual(hidden, config.lane(config.max_intermediate))
+        m.submodules.residual = residual = Residual(hidden, config.lane(config.max_length))
         m.submodules.dequantiser = dequantiser = Dequantiser()
         m.submodules.mlgru = mlgru = MLGRU(config.groups, hidden, config.max_layers, chained=config.batch > 1)
         m.submodules.mixer = mixer = ChannelMixer()

@@ -26,7 +26,7 @@ class ValueMemory(wiring.Component):
         access, access_address, access_write, access_data: In: the host's access, as in `VectorSignature`; it goes first.
 
     Rate: a read and a write a cycle. Latency: `LATENCY` cycle of a read.
-    Cost: block RAM of max_layers * max_hidden + max_hidden + max_intermediate values of 18 bits.
+    Cost: block RAM of (max_layers + 1) max_hidden + the longer of max_hidden and max_intermediate values of 18 bits.
     Tested: inside `SerialVector` (tests/test_hw_vector.py).
     """
 
@@ -35,7 +35,7 @@ class ValueMemory(wiring.Component):
     def __init__(self, config: Config) -> None:
         self._x = config.state_elements
         self._v = self._x + config.max_hidden
-        self._depth = self._v + config.max_intermediate
+        self._depth = self._v + config.max_length
         super().__init__(
             {
                 "region": In(2),

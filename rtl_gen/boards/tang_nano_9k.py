@@ -26,5 +26,10 @@ TANG_NANO_9K = Board(
     baud=1_000_000,
     link="BL702",
     leds=(("led", 0), ("led", 1)),
-    memory_styles=(("table_*", "distributed"), ("script", "logic"), ("sigma*", "logic"), ("operations", "logic")),
+    memory_styles=(
+        ("table_*", "distributed"),
+        ("script", "logic"),
+        ("*sigma*/table", "logic"),
+        ("operations", "logic"),
+    ),
 )

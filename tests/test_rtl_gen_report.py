@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sys
@@ -11,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from tritape import cli
 from tritape.base.errors import TritapeError
 from tritape.hw.config import Config
 from tritape.model.config import ModelConfig
+from tritape.model.tape.layout import ternary_weights
 from tritape.rtl_gen.estimate import PUBLISHED, estimate_tokens
 from tritape.rtl_gen.report import plots
-from tritape.rtl_gen.report.measurements import KINDS, bandwidth, read_measurements
+from tritape.rtl_gen.report.measurements import KINDS, bandwidth, rate_points, read_measurements
 from tritape.rtl_gen.report.page import SECTIONS, write_page
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -223,3 +226,25 @@ def test_files_of_the_project() -> None:
     assert found.bars
     assert found.campaigns
     assert any(row["system"] == "ternfpga" for row in found.systems["anchors"])
+
+
+def no_label_lies_on_another(points: list[tuple[str, float, float, str]]) -> None:
+    figure = plots.roofline_figure(points, {name: ternary_weights(shape) for name, shape in PUBLISHED.items()})
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    texts = figure.axes[0].texts
+    assert len(texts) == len(points) + len(PUBLISHED)
+    boxes = [(text.get_text(), plots.label_box(text, canvas.get_renderer())) for text in texts]
+    overlaps = [(a, b) for (a, one), (b, other) in itertools.combinations(boxes, 2) if one.overlaps(other)]
+    assert not overlaps
+    assert all(box.x0 >= 0 and box.x1 <= canvas.get_renderer().width for _, box in boxes)
+
+
+def test_labels_of_the_roofline_do_not_overlap() -> None:
+    no_label_lies_on_another(list(rate_points(read_measurements(BENCHMARKS))))
+
+
+def test_labels_of_many_equal_points_do_not_overlap() -> None:
+    no_label_lies_on_another(
+        [(f"a design with a name {n}", 1e9 * (1 + n % 2), 100.0 + n, "projected") for n in range(16)]
+    )

@@ -181,3 +181,14 @@ def test_trace(main_cpp, tmp_path, monkeypatch):
     assert {"TOP.counter.clk", "TOP.counter.step", "TOP.counter.count"} <= set(variables)
     # the clock rises at even times, beginning at 2
     assert list(variables["TOP.counter.count"].tv)[1:] == [(2 * n, 3 * n) for n in range(1, 5001)]
+
+
+def test_a_process_that_writes_a_file_gets_its_time(tmp_path):
+    """The end of a long trace takes longer than the patience for processes that have nothing left to do."""
+    script = tmp_path / "slow"
+    script.write_text(f"#!/bin/sh\ncat > /dev/null\nsleep 0.5\necho whole > {tmp_path}/$1\n")
+    script.chmod(0o755)
+    Process([script, "hurried"]).close(0.05)
+    Process([script, "patient"]).close(None)
+    assert (tmp_path / "patient").read_text() == "whole\n"
+    assert not (tmp_path / "hurried").exists()

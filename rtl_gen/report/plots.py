@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,36 +19,82 @@ MARKERS = {"measured": "o", "simulated": "^", "routed": "s", "synthesised": "D",
 COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#805ad5", "#b83280", "#4a5568", "#b7791f", "#2c7a7b", "#9b2c2c", "#718096")
 WIDTH = 9.0  # inches
 BINS = 300
-LABEL_STEP = 1.32  # ratio of the heights of two labels, one below the other
+LABEL_HEIGHT = 9  # points from one label to the next
+LABEL_STEPS = 240  # places that are tried for a label
+SPARE = 0.06  # a reader's font may be so much wider, on each side
 
 
 def roofline(points: Sequence[tuple[str, float, float, str]], weights: Mapping[str, int]) -> str:
     """Tokens a second against bytes a second, both logarithmic. points: (label, bandwidth, tokens a second, kind);
     weights: ternary weights a token by name of a shape, each a line of bandwidth * 5 / weights."""
-    figure, axes = _figure(5.0)
+    return _svg(roofline_figure(points, weights), "roofline")
+
+
+def roofline_figure(points: Sequence[tuple[str, float, float, str]], weights: Mapping[str, int]) -> Figure:
+    """The same before it is text. No label lies on another, or on a point."""
+    figure, axes = _figure(6.5)
     low = min(p[1] for p in points) / 2
     high = max(p[1] for p in points) * 3
+    ordered = sorted(points, key=lambda p: -p[2])
+    for _, bandwidth, rate, kind in ordered:
+        axes.plot([bandwidth], [rate], MARKERS[kind], color=_point_colour(kind), markersize=6)
+    names = []
     for colour, (name, count) in zip(COLOURS[::-1], weights.items(), strict=False):
         axes.plot([low, high], [low * 5 / count, high * 5 / count], color=colour, linewidth=1)
-        axes.annotate(
-            name, (low, low * 5 / count), xytext=(-3, 0), textcoords="offset points", color=colour, fontsize=8, ha="right"
-        )  # fmt: skip
-    above: dict[tuple[int, bool], float] = {}  # height of the last label in a column of the plot; ours are on the left
-    for label, bandwidth, rate, kind in sorted(points, key=lambda p: -p[2]):
-        ours = kind != "published"
-        colour = COLOURS[0] if ours else "#4a5568"
-        axes.plot([bandwidth], [rate], MARKERS[kind], color=colour, markersize=6)
-        column = round(math.log10(bandwidth) * 2), ours
-        at = min(rate, above.get(column, math.inf) / LABEL_STEP)
-        above[column] = at
-        axes.annotate(
-            label, (bandwidth, rate), xytext=(bandwidth / 1.25 if ours else bandwidth * 1.25, at), fontsize=7,
-            ha="right" if ours else "left", va="center", color=colour,
-            arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "#a0aec0", "shrinkA": 0, "shrinkB": 3},
-        )  # fmt: skip
-    axes.set(xscale="log", yscale="log", xlabel="memory, bytes a second", ylabel="tokens a second")
+        start = (low, low * 5 / count)
+        style = {"color": colour, "fontsize": 8, "ha": "right", "va": "center"}
+        names.append(axes.annotate(name, start, xytext=(-3, 0), textcoords="offset points", **style))
+    axes.set(
+        xscale="log", yscale="log", xlabel="memory, bytes a second", ylabel="tokens a second", xlim=(low / 4, high)
+    )
     _legend(axes, sorted({p[3] for p in points}))
-    return _svg(figure, "roofline")
+    _label(figure, axes, ordered, names)
+    return figure
+
+
+def _point_colour(kind: str) -> str:
+    return "#4a5568" if kind == "published" else COLOURS[0]
+
+
+def _label(figure: Figure, axes: Any, points: Sequence[tuple[str, float, float, str]], taken: Sequence[Any]) -> None:
+    """Write each point's label at the nearest place beside it that is free: ours on the left if that can be, others on the right.
+    `taken`: texts that stand already. The axes stay as they are: places outside are not free."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.transforms import Bbox
+
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw_without_rendering()
+    point = figure.dpi / 72
+    marks = [axes.transData.transform((bandwidth, rate)) for _, bandwidth, rate, _ in points]
+    full = [Bbox.from_extents(x - 4 * point, y - 4 * point, x + 4 * point, y + 4 * point) for x, y in marks]
+    full += [label_box(text, renderer) for text in taken] + [axes.get_legend().get_window_extent(renderer)]
+    for label, bandwidth, rate, kind in points:
+        side = 1 if kind == "published" else -1
+        for step in range(LABEL_STEPS):
+            # beside the point, below, above, further below and so on; then the same on the other side
+            rise = LABEL_HEIGHT * ((step // 4 + 1) // 2) * (-1 if step // 4 % 2 else 1)
+            away = 14 + 22 * (step // 2 % 2)
+            way = side if step % 2 == 0 else -side
+            text = axes.annotate(
+                label, (bandwidth, rate), xytext=(way * away, rise), textcoords="offset points", fontsize=7,
+                ha="left" if way > 0 else "right", va="center", color=_point_colour(kind),
+                arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "#a0aec0", "shrinkA": 0, "shrinkB": 3},
+            )  # fmt: skip
+            box = label_box(text, renderer)
+            wide = Bbox.from_extents(box.x0 - box.width * SPARE, box.y0, box.x1 + box.width * SPARE, box.y1)
+            inside = axes.bbox.contains(wide.x0, wide.y0) and axes.bbox.contains(wide.x1, wide.y1)
+            if (inside and not any(wide.overlaps(other) for other in full)) or step == LABEL_STEPS - 1:
+                full.append(wide)
+                break
+            text.remove()
+
+
+def label_box(text: Any, renderer: Any) -> Any:
+    """Where the letters of an annotation are, in pixels, without its line."""
+    from matplotlib.text import Text
+
+    text.update_positions(renderer)
+    return Text.get_window_extent(text, renderer)
 
 
 def stacked(bars: Mapping[str, Mapping[str, float]], unit: str) -> str:

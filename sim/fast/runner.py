@@ -62,8 +62,9 @@ class Process:
             raise self._died(op)
         return answer, body
 
-    def close(self) -> None:
-        """End the process: politely by ending its input, after some seconds by force. May be called twice."""
+    def close(self, patience_s: float | None = _PATIENCE) -> None:
+        """End the process: politely by ending its input, after some seconds by force (None: never, since it still writes a
+        file). May be called twice."""
         if self._stderr.closed:
             return
         assert self._child.stdin is not None
@@ -71,7 +72,7 @@ class Process:
         with contextlib.suppress(OSError):
             self._child.stdin.close()
         try:
-            self._child.wait(_PATIENCE)
+            self._child.wait(patience_s)
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()

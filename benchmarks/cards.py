@@ -23,18 +23,23 @@ TERNIP = {"370m": (3712, 48), "1.3b": (970, 41), "2.7b": (411, 29)}
 """Tokens a second of all streams, and streams; embedding and head run on the processor and are not counted."""
 BARS = {"370m": (10_000, 250), "1.3b": (2_600, 70), "2.7b": (1_250, 35)}
 """Least tokens a second, of all streams and of one, with the whole token loop counted."""
+ONE_A_REGION = (("370m", "peak"), ("370m", "sustained"), ("1.3b", "peak"))
+"""Models and memories where one replica a region can be fast enough for a stream; its other rows ask for no rate a stream."""
 MEMORIES = {"peak": 76.8e9, "sustained": 72e9}
 """Bytes a second of four channels of DDR4-2400: 19.2 GB/s each, and 18 GB/s as an assumption of what long reads sustain."""
 
 
 def rows() -> dict[str, str]:
-    """Name -> options of `tritape choose`: with one replica a region, and with any number, each stream at its bar."""
+    """Name -> options of `tritape choose`: with one replica a region, and with any number."""
     found = {}
     for model, (_, stream) in BARS.items():
         for memory, bandwidth in MEMORIES.items():
             common = f"{model} --part xcu250 --clock 300e6 --bandwidth {bandwidth:.12g}"
-            found[f"u250-{model}-{memory}-4"] = f"{common} --replicas 4"
-            found[f"u250-{model}-{memory}"] = f"{common} --stream-rate {stream}"
+            least = f" --stream-rate {stream}"
+            found[f"u250-{model}-{memory}-4"] = (
+                f"{common} --replicas 4{least if (model, memory) in ONE_A_REGION else ''}"
+            )
+            found[f"u250-{model}-{memory}"] = common + least
     return found
 
 

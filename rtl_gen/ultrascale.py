@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from tritape.hw.config import Config
 from tritape.hw.engine.activation_memory import fillers
+from tritape.rtl_gen.choose import FIFO_LINES
 from tritape.rtl_gen.footprint import memories, memory_blocks
 
 LIMITS = {"luts": 0.65, "lut_ram": 0.25, "brams": 0.80, "urams": 0.80, "dsps": 0.80}
@@ -20,11 +21,16 @@ NAMES = {"luts": "LUT", "lut_ram": "LUT RAM", "brams": "block RAM", "urams": "Ul
 ROMS = ("script", "sigma", "Gumbel noise")
 """Memories of constants: UltraRAM cannot hold them, since it begins with zeros."""
 URAM_WIDTH, URAM_DEPTH = 72, 4096
+PORT_BYTES = 64
+"""Of a line of a port to DDR4."""
 
-SLOT, LANE, TABLE, FILLER, BANK = 846.0, 1790.0, 33.0, 10.5, 9.8
-"""LUT6s of logic of a slot: fixed, of a lane, of a table with its adder, of a filler, of a bank of states."""
-REPLICA, WORD = 3000.0, 37.0
-"""LUT6s of logic beside the slots: fixed, and of a byte of a word, with a port of 512 bits and the memory's gearbox."""
+SLOT, LANE, TABLE, FILLER, BANK = 855.0, 1810.0, 28.1, 10.5, 9.8
+"""LUT6s of logic of a slot: fixed, of a lane, of a table with its adder, of a filler, of a bank of states. The sum is fitted to
+two points; its parts are in the ratio of the LUT4s of synthesised ECP5 netlists (`tritape.rtl_gen.footprint`)."""
+REPLICA, WORD = 1544.0, 37.4
+"""LUT6s of logic of link, reader and sequencer: fixed, and of a byte of a word; LUT4s of the same netlists in the same ratio."""
+PORT = 1500.0
+"""LUT6s of a memory port of 512 bits with its share of the gearbox and of the register link: an estimate, not synthesised."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +66,13 @@ def slot_luts(config: Config) -> float:
 
 
 def shared_luts(config: Config) -> float:
-    """LUT6s of logic of what a replica has once: link, reader, sequencer, broadcast, memory port."""
-    return REPLICA + WORD * config.word_bytes
+    """LUT6s of logic of what a replica has once: link, reader, sequencer, memory ports."""
+    return REPLICA + WORD * config.word_bytes + PORT * ports(config)
+
+
+def ports(config: Config) -> int:
+    """Memory ports of a replica: one for each `PORT_BYTES` of its word."""
+    return -(-config.word_bytes // PORT_BYTES)
 
 
 def distributed(width: int, depth: int, *, rom: bool = False) -> tuple[int, int]:
@@ -101,9 +112,10 @@ class _Memory:
 
 
 def _all(config: Config) -> list[_Memory]:
-    """In block RAM, but for the smallest."""
+    """In block RAM, but for the smallest; lines that the ports read ahead among them."""
     found = []
-    for name, number, width, depth in memories(config):
+    ahead = ("read ahead", ports(config), 8 * PORT_BYTES, FIFO_LINES)
+    for name, number, width, depth in [*memories(config), ahead]:
         ram, choosing = distributed(width, depth, rom=name in ROMS)
         blocks = memory_blocks(width, depth)
         # The tables' multiplexers are in the logic of a table, since Yosys put them there.

@@ -14,7 +14,7 @@ from tritape.hw.config import Config
 from tritape.model.config import ModelConfig
 from tritape.model.data import default_model_path
 from tritape.model.tape.layout import image_words
-from tritape.rtl_gen.boards import board, boards
+from tritape.rtl_gen.boards import BusBoard, board, boards
 from tritape.rtl_gen.estimate import token_cycles
 from tritape.rtl_gen.fit import block_rams, check_model, require_device, require_model
 from tritape.rtl_gen.sizes import known_shapes, model_sizes
@@ -38,7 +38,9 @@ def test_the_models_of_a_board(name: str) -> None:
         if size["fits"]:
             assert check_model(made, shape) == []
             assert size["tape_bytes"] <= made.memory_bytes
-            assert size["tokens_per_second"] == made.clock_hz / token_cycles(shape, made.config, made.word_cycles)[0]
+            streams = made.config.batch * (made.replicas if isinstance(made, BusBoard) else 1)
+            cycles = token_cycles(shape, made.config, made.word_cycles)[0]
+            assert size["tokens_per_second"] == streams * made.clock_hz / cycles
         else:
             assert size["tokens_per_second"] is None
             assert size["too_small"]
@@ -49,11 +51,16 @@ def test_the_models_of_a_board(name: str) -> None:
 
 
 def test_published_shapes() -> None:
-    """370M on the Kria boards at the rate that README states, all three on the U280, none without external memory."""
+    """370M on the Kria boards at the rate that README states, all three on the U280, two on the U250's 32 streams, none without
+    external memory."""
     assert {"370m", "1.3b", "2.7b"} < set(known_shapes())
     assert model_sizes(board("kv260"))["370m"]["tokens_per_second"] == pytest.approx(221.9, abs=0.1)
     assert not model_sizes(board("kv260"))["1.3b"]["fits"]
     assert all(size["fits"] for size in model_sizes(board("u280")).values())
+    card = board("u250")
+    assert [name for name, size in model_sizes(card).items() if not size["fits"]] == ["2.7b"]
+    one = model_sizes(replace(card, replicas=1))["370m"]["tokens_per_second"]
+    assert model_sizes(card)["370m"]["tokens_per_second"] == pytest.approx(4 * one)
     assert model_sizes(BIG)["370m"]["too_small"][-1] == "memory_words"
     assert "memory_words" not in model_sizes(board("ecpix-5-ddr3"))["370m"]["too_small"], (
         "its memory would hold the tape"

@@ -281,7 +281,8 @@ SMALL = Config(groups=4, max_hidden=32, max_intermediate=48, max_layers=2, max_v
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "change"), [pytest.param("kr260", {"ports": 2}, marks=pytest.mark.long), ("u280", {"ports": 1})]
+    ("name", "change"),
+    [pytest.param("kr260", {"ports": 2}, marks=pytest.mark.long), ("u280", {"ports": 1}), ("u250", {"replicas": 2})],
 )
 def test_archive_and_lint(name: str, change: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole build with a small accelerator; Verilator reads the Verilog without a warning that is not waived."""
@@ -295,6 +296,8 @@ def test_archive_and_lint(name: str, change: dict[str, int], tmp_path: Path, mon
     assert (about["device"], about["baud"]) == (made.device, None)
     assert Path(result.bitstream).read_bytes() == main
     assert {path.name for path in (tmp_path / name).iterdir()} == {"tritape.v", *made.files(made)}
+    styles = re.findall(r'ram_style = "(\w+)"', (tmp_path / name / "tritape.v").read_text())
+    assert set(styles) >= {style for _, style in made.memory_styles}
     (tmp_path / "tritape.vlt").write_text(waivers())
     program = simulators.verilator_root() / "bin" / "verilator_bin"
     done = subprocess.run(

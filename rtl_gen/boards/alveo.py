@@ -31,8 +31,8 @@ U250 = BusBoard(
     name="u250",
     title="AMD Alveo U250",
     device="xcu250-figd2104-2L-e",
-    # The limits of the released 1.3B model; those of 2.7B leave room for seven slots in a region. E, G and T are those of
-    # `python benchmarks/memory_bars.py u250-batch-8`: a word takes what a channel carries in a cycle, 64 bytes.
+    # The limits of the released 1.3B model; those of 2.7B leave room for seven slots in a region. A word takes what a channel
+    # carries in a cycle, 64 bytes.
     config=Config(
         groups=16,
         engines=4,

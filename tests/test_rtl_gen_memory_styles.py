@@ -10,6 +10,7 @@ from tritape.base.errors import TritapeError
 from tritape.base.verilog_text import verilog_text
 from tritape.hw.batch.slot import Slot
 from tritape.hw.config import Config
+from tritape.hw.engine.activation_memory import fillers
 from tritape.rtl_gen.boards import board
 from tritape.rtl_gen.boards.packages.memory_styles import styled
 
@@ -65,10 +66,12 @@ def test_refusals() -> None:
 
 
 def test_patterns_of_the_u250_name_its_memories() -> None:
-    """In the Verilog of a slot: every table and every gain memory, and nothing else."""
+    """In the Verilog of a slot: every table, gain memory and memory of activations, and nothing else."""
     text = verilog_text(Slot(SMALL), "core")
     made = styled(text, board("u250").memory_styles)
     styles = re.findall(r'ram_style = "(\w+)" \*\)\n  reg (?:signed )?\[\d+:0\] (\S+) ', made)
     assert styles.count(("ultra", "memory")) == 2
     assert sum(style == "distributed" and name.startswith("table_") for style, name in styles) == SMALL.groups
-    assert len(styles) == 2 + SMALL.groups
+    activations = [name for style, name in styles if style == "ultra" and name.startswith("memory_")]
+    assert len(activations) == SMALL.engines * fillers(SMALL)
+    assert len(styles) == 2 + SMALL.groups + len(activations)

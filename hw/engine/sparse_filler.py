@@ -106,11 +106,11 @@ class SparseFiller(wiring.Component):
         count, turns = fillers(self._config), batches(self._config)
         running, draining, begin = Signal(), Signal(), Signal()
         step, current = Signal(range(self.STEPS)), Signal.like(self.batch)
-        turn, upcoming = Signal(range(turns) if turns > 1 else 1), Signal(range(turns) if turns > 1 else 1)
+        turn, upcoming = Signal(turns, init=1), Signal(turns, init=1)  # one bit: the batch of the tile
         over = running & step.all()
         idle = ~running & ~draining & ~filled
         m.d.comb += [
-            ends.eq(over & (turn == turns - 1)),
+            ends.eq(over & turn[-1]),
             begin.eq(commanded & self.available & ~self.bank_busy & (idle | (over & ~ends))),
             self.waiting.eq(idle & ~(commanded & self.available)),
             self.four.eq(Cat(step[: (count - 1).bit_length()], current)),
@@ -122,12 +122,12 @@ class SparseFiller(wiring.Component):
             m.d.sync += running.eq(0)
         with m.If(begin):
             m.d.sync += [running.eq(1), current.eq(self.batch), turn.eq(upcoming), self.batch.eq(self.batch + 1)]
-            m.d.sync += upcoming.eq(Mux(upcoming == turns - 1, 0, upcoming + 1))
+            m.d.sync += upcoming.eq(upcoming.rotate_left(1))
 
         # What a step means, and so many cycles later.
-        layout = data.StructLayout({"step": ADDRESS_BITS, "turn": len(turn), "bank": 1, "active": 1})
+        layout = data.StructLayout({"step": ADDRESS_BITS, "turn": turns, "bank": 1})
         now = Signal(layout)
-        m.d.comb += [now.step.eq(step), now.turn.eq(turn), now.bank.eq(self.bank), now.active.eq(running)]
+        m.d.comb += [now.step.eq(step), now.turn.eq(turn & running.replicate(turns)), now.bank.eq(self.bank)]
         ages, ended = [now], ends
         for age in range(1, count + 5):
             later = Signal(layout, name=f"step_{age}")
@@ -160,10 +160,7 @@ class SparseFiller(wiring.Component):
         m.d.sync += self.entries[index].eq(second.result)
         m.d.comb += [
             self.write_address[index].eq(Cat(write.step, write.bank)),
-            *(
-                self.write_enable[index][turn].eq(write.active & (write.turn == turn))
-                for turn in range(batches(self._config))
-            ),
+            self.write_enable[index].eq(write.turn),
         ]
 
 

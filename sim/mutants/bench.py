@@ -19,7 +19,7 @@ from tritape.base.cache import cache_root
 from tritape.base.package import PACKAGE
 
 COPIED = ("base", "bitstreams", "cli", "host", "hw", "model", "rtl_gen", "sim", "tests", "tritape", "pyproject.toml")
-LIMIT_CPU_S = 150
+LIMIT_CPU_S = 600
 """Of one process: what takes longer hangs."""
 LIMIT_S = 3600
 """Of one run of tests, however busy the machine is."""

@@ -258,6 +258,8 @@ def main() -> int:
         for place, mutant in enumerate(order):
             if counted >= chosen.count or time.monotonic() > stop:
                 return
+            if parts > 1:
+                done.update(recorded())
             one = known(mutant)
             again = one is not None and one["outcome"] == "survived" and chosen.again
             if not mutant.path.startswith(paths) and not chosen.only:

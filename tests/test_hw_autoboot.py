@@ -27,6 +27,7 @@ from tritape.model.text.pieces import join_pieces, token_pieces
 from tritape.model.tokenizer import load_tokenizer
 from tritape.rtl_gen.boards import board
 from tritape.sim.bench import check_streams
+from tritape.sim.netlist.verify import verify
 from tritape.sim.virtual_board import VirtualBoard
 
 FLASH_BOARD = board("icebreaker-flash")
@@ -178,6 +179,31 @@ def test_boards_without_flash_are_refused():
         TritapeError, match=r"icebreaker-flash: image of the flash must be one, as `tritape flash` makes it"
     ):
         VirtualBoard(FLASH_BOARD)
+
+
+def test_netlists_of_boards_with_flash_are_refused_by_name():
+    with pytest.raises(
+        TritapeError, match="memory must be SDR or inside the device, not flash, which has no model at the pins"
+    ):
+        verify(FLASH_BOARD, None, "none")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"make_memory": OnChipMemory},
+            "icebreaker-flash: make_memory and dram must be None beside flash; take them away",
+        ),
+        (
+            {"config": Config(groups=4, batch=2)},
+            "icebreaker-flash: batch must be 1 without a host, not 2; lower it",
+        ),
+    ],
+)
+def test_boards_that_cannot_run_by_themselves(change, message):
+    with pytest.raises(TritapeError, match=message):
+        dataclasses.replace(FLASH_BOARD, **change)
 
 
 def read_text(port: str, size: int, patience_s: float = 120.0) -> bytes:

@@ -76,7 +76,7 @@ def verify(
         raise TritapeError(f"tokens must be at least 1, not {tokens!r}; ask for more")
     if not _has_model(board):
         raise TritapeError(
-            f"{board.name}: memory must be SDR or inside the device, not DDR3, whose PHY has no model here; "
+            f"{board.name}: memory must be SDR or inside the device, not {board.memory}, which has no model at the pins here; "
             "verify the board of the same device without it"
         )
     started = time.monotonic()
@@ -108,7 +108,8 @@ def verify(
 def brief(board: Board, netlist: Path) -> dict[str, Any]:
     """The check that `tritape build` makes of every netlist: `BRIEF_TOKENS` tokens of a model with random weights.
 
-    Returns what the manifest says of it: level, model, tokens; nothing for a board with DDR3, whose PHY has no model here.
+    Returns what the manifest says of it: level, model, tokens; nothing for a board with DDR3 or its tape in flash, which have no
+    model at the pins here.
     The result is cached with what it depends on. Raises as `verify`.
     """
     if not _has_model(board):
@@ -130,4 +131,4 @@ def brief(board: Board, netlist: Path) -> dict[str, Any]:
 
 def _has_model(board: Board) -> bool:
     """Everything that the board's netlist needs beside it can be simulated."""
-    return board.dram is None or board.dram.memtype == "SDR"
+    return board.flash is None and (board.dram is None or board.dram.memtype == "SDR")

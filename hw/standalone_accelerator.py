@@ -25,9 +25,9 @@ class StandaloneAccelerator(wiring.Component):
         rx: In, tx: Out, the UART's pins, idle high: text out; when it is over, any byte begins it anew
         status: Out, u2: bit 0 a token runs, bit 1 no script, or the tape was refused or is broken
 
-    Latency: that of the parts. Cost: 2,778 iCE40 LUT4, 1,497 flip-flops and 25 block RAMs in the iCEBreaker's configuration, with
-    `StartedFlash`. Tested: from power-up to text on the virtual board (tests/test_hw_autoboot.py). Errors: `TritapeError` for
-    several slots, and those of the parts.
+    Latency: that of the parts. Cost: 3,503 iCE40 LUT4, 2,060 flip-flops and 27 block RAMs as `icebreaker-flash`, `StartedFlash`,
+    clock and pins included. Tested: from power-up to text on the virtual board (tests/test_hw_autoboot.py). Errors:
+    `TritapeError` for several slots, and those of the parts.
     """
 
     def __init__(

@@ -84,7 +84,9 @@ def test_points_of_a_unit_add_up(
         "sys.argv", ["report", str(tmp_path), "--out", str(tmp_path / "out.json"), "--holes", "norm/", "--markdown"]
     )
     assert main() == 1  # below the bars
-    assert "norm/unit.py:12 | 1'h0: $= 0; | 1" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "norm/unit.py:12 | 1'h0: $= 0; | 1" in out
+    assert "count: bits 0-1\n" in out
     assert json.loads((tmp_path / "out.json").read_text())["units"]["all"]["toggle"] == {"covered": 2, "points": 5}
 
 

@@ -115,13 +115,13 @@ def test_what_is_no_hardware_does_not_count() -> None:
 
 
 @pytest.mark.slow
-def test_a_mutant_is_killed_an_equal_one_is_not_and_a_broken_one_is_told(tmp_path: Path) -> None:
+def test_a_mutant_is_killed_and_what_cannot_be_built_is_told(tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in HARDWARE.rglob("*.py")}
     judge = Judge(tmp_path)
     found = [one for one in sites(HARDWARE) if one.path == "exceeds.py"]
-    outcomes = {(one.old, one.new): judge.judge(one) for one in found[:3]}
+    outcomes = {(one.old, one.new): judge.judge(one) for one in found[:1]}
     assert ("killed", "tests/test_hw_exceeds.py") in {(name, by.partition("::")[0]) for name, by in outcomes.values()}
-    text = b"    return value[0:99999]  # no such bits\n"
+    text = b"    return value[99999]  # no such bit\n"
     whole = source("exceeds.py")
     last = whole.rindex(b"    return ")
     broken = Mutant("exceeds.py", 1, "exceeds", "constant", "", text.decode(), 0, last, len(whole))

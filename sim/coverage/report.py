@@ -26,6 +26,7 @@ BARS = {"line": 0.98, "toggle": 0.90}
 _SOURCE = re.compile(r'\(\* src = "[^"]*?/hw/([\w/]+\.py):(\d+)" \*\)')
 _MODULE = re.compile(r"^module (?:\\(\S+)|(\w+))")
 _NAME = re.compile(r"\\?\$\d+ ?")
+_ENCODED = re.compile(r"__0([0-9A-Fa-f]{2})")  # as Verilator writes what C++ has no letters for
 _PLACE = re.compile(r"/([0-9a-f]{32})\.[^/]+/model\.v$")
 
 _NAMELESS = ("__024", "_05Fauto", "initial_trigger")
@@ -123,6 +124,32 @@ def table(hits: dict[str, Hits]) -> dict[str, dict[str, tuple[int, int]]]:
     return rows
 
 
+def _holes(hits: Hits) -> list[str]:
+    """What was not reached: lines, and signals with the bits that did not turn in both directions."""
+    bits: dict[str, set[int]] = defaultdict(set)
+    found = []
+    for point, count in hits.items():
+        if count:
+            continue
+        if point[0] == "toggle":
+            name, _, bit = point[1].rpartition(":")[0].partition("[")
+            bits[_ENCODED.sub(lambda code: chr(int(code[1], 16)), name)].add(int(bit.rstrip("]") or 0))
+        else:
+            found.append(" | ".join(point[1:]))
+    return sorted(found) + [f"{name}: bits {_ranges(sorted(bits[name]))}" for name in sorted(bits)]
+
+
+def _ranges(numbers: list[int]) -> str:
+    """`3, 5-7`."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][-1] == number - 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
+
+
 def share(covered: int, points: int) -> str:
     """In percent."""
     return f"{100 * covered / points:.1f}" if points else "-"
@@ -140,9 +167,7 @@ def main() -> int:
     for path in sorted(chosen.folder.glob("*.dat")):
         read(path, hits)
     rows = table(hits)
-    holes = {
-        unit: sorted(" | ".join(point) for point, count in hits[unit].items() if not count) for unit in sorted(hits)
-    }
+    holes = {unit: _holes(hits[unit]) for unit in sorted(hits)}
     if chosen.out:
         shown: dict[str, Any] = {
             unit: {kind: {"covered": row[kind][0], "points": row[kind][1]} for kind in KINDS}

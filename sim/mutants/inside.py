@@ -18,8 +18,8 @@ _BROKEN = "the hardware could not be built"
 class _Watch:
     """A pytest plugin: the first failure, and whether it came out of building the hardware."""
 
-    def __init__(self, hardware: str) -> None:
-        self.hardware = hardware
+    def __init__(self, tree: str) -> None:
+        self.tree = tree
         self.failed = ""
         self.built = True
         self.passed = 0
@@ -27,7 +27,9 @@ class _Watch:
     def pytest_exception_interact(self, node: Any, call: Any, report: Any) -> None:
         if not self.failed:
             self.failed = getattr(node, "nodeid", str(node))
-            self.built = not any(str(entry.path).startswith(self.hardware) for entry in call.excinfo.traceback)
+            self.built = not any(
+                str(entry.path).startswith(self.tree) and "/hw/" in str(entry.path) for entry in call.excinfo.traceback
+            )
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         self.passed += report.when == "call" and report.passed
@@ -49,7 +51,7 @@ def run_tests(arguments: list[str]) -> dict[str, Any]:
         return text
 
     verilog_text.rtlil = types.SimpleNamespace(convert=watched)
-    watch = _Watch(str(Path.cwd() / "hw"))
+    watch = _Watch(str(Path.cwd()))
     options = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--tb=native"]
     code = pytest.main([*options, "-m", "not long and not route", "-k", "not icarus", *arguments], plugins=[watch])
     return {

@@ -117,7 +117,12 @@ def _of_expression(node: ast.expr) -> Iterator[tuple[str, ast.expr]]:
             yield "constant", ast.Constant(value)
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Invert):
         yield "inversion", node.operand
-    elif isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
+    elif (
+        isinstance(node, ast.BinOp)
+        and type(node.op) in _BINARY
+        and not _is_list(node.left)
+        and not _is_list(node.right)
+    ):
         new = copy.copy(node)
         new.op = _BINARY[type(node.op)]()
         yield "operator", new
@@ -127,6 +132,10 @@ def _of_expression(node: ast.expr) -> Iterator[tuple[str, ast.expr]]:
         yield "operator" if isinstance(node.ops[0], ast.Eq | ast.NotEq) else "off by one", other
     elif isinstance(node, ast.Call):
         yield from _of_call(node)
+
+
+def _is_list(node: ast.expr) -> bool:
+    return isinstance(node, ast.List | ast.ListComp | ast.Tuple | ast.JoinedStr)
 
 
 def _of_call(node: ast.Call) -> Iterator[tuple[str, ast.expr]]:

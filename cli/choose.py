@@ -80,7 +80,7 @@ def choose(
                 raise TritapeError(
                     f"{name} must be left out for {part}, not {value!r}; slots and replicas are chosen for {', '.join(CARDS)}"
                 )
-        result = _part(shape, target, about, title, ahead, first, batch or 1, others, weights)
+        result = _part(shape, target, about, title, ahead, first, 1 if batch is None else batch, others, weights)
     if json_file is not None:
         write_json(json_file, result)
 

@@ -129,9 +129,12 @@ def test_command(tmp_path: Path) -> None:
     for option, message in (
         (["--stream-rate", "-1"], "stream-rate must not be negative, not -1.0; give tokens a second"),
         (["--replicas", "3"], "replicas must divide the 4 regions of xcu250, not 3; take a divisor"),
+        (["--batch", "1"], "batch must be 2..16 for xcu250, not 1; choose another number"),
     ):
         assert str(CliRunner().invoke(app, [*command, *option]).exception) == message
     command[command.index("xcu250")] = "ecp5-85"
+    error = CliRunner().invoke(app, [*command, "--batch", "0"]).exception
+    assert str(error) == "batch must be an integer in 1..16, not 0; keep within that range"
     for option in ("stream-rate", "replicas"):
         error = CliRunner().invoke(app, [*command, f"--{option}", "2"]).exception
         assert str(error).startswith(f"{option} must be left out for ecp5-85, not 2")

@@ -96,7 +96,8 @@ class Identity:
             )
         version, configuration, size, *limits, vocab, words = IDENTITY.unpack_from(data)
         shape = [size & 0xFF, *limits, vocab & 0xFFFFFF, words, (size >> 8) + 1, data[-1] if extra else 1]
-        return cls(version, configuration, *shape, code=code_numbered(vocab >> 24))
+        values = [version, configuration, *shape, code_numbered(vocab >> 24)]
+        return cls(*values)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from tritape.hw.config import Config
 from tritape.hw.link.autoboot import ENDS, LAST, MARK, PROMPT_END, SETTINGS, TEXT_BYTES, script_words, text_words
 from tritape.hw.link.commands import identity
 from tritape.model.config import ModelConfig
+from tritape.model.pieces import token_pieces
 from tritape.model.tape.container import TapeFile
 from tritape.model.tape.reader import read_header
-from tritape.model.text.pieces import token_pieces
 from tritape.model.tokenizer import tape_tokenizer
 from tritape.rtl_gen.boards import AnyBoard, Board, boards
 from tritape.rtl_gen.estimate import token_cycles

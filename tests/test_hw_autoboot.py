@@ -22,8 +22,8 @@ from tritape.model.config import ModelConfig
 from tritape.model.data import embedded_models
 from tritape.model.formats import quantise_model
 from tritape.model.golden import golden_tokens
+from tritape.model.pieces import join_pieces, token_pieces
 from tritape.model.tape.assembler import image
-from tritape.model.text.pieces import join_pieces, token_pieces
 from tritape.model.tokenizer import load_tokenizer
 from tritape.rtl_gen.boards import board
 from tritape.sim.bench import check_streams

@@ -13,7 +13,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from tritape.model.data import default_model_path
-from tritape.model.text.pieces import join_pieces, token_pieces
+from tritape.model.pieces import join_pieces, token_pieces
 from tritape.model.text.stream import INCOMPLETE
 from tritape.model.tokenizer import Tokenizer
 

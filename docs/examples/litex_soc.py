@@ -28,8 +28,8 @@ from litex.soc.integration.soc_core import SoCCore
 from litex.soc.interconnect.csr import CSRStorage
 from migen import Finish, If
 
+from tritape.model.pieces import token_pieces
 from tritape.model.tape.container import read_tape
-from tritape.model.text.pieces import token_pieces
 from tritape.model.tokenizer import tape_tokenizer
 
 FIRMWARE = Path(__file__).with_name("litex_firmware.c")

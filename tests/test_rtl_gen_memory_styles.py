@@ -20,7 +20,7 @@ module \\top.first (clk);
   reg [17:0] bank0 [3:0];
   initial begin
     bank0[0] = 18'h00000;
-    bank0[1] = 18'h00000;
+    bank0[1] = 18'd0;
   end
   always @(posedge clk) begin
   end
@@ -45,7 +45,7 @@ def test_named_memories_get_the_style() -> None:
     assert styled(TEXT, ()) == TEXT
     made = styled(TEXT, (("*first/bank*", "ultra"), ("bank0", "distributed")))
     assert made == TEXT.replace(
-        "  reg [17:0] bank0 [3:0];\n  initial begin\n    bank0[0] = 18'h00000;\n    bank0[1] = 18'h00000;\n  end\n",
+        "  reg [17:0] bank0 [3:0];\n  initial begin\n    bank0[0] = 18'h00000;\n    bank0[1] = 18'd0;\n  end\n",
         '  (* ram_style = "ultra" *)\n  reg [17:0] bank0 [3:0];\n',
     ).replace("  reg [7:0] bank0", '  (* ram_style = "distributed" *)\n  reg [7:0] bank0')
     assert styled(TEXT, (("*second/bank0", "ultra"),)) == TEXT.replace(

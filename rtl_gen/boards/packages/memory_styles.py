@@ -11,7 +11,7 @@ from tritape.rtl_gen.toolchains.toolchain import module_and_memory
 
 _MODULE = re.compile(r"^module \\?(\S+)")
 _MEMORY = re.compile(r"^  reg (?:signed )?(?:\[\d+:0\] )?\\?(\S+) \[\d+:0\];")
-_CONTENT = re.compile(r"^    \\?\S+\s*\[\d+\] = \d+'s?h([0-9a-f]+);")
+_ZERO = re.compile(r"^    \\?\S+\s*\[\d+\] = \d+'s?[hdb]0+;$")
 
 
 def styled(text: str, styles: Sequence[tuple[str, str]]) -> str:
@@ -28,10 +28,9 @@ def styled(text: str, styles: Sequence[tuple[str, str]]) -> str:
             first = False
             continue
         if ultra and not first:
-            content = _CONTENT.match(line)
-            if content is None:  # `end`
+            if line == "  end":
                 ultra = ""
-            elif content[1].strip("0"):
+            elif not _ZERO.match(line):
                 raise TritapeError(
                     f"{ultra}: memory in UltraRAM must begin with zeros, not {line.strip()!r}; choose another style"
                 )

@@ -66,18 +66,18 @@ class SparseActivations(wiring.Component):
         filler_bits = (fillers(self._config) - 1).bit_length()
         m.d.sync += self.available.eq(some | (four[filler_bits:] > self.batch))
         read = memory.read_port()
-        past, half = Signal(), Signal()
-        end = Signal.like(four)
+        # A block RAM is slow, so nothing but a register is behind it; age 2 is when the values are there.
+        past, half, raw = Signal(), Signal(), Signal(8 * FOUR)
+        past_2, half_2, end = Signal(), Signal(), Signal.like(four)
         m.d.comb += [
             read.addr.eq(Cat(self.four[: address_bits(self._config)], read_buffer)),
             end.eq(Mux(read_buffer, last_four[1], last_four[0])),
         ]
         m.d.sync += [past.eq(some & (self.four > end)), half.eq(self.half)]
+        m.d.sync += [past_2.eq(past), half_2.eq(half), raw.eq(read.data)]
         for index, value in enumerate(self.values):
-            here, there = (read.data.word_select(place, 8) for place in (index, index ^ 2))
-            m.d.sync += value.eq(Mux(half, there, here).as_signed())
-        with m.If(past):  # apart: a reset input of the registers
-            m.d.sync += [value.eq(0) for value in self.values]
+            here, there = (raw.word_select(place, 8) for place in (index, index ^ 2))
+            m.d.comb += value.eq(Mux(half_2, there, here) & ~past_2.replicate(8))
         return m
 
     def _buffers(self, m: Module, platform: object, ended: Signal) -> tuple[Signal, Signal, Signal]:

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="needs the extra tritape[train]")
 from tritape.base.errors import TritapeError  # noqa: E402
 from tritape.train import bench  # noqa: E402
 
-MEASUREMENTS = ["bench_training", "bench_batched"]
+MEASUREMENTS = ["bench_training", "bench_batched", "bench_decoding"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
@@ -24,13 +24,6 @@ def test_measurement_needs_a_gpu(name: str) -> None:
         TritapeError, match="device must be an NVIDIA GPU, not absent; run this measurement on a machine"
     ):
         main(json=None)
-
-
-def test_tiles_of_decoding_are_checked() -> None:
-    pytest.importorskip("triton", reason="the decoder's kernels need the triton package")
-    main = runpy.run_module("tritape.train.bench_decoding")["main"]
-    with pytest.raises(TritapeError, match="tiles must be 5 numbers, not '1,2'; give 16,16,32,32,64"):
-        main(tiles="1,2")
 
 
 def test_results_are_written_after_each_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from pathlib import Path
 
@@ -14,6 +13,7 @@ torch = pytest.importorskip("torch", reason="needs the extra tritape[train]")
 
 from tritape.base.errors import TritapeError  # noqa: E402
 from tritape.train.model import HGRNBitForCausalLM, load_model  # noqa: E402
+from tritape.train.packed.decode import Decoder  # noqa: E402
 from tritape.train.packed.model import PackedModel  # noqa: E402
 from tritape.train.plain import HGRNBitConfig, straight_ternary  # noqa: E402
 from tritape.train.ternary.format import pack, product, unpack, weight_scale  # noqa: E402
@@ -106,8 +106,8 @@ def test_packed_checkpoint_is_smaller_and_close() -> None:
 @KERNELS
 @pytest.mark.parametrize("columns", [5, 333])
 def test_kernels_of_the_format(columns: int) -> None:
-    from tritape.train.packed import format as plain
-    from tritape.train.packed import kernels
+    from tritape.train.ternary import format as plain
+    from tritape.train.ternary import kernels
 
     torch.manual_seed(columns)
     weight = torch.randn(7, columns)
@@ -122,8 +122,7 @@ def test_kernels_of_the_format(columns: int) -> None:
 
 
 def test_errors_of_the_decoder() -> None:
-    decode = pytest.importorskip("triton") and importlib.import_module("tritape.train.packed.decode")
-    decoder = decode.Decoder(PackedModel(small_model()))
+    decoder = Decoder(PackedModel(small_model()))
     for prompt, count in (([], 1), ([1], 0), ([1], 4096)):
         message = f"at most 4096 together, not {len(prompt)} and {count}; call again with the last token to go on"
         with pytest.raises(TritapeError, match=message):
@@ -132,15 +131,21 @@ def test_errors_of_the_decoder() -> None:
         decoder.generate([1, 23], 1)
 
 
-@KERNELS
-@pytest.mark.parametrize(("hidden", "inner"), [(36, 52), *([(600, 700), (100, 2700)] if GPU else [])])
-def test_decoding_equals_the_packed_model(hidden: int, inner: int) -> None:
-    from tritape.train.packed.decode import Decoder
+@pytest.mark.skipif(GPU, reason="says what happens without a GPU")
+def test_the_decoder_needs_a_gpu() -> None:
+    message = "device must be an NVIDIA GPU of compute capability 8.0 or newer, not cpu; use PackedModel.step"
+    with pytest.raises(TritapeError, match=message):
+        Decoder(PackedModel(small_model())).generate([1], 1)
 
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not GPU, reason="needs a GPU")
+@pytest.mark.parametrize(("hidden", "inner"), [(36, 52), (38, 51), (600, 700), (100, 2700), (2560, 6912)])
+def test_decoding_equals_the_packed_model(hidden: int, inner: int) -> None:
     packed = PackedModel(small_model(hidden, inner))
-    decoder = Decoder(packed, tiles=(16, 16, 32, 16, 16), warps=4)
+    decoder = Decoder(packed)
     prompt = [3, 1, 4, 1, 5]
-    count = 3 if hidden == 36 else 1
+    count = 3 if hidden < 100 else 1
     chosen = decoder.generate(prompt, count)
     logits, states = packed.step(torch.tensor([prompt], device=DEVICE))
     expected = []

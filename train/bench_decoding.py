@@ -2,7 +2,7 @@
 
     python -m tritape.train.bench_decoding --json benchmarks/train/decoding.json
 
-Weights are random (speed does not depend on them). The packed model runs as one CUDA graph a token, greedy sampling
+Weights are random (speed does not depend on them). The packed model runs in one kernel for many tokens, greedy sampling
 included; the plain model is `HGRNBitForCausalLM.step` with float16 parameters, a token a call, and quantises its weights
 in each. Joules are NVML's counter of the whole card over at least two seconds; bandwidth counts every packed matrix and
 gain once a token.
@@ -18,26 +18,21 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from tritape.base.errors import TritapeError
 from tritape.train.bench import SHAPES, Results, milliseconds, run
 from tritape.train.model import HGRNBitForCausalLM
-from tritape.train.packed.decode import TILES, Decoder
+from tritape.train.packed.decode import Decoder
 from tritape.train.packed.model import PackedModel
+from tritape.train.packed.shares import WARPS
 
 
 def main(
     shapes: Annotated[str, typer.Option(help="shapes to measure, comma-separated")] = "370M,1.3B,2.7B",
     seconds: Annotated[float, typer.Option(help="least time of the measured run")] = 2.0,
     plain: Annotated[bool, typer.Option(help="measure the plain model too")] = True,
-    tiles: Annotated[str, typer.Option(help="rows of a program of each kernel: mixer,o,gate,down,head")] = "",
-    warps: Annotated[int, typer.Option(help="warps of a program")] = 8,
-    overlap: Annotated[bool, typer.Option(help="kernels start while the one before ends")] = True,
+    warps: Annotated[int, typer.Option(help="warps of a block that compute")] = WARPS,
     json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
 ) -> None:
     """Measure each shape and print its figures."""
-    rows = tuple(int(count) for count in tiles.split(",")) if tiles else TILES
-    if len(rows) != len(TILES):
-        raise TritapeError(f"tiles must be {len(TILES)} numbers, not {tiles!r}; give {','.join(map(str, TILES))}")
     results = Results(json)
     results.add("copy_tb_s", round(_copy_rate() / 1e12, 3))
     for shape in shapes.split(","):
@@ -53,7 +48,7 @@ def main(
         del model
         gc.collect()
         torch.cuda.empty_cache()
-        decoder = Decoder(packed, rows, warps, overlap)
+        decoder = Decoder(packed, warps)
         figures |= _packed(packed, decoder, seconds, results.values["copy_tb_s"] * 1e12)
         figures["times_smaller_than_fp32"] = round(figures["plain_fp32_mb"] / figures["packed_mb"], 2)
         figures["times_smaller_than_fp16"] = round(figures["plain_fp16_mb"] / figures["packed_mb"], 2)
@@ -65,12 +60,12 @@ def _packed(model: PackedModel, decoder: Decoder, seconds: float, copy_rate: flo
     count = 256
     rate, joules = _rate(lambda: decoder.generate([1], count), count, seconds)
     once = model.nbytes - model.embedding.numel() - 4 * model.embedding_scale.numel()
-    graph = milliseconds(decoder.advance, 101)[50]
+    launch = milliseconds(lambda: decoder.advance(0, 64), 11)[5]
     return {
         "packed_mb": round((model.nbytes + 4 * decoder.state.numel()) / 1e6, 1),
         "tokens_s": round(rate, 1),
         "joules_token": joules,
-        "token_us": round(1e3 * graph, 1),
+        "token_us": round(1e3 * launch / 64, 1),
         "bytes_s_of_datasheet_3.35e12": round(once * rate / 3.35e12, 3),
         "bytes_s_of_copy": round(once * rate / copy_rate, 3),
     }

@@ -1,1 +1,1 @@
-"""Inference with packed ternary weights, on a GPU (Triton, one CUDA graph a token) and on a CPU."""
+"""Inference with packed ternary weights, on a GPU (one kernel for many tokens) and on a CPU."""

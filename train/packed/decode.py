@@ -1,79 +1,58 @@
-"""One token at a time on a GPU: Triton kernels over packed weights, and one CUDA graph that is the whole model.
+"""One token at a time on a GPU: one kernel that stays on the card runs the whole model, token after token.
 
-Four kernels a layer; each first normalises and quantises its whole input (a few KB, again in every program) and then
-multiplies its own rows, so that nothing but the residual, the state and three vectors crosses device memory:
-
-    mixer    x -> i, f, g -> h = F * h + silu(i) * (1 - F); writes h, g and g * silu(h)
-    project  o_proj: x += ...         project  gate_proj: m = silu(gate) * up         project  down_proj: x += ...
-
-then `project` for the logits with each program's best, and `next_token`, which picks the best of all, stores it and
-writes its embedding into x. A row's integer sum is exact; a word of four packed bytes gives four digits in two
-multiplications and four logical instructions, and dp4a multiplies them by four int8 inputs. Digits are weight + 1, so
-the sum of the inputs is taken off at the end. A program keeps its int8 inputs in a stretch of memory of its own, from
-where its threads read them as words: they were written by other threads, in another order. While a kernel works, the
-next one's weights are on their way into the L2 cache.
+`token.cu` says how it works; `shares` says which part of it each block gets; `nvrtc` compiles and starts it. Everything that
+crosses device memory is the packed weights, once a token, and vectors of a few KB between phases.
 """
 
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
 import torch
-import triton
-from torch import Tensor
-from triton.language import constexpr
 
 from tritape.base.errors import TritapeError
 from tritape.model.reference import check_ids
+from tritape.train.packed import nvrtc
 from tritape.train.packed.model import PackedModel
-from tritape.train.packed.token_kernels import ADD, GATED, GLU, LOGITS, NORMED, PLAIN, mixer, next_token, project
-from tritape.train.plain import BITLINEAR_EPS
-from tritape.train.ternary.matrix import PackedMatrix, row_bytes
-
-TILES = (16, 16, 32, 32, 64)
-"""Rows of a program of (mixer, o_proj, gate_proj, down_proj, head): the best for the 2.7B shape, within 7 % for the others."""
+from tritape.train.packed.shares import WARPS, shares
 
 PLACES = 4096
 """Tokens of one call of `Decoder.generate`, the prompt's included."""
 
-INTERPRETED = triton.knobs.runtime.interpret
+LAUNCH = 256
+"""Tokens of one launch of the kernel."""
+
+SOURCE = Path(__file__).with_name("token.cu")
+
+
+class _Parameters(ctypes.Structure):
+    """`Parameters` of `token.cu`."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in (
+            "matrices", "scales", "mixer", "bound", "gains", "down", "head", "head_scale", "embedding", "embedding_scale",
+            "state", "logits", "chosen", "forced", "exchange",
+        )),
+        ("eps", ctypes.c_float), ("start", ctypes.c_int), ("steps", ctypes.c_int),
+    ]  # fmt: skip
 
 
 class Decoder:
     """Greedy decoding of one sequence with the state of `model` as it stands; a call of `generate` continues it.
 
-    model: on a GPU. After the first call a token is one launch of a CUDA graph, sampling included. `tiles` gives the
-    rows of a program for (mixer, o_proj, gate_proj, down_proj, head), `warps` its warps; `overlap` lets a kernel start, and
-    fetch weights, while the one before it ends (programmatic dependent launch).
+    model: on an NVIDIA GPU of compute capability 8.0 or newer. The kernel is compiled for its shape when the first token is
+    made, which takes seconds. state: [layers, hidden]; logits: [vocab], those of the last token that passed through the model.
     """
 
-    def __init__(
-        self,
-        model: PackedModel,
-        tiles: tuple[int, ...] = TILES,
-        warps: int = 8,
-        overlap: bool = True,
-    ) -> None:
-        config, device = model.config, model.embedding.device
-        self.model, self._tiles, self._warps = model, tiles, warps
-        self._overlap = overlap and not INTERPRETED
-        self._gains = [
-            (layer.ifg_gains * layer.attn_norm, layer.o_gain * layer.g_norm, layer.gate_gain * layer.mlp_norm)
-            for layer in model.layers
-        ]
-        self._head_gain = model.head_gain * model.norm
-        self._graph: torch.cuda.CUDAGraph | None = None
-
-        def vector(width: int) -> Tensor:
-            return torch.zeros(width, device=device)
-
-        self._scratches: dict[tuple[int, int], Tensor] = {}
-        self.state = torch.zeros(config.num_hidden_layers, config.hidden_size, device=device)
-        self._x, self._g, self._gs = (vector(config.hidden_size) for _ in range(3))
-        self._m = vector(config.intermediate_size)
-        self.logits = vector(config.vocab_size)
-        self._programs = triton.cdiv(config.vocab_size, tiles[4])
-        self._best = vector(self._programs)
-        self._where = torch.zeros(self._programs, dtype=torch.int32, device=device)
-        self._forced = torch.full((PLACES,), -1, dtype=torch.int32, device=device)
-        self._chosen = torch.zeros(PLACES, dtype=torch.int32, device=device)
-        self._place = torch.zeros(1, dtype=torch.int32, device=device)
+    def __init__(self, model: PackedModel, warps: int = WARPS) -> None:
+        config, self._device = model.config, model.embedding.device
+        self.model, self._warps = model, warps
+        self._kernel: nvrtc.Kernel | None = None
+        self.state = torch.zeros(config.num_hidden_layers, config.hidden_size, device=self._device)
+        self.logits = torch.zeros(config.vocab_size, device=self._device)
+        self._forced = torch.full((PLACES + 1,), -1, dtype=torch.int32, device=self._device)
+        self._chosen = torch.zeros(PLACES + 1, dtype=torch.int32, device=self._device)
 
     def reset(self) -> None:
         """Zero the state: the next token starts a sequence."""
@@ -83,7 +62,7 @@ class Decoder:
         """The `count` tokens after the prompt (at least one), the most likely each time.
 
         The last one has not passed through the model yet: it is the prompt of a call that goes on. Raises TritapeError
-        for none of either, more than `PLACES` tokens in one call, or a token outside the vocabulary.
+        for none of either, more than `PLACES` tokens in one call, a token outside the vocabulary, or a card that will not do.
         """
         total = len(prompt) + count - 1
         if not prompt or count < 1 or total >= PLACES:
@@ -92,86 +71,70 @@ class Decoder:
                 "call again with the last token to go on"
             )
         check_ids(prompt, self.model.config.vocab_size)
-        self._forced.fill_(-1)
-        self._forced[: len(prompt)] = torch.tensor(prompt, dtype=torch.int32)
-        self._place.zero_()
-        self._next(first=True)
-        for _ in range(total):
-            self.advance()
+        places = torch.full((PLACES + 1,), -1, dtype=torch.int32)
+        places[: len(prompt)] = torch.tensor(prompt, dtype=torch.int32)
+        self._forced.copy_(places)
+        self._chosen[:1] = self._forced[:1]
+        for start in range(0, total, LAUNCH):
+            self.advance(start, min(LAUNCH, total - start))
         return self._chosen[len(prompt) : total + 1].tolist()
 
-    def advance(self) -> None:
-        """Run the model on the token whose embedding is in place, then choose and embed the next one."""
-        if INTERPRETED:
-            self._token()
-            return
-        if self._graph is None:
-            state, x, place = self.state.clone(), self._x.clone(), self._place.clone()
-            self._token()  # compiles
-            torch.cuda.synchronize()
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
-                self._token()
-            self.state.copy_(state)
-            self._x.copy_(x)
-            self._place.copy_(place)
-        self._graph.replay()
+    def advance(self, start: int, steps: int) -> None:
+        """Start `steps` tokens from the one at place `start` on: each passes through the model and chooses the next."""
+        if self._device.type != "cuda" or torch.cuda.get_device_capability(self._device) < (8, 0):
+            raise TritapeError(
+                f"device must be an NVIDIA GPU of compute capability 8.0 or newer, not {self._device}; use PackedModel.step"
+            )
+        with torch.cuda.device(self._device):
+            if self._kernel is None:
+                self._prepare()
+            assert self._kernel is not None
+            self._exchange.zero_()
+            self._parameters.start, self._parameters.steps = start, steps
+            self._kernel.launch(self._blocks, 32 * (self._warps + 1), self._parameters)
 
-    def _token(self) -> None:
-        config, model = self.model.config, self.model
-        hidden, eps, rows = config.hidden_size, config.rms_norm_eps, self._tiles
-        for index, (layer, gains) in enumerate(zip(model.layers, self._gains)):
-            mixer[(triton.cdiv(hidden, rows[0]),)](
-                self.state[index], self._g, self._gs, self._x, self._scratch(hidden, 3), layer.attn_norm, gains[0],
-                layer.ifg.data, layer.ifg.scale, layer.bound,
-                eps, BITLINEAR_EPS, layer.o.data, layer.o.data.numel(),
-                K=hidden, R=rows[0], **self._shape(hidden),
-            )  # fmt: skip
-            self._project(ADD, GATED, self._x, self._gs, layer.g_norm, gains[1], layer.o, layer.gate, rows[1], self._g)
-            self._project(GLU, NORMED, self._m, self._x, layer.mlp_norm, gains[2], layer.gate, layer.down, rows[2])
-            later = model.head if layer is model.layers[-1] else model.layers[index + 1].ifg
-            self._project(ADD, PLAIN, self._x, self._m, layer.down_gain, layer.down_gain, layer.down, later, rows[3])
-        first = model.layers[0].ifg
-        self._project(LOGITS, NORMED, self.logits, self._x, model.norm, self._head_gain, model.head, first, rows[4])
-        self._next()
+    def _prepare(self) -> None:
+        """Compile the kernel and lay out what it reads beside the matrices."""
+        model = self.model
+        processors = torch.cuda.get_device_properties(self._device).multi_processor_count
+        share = shares(model.config, processors, nvrtc.shared_limit(), self._warps)
+        self._blocks = share.constants["BLOCKS"]
+        self._exchange = torch.zeros(share.exchange, dtype=torch.int32, device=self._device)
+        layers = model.layers
+        matrices = [[part.data.data_ptr() for part in (x.ifg, x.o, x.gate, x.down)] for x in layers]
+        scales = [torch.stack([*x.ifg.scale, x.o.scale, x.gate.scale, x.down.scale]) for x in layers]
+        mixer = [x.ifg_gains * x.attn_norm for x in layers]
+        following = [*(x.attn_norm for x in layers[1:]), model.norm]
+        ones = torch.ones_like(model.norm)
+        gains = []
+        for x, norm in zip(layers, following):
+            last = (model.head_gain * norm)[0] if norm is model.norm else ones
+            gains += [x.g_norm, (x.o_gain * x.g_norm)[0], x.mlp_norm, (x.gate_gain * x.mlp_norm)[0], norm, last]
+        gains += [layers[0].attn_norm, ones]
+        self._tables = {
+            "matrices": torch.tensor(matrices, dtype=torch.int64, device=self._device),
+            "scales": torch.stack(scales),
+            "mixer": torch.stack(mixer),
+            "bound": torch.stack([x.bound for x in layers]),
+            "gains": torch.stack(gains),
+            "down": torch.cat([x.down_gain for x in layers]),
+            "head": model.head.data, "head_scale": model.head.scale,
+            "embedding": model.embedding, "embedding_scale": model.embedding_scale,
+            "state": self.state, "logits": self.logits, "chosen": self._chosen, "forced": self._forced,
+            "exchange": self._exchange,
+        }  # fmt: skip
+        pointers = {name: tensor.data_ptr() for name, tensor in self._tables.items()}
+        self._parameters = _Parameters(**pointers, eps=model.config.rms_norm_eps)
+        self._kernel = nvrtc.load(SOURCE, share.constants | {"STRICT": int(self._strict())}, share.shared)
 
-    def _project(
-        self, epilogue: constexpr, kind: constexpr, out: Tensor, x: Tensor, outer: Tensor, gain: Tensor,
-        matrix: PackedMatrix, later: PackedMatrix, rows: int, z: Tensor | None = None,
-    ) -> None:  # fmt: skip
-        count = len(matrix.data) // (2 if epilogue.value == GLU.value else 1)
-        project[(triton.cdiv(count, rows),)](
-            out, x, x if z is None else z, self._scratch(matrix.columns, 1), outer, gain, matrix.data, matrix.scale,
-            self._best, self._where, self.model.config.rms_norm_eps, BITLINEAR_EPS, later.data, later.data.numel(),
-            ROWS=count, K=matrix.columns, R=rows, KIND=kind.value, EPILOGUE=epilogue.value, **self._shape(matrix.columns),
-        )  # fmt: skip
+    def _strict(self) -> bool:
+        """May a product's largest input be far below what its norm divides by, though it is not small itself?
 
-    def _shape(self, columns: int) -> dict[str, object]:
-        packed = row_bytes(columns)
-        return {
-            "J": packed,
-            "BLOCK": triton.next_power_of_2(columns),
-            "WORDS": min(128, triton.next_power_of_2(packed // 4)),
-            "NATIVE": not INTERPRETED,
-            "num_warps": self._warps,
-            "launch_pdl": self._overlap,
-        }
-
-    def _scratch(self, columns: int, inputs: int) -> Tensor:
-        """Where every program keeps its int8 inputs, zero past their end: one buffer for each number of columns."""
-        key = (columns, inputs)
-        if key not in self._scratches:
-            config, size = self.model.config, 5 * inputs * row_bytes(columns)
-            most = max(config.vocab_size, 2 * config.intermediate_size, config.hidden_size)
-            programs = triton.cdiv(most, min(self._tiles))
-            self._scratches[key] = torch.zeros(programs * size, dtype=torch.int8, device=self._x.device)
-        return self._scratches[key]
-
-    def _next(self, first: bool = False) -> None:
-        hidden = self.model.config.hidden_size
-        next_token[(1,)](
-            self._x, self._chosen, self._place, self._forced, self._best, self._where, self.model.embedding,
-            self.model.embedding_scale, self._programs, K=hidden, BLOCK=triton.next_power_of_2(hidden),
-            PROGRAMS=triton.next_power_of_2(self._programs), FIRST=first, NATIVE=not INTERPRETED, num_warps=8,
-            launch_pdl=self._overlap,
-        )  # fmt: skip
+        Then the kernel waits for the norm before it quantises; otherwise only where all inputs are below 1e-7.
+        """
+        pairs = [(self.model.norm, self.model.head_gain * self.model.norm)]
+        for x in self.model.layers:
+            pairs += [(x.attn_norm, x.ifg_gains * x.attn_norm), (x.mlp_norm, x.gate_gain * x.mlp_norm)]
+            pairs.append((torch.ones_like(x.down_gain), x.down_gain))
+        least = torch.stack([(gain.abs() / (norm.square() + 1e-6).sqrt()).min() for norm, gain in pairs])
+        return bool(least.min() < 2e-5)

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch", reason="needs the extra tritape[train]")
 
 from tritape.base.errors import TritapeError  # noqa: E402
+from tritape.train.bench import SHAPES  # noqa: E402
 from tritape.train.model import HGRNBitForCausalLM, load_model  # noqa: E402
 from tritape.train.packed.decode import Decoder  # noqa: E402
 from tritape.train.packed.model import PackedModel  # noqa: E402
+from tritape.train.packed.shares import shares  # noqa: E402
 from tritape.train.plain import HGRNBitConfig, straight_ternary  # noqa: E402
 from tritape.train.ternary.format import pack, product, unpack, weight_scale  # noqa: E402
 from tritape.train.ternary.matrix import PackedMatrix, row_bytes  # noqa: E402
@@ -129,6 +131,39 @@ def test_errors_of_the_decoder() -> None:
             decoder.generate(prompt, count)
     with pytest.raises(TritapeError, match="token id must be from 0 to 22, not 23"):
         decoder.generate([1, 23], 1)
+
+
+def test_sums_of_digits_without_taking_them_apart() -> None:
+    q = torch.randint(-127, 128, (5, 16), generator=torch.Generator().manual_seed(1))
+    after = torch.cat([q[1:], torch.zeros(1, 16, dtype=torch.int64)])
+    weight = torch.randint(-1, 2, (9, 80), generator=torch.Generator().manual_seed(2)).float()
+    data = pack(weight, torch.tensor(1.0)).long()
+    whole = torch.stack([data * 3**e // 256 for e in range(1, 6)], dim=1)
+    assert int(whole.max()) <= 242
+    sums = (whole * (q - 3 * after)).sum((1, 2)) - q.sum()
+    assert torch.equal(sums, (weight.long() * q.flatten()).sum(1))
+
+
+@pytest.mark.parametrize(("processors", "limit"), [(132, 232448), (108, 166912), (82, 101376), (46, 101376)])
+@pytest.mark.parametrize("shape", ["370M", "1.3B", "2.7B"])
+def test_shares_hold_all_rows_and_fit(shape: str, processors: int, limit: int) -> None:
+    config = SHAPES[shape]
+    constants = shares(config, processors, limit).constants
+    assert constants["BLOCKS"] <= processors
+    rows = (("HIDDEN", "HIDDEN_ROWS"), ("INNER", "INNER_ROWS"), ("VOCAB", "VOCAB_ROWS"))
+    for whole, own in rows:
+        assert constants[whole] <= constants["BLOCKS"] * constants[own]
+        assert constants[own] % 4 == 0
+    assert constants["SHARED"] <= limit
+    for name in ("MIXER", "OUT", "GATE", "DOWN", "HEAD"):
+        assert constants[f"{name}_CHUNK"] % constants[f"{name}_GROUP"] == 0
+
+
+def test_shares_need_room_for_a_group_of_rows() -> None:
+    with pytest.raises(
+        TritapeError, match=r"shared memory must hold 5760 bytes of weights, not .*; use PackedModel.step"
+    ):
+        shares(SHAPES["2.7B"], 132, 24000)
 
 
 @pytest.mark.skipif(GPU, reason="says what happens without a GPU")

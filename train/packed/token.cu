@@ -1,5 +1,5 @@
 // Greedy decoding in one launch: blocks that stay on the GPU run all layers, the head and the choice, token after token.
-// `persistent.py` compiles this with the constants of a model and a card (capital letters below that are defined nowhere).
+// `decode.py` compiles this with the constants of a model and a card (`shares.py`), capital letters that are defined nowhere here.
 //
 // Every block owns rows of every matrix, the same share of each, and keeps its part of the residual and of the state.
 // A layer is four phases, each a product whose input every block needs whole:
@@ -9,7 +9,7 @@
 // Between phases there is no barrier: a block stores what it made into a vector that all blocks read until it is complete.
 // A float carries the parity of its use in its lowest bit, so that the data are their own flag and nothing is reset: a
 // block writes the next use only after it has the whole of a later phase, which others send after they have read this one.
-// Sums of squares travel beside the vectors, one pair a warp that sends; each block then normalises and quantises by itself.
+// Sums of squares, for the norms, travel apart from the vectors: S = (x * norm)^2 + 1e-6 * x^2 holds both norms' sums.
 //
 // Weights do not depend on activations: one warp of each block copies its rows, in the order of their use, into a ring in
 // shared memory and runs ahead as far as the ring holds, through phases, layers and tokens.

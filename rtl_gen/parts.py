@@ -39,8 +39,8 @@ PARTS = {
     name: Part(name, title, family, inputs, capacity.luts, capacity.brams, capacity.dsps)
     for name, title, family, inputs, capacity in _KNOWN
 } | {
-    # Four times the smallest region of the platform xilinx_u250_xdma_201830_2: 344,533 LUTs, 500 block RAMs of 36 kbit, 2,877 DSPs,
-    # 320 UltraRAMs, one channel of DDR4-2400 (source: ThunderGP, automation/devices/xilinx_u250_xdma_201830_2.h).
+    # Four times the smallest region of the platform xilinx_u250_xdma_201830_2: 344,533 LUTs, 500 block RAMs of 36 kbit,
+    # 2,877 DSPs, 320 UltraRAMs, one channel of DDR4-2400 (source: ThunderGP, automation/devices/xilinx_u250_xdma_201830_2.h).
     "xcu250": Part("xcu250", "Alveo U250", "xcup", 6, 4 * 344_533, 4 * 1000, 4 * 2877, 4 * 320, 4)
 }
 

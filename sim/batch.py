@@ -35,7 +35,9 @@ class BatchRunner:
         self._samplers = [(0, arith.XORSHIFT_DEFAULT)] * config.batch
         self._chosen = [0] * config.batch
         self.difference: str | None = None
-        simulation.set_memory(image(model, config.groups, config.max_rows, config.engines, config.weight_code), config.word_bytes)
+        simulation.set_memory(
+            image(model, config.groups, config.max_rows, config.engines, config.weight_code), config.word_bytes
+        )
         self.device = Device(simulation, retry_s=RETRY_S)
         self.device.boot()
         assert self.device.slots is not None

@@ -152,9 +152,7 @@ class Generator:
         self._simulation = simulation
         self.checked = check
         self._golden = IntegerModel(model) if check else None
-        simulation.set_memory(
-            image(model, groups, max_rows, engines, simulation.config.weight_code), groups * engines
-        )
+        simulation.set_memory(image(model, groups, max_rows, engines, simulation.config.weight_code), groups * engines)
         self.device = Device(simulation, retry_s=RETRY_S)
         self.device.boot()
         self.restart(seed)

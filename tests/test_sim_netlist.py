@@ -125,7 +125,8 @@ endmodule
 
 def test_first_value_of_a_flip_flop_that_is_gone():
     """Verilator refuses a wire that is assigned to and has a first value."""
-    text = "  reg _1_ = 1'h1;\n  reg _2_ = 1'h0;\n  reg _3_ = 1'h0;\n  assign { _1_, _9_ } = _4_ ? _5_ : _2_;\n  assign _3_ = a;\n"
+    registers = "  reg _1_ = 1'h1;\n  reg _2_ = 1'h0;\n  reg _3_ = 1'h0;\n"
+    text = registers + "  assign { _1_, _9_ } = _4_ ? _5_ : _2_;\n  assign _3_ = a;\n"
     assert flatten.without_stale_starts(text).splitlines()[:3] == ["  wire _1_;", "  reg _2_ = 1'h0;", "  wire _3_;"]
 
 

@@ -19,7 +19,9 @@ def broken(kind: type[T], old: str, new: str) -> type[T]:
 
     Raises `TritapeError` unless `old` stands there exactly once: then the fault must be moved along with the source.
     """
-    modules = {base.__module__: sys.modules[base.__module__] for base in kind.__mro__ if base.__module__ != "builtins"}
+    modules = {
+        base.__module__: sys.modules[base.__module__] for base in kind.__mro__ if base.__module__.startswith("tritape.")
+    }
     owner = next((name for name, module in modules.items() if old in _source(module)), kind.__module__)
     source = _source(modules[owner])
     if source.count(old) != 1:

@@ -32,6 +32,7 @@ from tritape.hw.head.argmax import Argmax
 from tritape.hw.head.head import Head
 from tritape.hw.head.row_serialiser import RowSerialiser
 from tritape.hw.head.sampler import Sampler
+from tritape.hw.link.autoboot import AutoBoot
 from tritape.hw.link.axi_lite import AXILiteLink
 from tritape.hw.link.byte_crc import ByteCRC
 from tritape.hw.link.cobs import COBSDecoder
@@ -44,6 +45,7 @@ from tritape.hw.memory import spram
 from tritape.hw.memory.axi import AXIMemory
 from tritape.hw.memory.axi_reader import AXIReader
 from tritape.hw.memory.axi_writer import AXIWriter
+from tritape.hw.memory.flash_start import StartedFlash
 from tritape.hw.memory.gearbox import Gearbox
 from tritape.hw.memory.onchip import OnChipMemory
 from tritape.hw.memory.pages import PagedMemory
@@ -68,6 +70,7 @@ from tritape.hw.norm.scalar import Scalar
 from tritape.hw.norm.statistics import Statistics
 from tritape.hw.norm.vector_scalar import VectorScalar
 from tritape.hw.onchip_accelerator import OnChipAccelerator
+from tritape.hw.standalone_accelerator import StandaloneAccelerator
 from tritape.hw.stream.broadcast import Broadcast
 from tritape.hw.stream.buffer import StreamBuffer
 from tritape.hw.stream.logit_tap import LogitTap
@@ -306,6 +309,9 @@ UNITS: dict[str, Unit] = {
     "PagedMemory": Unit(lambda: PagedMemory(4, 8, page=4), 2),
     "Planner": Unit(lambda: Planner(4, 5, 2, words=64), 2, invariants=_planned_once),
     "QSPIMemory": Unit(lambda: QSPIMemory(4), 2, invariants=_word_leaves, **_RESTART),
+    "StartedFlash": Unit(
+        lambda: StartedFlash(4), hole="its streams are those of the `QSPIMemory` inside, on the same wires"
+    ),
     "RegisterWindow": Unit(
         lambda: RegisterWindow(4), 2, assume=_opens_once, assumption="`closed` falls once; `started` stands still"
     ),
@@ -339,6 +345,10 @@ UNITS: dict[str, Unit] = {
     "CommandQueue": Unit(lambda: CommandQueue(4), 2, quick=True),
     "Skid": Unit(lambda: Skid(4), 2, quick=True),
     "Embedding": Unit(lambda: Embedding(4), 2),
+    "AutoBoot": Unit(
+        lambda: AutoBoot(SERIAL),
+        hole="it takes the memory while the loop has no request under way, which its ports do not say; run with token loops only",
+    ),
     "TapeReader": Unit(lambda: TapeReader(4), 2, quick=True),
     "TapeReader of slots": Unit(lambda: TapeReader(4, batch=2), 2),
     "Sequencer": Unit(lambda: Sequencer(SMALL, address_bits=6), 2, invariants=_commands_stand, **_TOKEN),
@@ -381,6 +391,7 @@ NO_STREAM_LEAVES: dict[str, Callable[[], wiring.Component]] = {
     "StateMemory": lambda: StateMemory(4),
     "PulseJoin": lambda: PulseJoin(2),
     "CRC32": lambda: CRC32(4),
+    "StandaloneAccelerator": lambda: StandaloneAccelerator(SERIAL, OnChipMemory(4, 2048), 16, clock_hz=8, baud=1),
     "UARTAccelerator": lambda: UARTAccelerator(SMALL, 16, clock_hz=8, baud=1),
     "ALU": ALU,
     "SerialGainMemory": lambda: SerialGainMemory(SERIAL),

@@ -81,7 +81,7 @@ lock: $(VENV)/.dev  ## Write .ci/requirements.txt anew: what CI installs, each w
 
 locked:  ## The environment of CI, from .ci/requirements.txt: pip refuses what has another hash
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --require-hashes -r .ci/requirements.txt
+	$(PIP) --no-deps --require-hashes -r .ci/requirements.txt
 	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $(VENV)/.ready && touch $(VENV)/.boards $(VENV)/.test $(VENV)/.dev
 

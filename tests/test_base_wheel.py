@@ -103,7 +103,8 @@ def test_boards_and_their_bitstreams(home: Path) -> None:
     assert len(said.splitlines()) == len(boards) + 1 >= 20
     archives = "from tritape.rtl_gen.archive import FOLDER; print(*sorted(p.stem for p in FOLDER.glob('*.zip')))"
     found = run(home / "venv/bin/python", "-c", archives, cwd=home).split()
-    assert found == sorted(board["board"] for board in boards)
+    assert found == sorted(board["board"] for board in boards if board["state"] != "not built")
+    assert len(found) >= 20
 
 
 def test_program(home: Path) -> None:

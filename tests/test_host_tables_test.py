@@ -39,7 +39,7 @@ def test_sweep_shows_sigma_bit_for_bit(hidden: int) -> None:
     assert SPREAD / 2 < np.std(np.concatenate(asked)) / (1 << arith.PRE_FRACTION) < SPREAD * 2
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["E=1", "E=2"])
+@pytest.fixture(scope="module", params=[1, pytest.param(2, marks=pytest.mark.long)], ids=["E=1", "E=2"])
 def simulation(request: pytest.FixtureRequest) -> Iterator[Simulation]:
     with Simulation(Config(**SMALL, engines=request.param)) as simulation:
         yield simulation

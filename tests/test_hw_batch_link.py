@@ -271,7 +271,7 @@ def test_whole_steps_under_random_stalls(config: Config):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_all_slots_chained_in_a_circle():
     """No slot begins: the step starves, the device says so, and RESTART and BOOT make it run again."""
     model = small_model()

@@ -282,7 +282,11 @@ SMALL = Config(groups=4, max_hidden=32, max_intermediate=48, max_layers=2, max_v
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "change"),
-    [pytest.param("kr260", {"ports": 2}, marks=pytest.mark.long), ("u280", {"ports": 1}), ("u250", {"replicas": 2})],
+    [
+        pytest.param("kr260", {"ports": 2}, marks=pytest.mark.long),
+        ("u280", {"ports": 1}),
+        pytest.param("u250", {"replicas": 2}, marks=pytest.mark.long),
+    ],
 )
 def test_archive_and_lint(name: str, change: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole build with a small accelerator; Verilator reads the Verilog without a warning that is not waived."""

@@ -114,7 +114,7 @@ def test_what_is_no_hardware_does_not_count() -> None:
     assert result["survivors"] == [{"outcome": "survived", "path": "norm/a.py"}]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_mutant_is_killed_and_what_cannot_be_built_is_told(tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in HARDWARE.rglob("*.py")}
     judge = Judge(tmp_path)

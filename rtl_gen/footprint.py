@@ -15,6 +15,7 @@ from tritape.hw.engine.row_accumulator import row_bits, row_width
 from tritape.hw.link.step_runner import Entry
 from tritape.hw.link.token_runner import RING
 from tritape.hw.mixer.state_memory import StateMemory
+from tritape.hw.vector.program import OPERATIONS, Operation
 from tritape.model.codes import TERNARY5
 from tritape.model.codes.ternary5 import MAGNITUDE_BITS
 
@@ -63,15 +64,16 @@ def memories(config: Config) -> list[tuple[str, int, int, int]]:
     if config.serial:
         gains, bound = (-(-size // per_word) * per_word for size in (config.max_length, config.max_hidden))
         found += [
-            ("values", 1, 18, config.state_elements + config.max_hidden + config.max_intermediate),
+            ("values", 1, 18, config.state_elements + config.max_hidden + config.max_length),
             ("gains", 1, 16, 4 * gains + bound),
             ("sigma", 1, 16, 1024),
+            ("operations", 1, Operation.size, len(OPERATIONS)),
         ]
     else:
         found += [
             ("gains", 2 * engines, 16 * per_word, 2 * -(-length // per_word)),
             ("lower bound", engines, 16 * per_word, -(-hidden // per_word)),
-            ("residual", engines, 18, hidden + config.lane(config.max_intermediate)),
+            ("residual", engines, 18, hidden + length),
             ("sigma", 2 * engines, 16, 1024),
             ("Gumbel noise", 1, 16, 1024),
         ]

@@ -71,7 +71,8 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )  # fmt: skip
 def test_every_open_family(small: None, tmp_path: Path, name: str, magic: bytes) -> None:
     told = []
-    result = build(board(name), tmp_path / "out", progress=lambda *step: told.append(step))
+    made = replace(board(name), memory_styles=())  # the small design has none of its memories
+    result = build(made, tmp_path / "out", progress=lambda *step: told.append(step))
     assert [step[2] for step in told if not (step[2] == "elaborate" and not step[3])] == list(STEPS)
     assert result.timing_met
     assert result.fmax_mhz >= result.clock_mhz == board(name).clock_hz / 1e6
@@ -86,7 +87,7 @@ def test_every_open_family(small: None, tmp_path: Path, name: str, magic: bytes)
         [f"{name}.zip", Path(result.bitstream).name]
     )
     started = time.monotonic()
-    again = build(board(name), tmp_path / "again")
+    again = build(made, tmp_path / "again")
     assert time.monotonic() - started < 5
     assert replace(again, bitstream="", archive="", seconds=0) == replace(result, bitstream="", archive="", seconds=0)
 

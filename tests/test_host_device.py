@@ -103,7 +103,7 @@ def test_text_state_and_logits(simulation, model):
     assert device.link.resent == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_noise(simulation, model):
     """1 % of the bytes of each direction flipped, dropped or doubled: a tape and 60 tokens, nothing lost or wrong."""
     noisy = NoisyTransport(CutTransport(simulation), 0.01, seed=3)
@@ -125,7 +125,7 @@ def use_forever(device, data, rng):
         list(device.generate_tokens([5], 40))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_cable_pulled(simulation, model):
     """The port goes away after a random number of bytes: an error at once; a new device works, without stale tokens."""
     data = image(model, GROUPS, 512)
@@ -145,7 +145,7 @@ def test_cable_pulled(simulation, model):
         assert list(again.generate_tokens(prompt, 5)) == chosen(model, prompt, 5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_interrupted_loading_goes_on(simulation, model, monkeypatch):
     """What was written before the break is not written again: the next loading sends what is left, and checks the rest."""
     monkeypatch.setattr(tape_device, "_CHECK_BYTES", 512)

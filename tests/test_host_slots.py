@@ -56,7 +56,7 @@ def opened(simulation: Simulation, config: Config) -> Device:
     return device
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_one_sequence(simulation: Simulation, config: Config):
     """Prompts over all slots, sampled and greedy; a state saved and restored; logits; a sequence left early."""
     device = opened(simulation, config)
@@ -140,7 +140,7 @@ def test_many_sequences_on_one_slot():
         assert [job.tokens for job in jobs] == expected
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_noise(simulation: Simulation, config: Config):
     """1 % of the bytes of each direction damaged: nothing lost or wrong, in a prompt and in sequences together."""
     opened(simulation, config)

@@ -271,7 +271,7 @@ def test_two_tokens_under_random_stalls(groups: int, simulator: str) -> None:
     tape.check(simulator, finals=good | tape.header)
 
 
-@pytest.mark.parametrize("bit", range(16))
+@pytest.mark.parametrize("bit", [0, 9, 15])
 def test_row_of_another_token_is_told(bit: int) -> None:
     """Its CRC is right, but for the token's number."""
     tape = Tape(4)

@@ -103,7 +103,7 @@ def test_every_other_block_has_its_test():
     assert found == set(OTHER_BLOCKS)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_block_about_a_board(tmp_path, monkeypatch, capsys):
     """Quick start's Python, as it stands there, but for the port and fewer tokens."""
     (block,) = blocks_of(ROOT / "docs/quickstart.md")

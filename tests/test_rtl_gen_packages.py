@@ -284,7 +284,7 @@ SMALL = Config(groups=4, max_hidden=32, max_intermediate=48, max_layers=2, max_v
     ("name", "change"),
     [
         pytest.param("kr260", {"ports": 2}, marks=pytest.mark.long),
-        ("u280", {"ports": 1}),
+        pytest.param("u280", {"ports": 1}, marks=pytest.mark.long),
         pytest.param("u250", {"replicas": 2}, marks=pytest.mark.long),
     ],
 )

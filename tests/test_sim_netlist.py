@@ -77,10 +77,8 @@ int main() {
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "family", ["ecp5", *(pytest.param(family, marks=pytest.mark.long) for family in ("gowin", "ice40"))]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("family", ["ecp5", "gowin", "ice40"])
 def test_cells_do_what_the_rtl_says(family: str, tmp_path: Path):
     """Memories of every shape and multipliers, synthesised: the flattened cells equal the RTL."""
     target = board(BOARDS[family])

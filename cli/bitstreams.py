@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 import time
@@ -38,19 +39,23 @@ archive, configuration is the hash that the device reports to the host. No figur
 COLUMNS = ("board", "device", "state", "MHz", "Fmax", "LUT", "FF", "BRAM", "DSP", "KiB", "configuration", "revision")
 
 
-NO_VERIFY = "--no-verify"
-
 JOBS = 2
 """Boards that are built at the same time."""
 
 
-def main(names: Sequence[str]) -> int:
-    """Build the boards of these names, or all; a board that fails does not stop the others. Returns the exit status.
-
-    `--no-verify` among the names leaves out the run of each netlist.
-    """
-    check = None if NO_VERIFY in names else brief
-    chosen = [board(name).name for name in names if name != NO_VERIFY] or [*boards()]
+def main(arguments: Sequence[str]) -> int:
+    """Build the boards that are named, or all; a board that fails does not stop the others. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tritape.cli.bitstreams", description=__doc__)
+    parser.add_argument(
+        "boards", nargs="*", metavar="BOARD", help="as `tritape boards` lists them; all if none is named"
+    )
+    parser.add_argument("--no-verify", action="store_true", help="leave out the run of each netlist")
+    given = parser.parse_args(arguments)
+    check = None if given.no_verify else brief
+    try:
+        chosen = [board(name).name for name in given.boards] or [*boards()]
+    except TritapeError as error:
+        parser.error(str(error))
     failed = []
     with ProcessPoolExecutor(JOBS) as pool:
         for name, done in zip(chosen, pool.map(partial(attempt, check=check), chosen)):

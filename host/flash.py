@@ -93,10 +93,13 @@ def flash_image(
     shape = ModelConfig.from_dict(tape.metadata["config"], source)
     codec = tape_tokenizer(tape, source)
     pieces, ids = token_pieces(codec, header.vocab), list(codec.encode(prompt))
-    ends = sorted(codec.eos_ids)
+    ends = [] if ignore_eos else sorted(codec.eos_ids)
+    if len(ends) > 1:
+        raise TritapeError(
+            f"{source}: tokenizer must have at most one token that ends a text, not {ends}; add --ignore-eos"
+        )
     inverse = inverse_temperature(temperature, header.logit_fraction)
-    end = None if ignore_eos or not ends else ends[0]
-    made = script(config, pieces, ids, tokens, end=end, inverse=inverse, seed=seed)
+    made = script(config, pieces, ids, tokens, end=ends[0] if ends else None, inverse=inverse, seed=seed)
     assert board.flash is not None
     about = {
         "prompt_tokens": len(ids),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tritape import cli
 from tritape.base.errors import TritapeError
 from tritape.cli.device import load
 from tritape.host import program
+from tritape.host.flash import flash_image
 from tritape.hw.link.autoboot import script_words
 from tritape.model.checkpoint import load_checkpoint
 from tritape.model.data import embedded_models
@@ -168,6 +170,19 @@ def test_what_no_flash_can_hold_is_refused(tape, fake, arguments, message):
     assert isinstance(result.exception, TritapeError)
     assert re.search(message, str(result.exception))
     assert not (fake / "loaded").exists()
+
+
+def test_a_text_that_several_tokens_end_needs_a_host(tape):
+    """The script has room for one; with none of them it is the same whatever the tape says."""
+    carried, board = read_tape(tape), boards()["icebreaker-flash"]
+    several = replace(carried, metadata=carried.metadata | {"eos_ids": [3, 5]})
+    with pytest.raises(
+        TritapeError,
+        match=r"^t: tokenizer must have at most one token that ends a text, not \[3, 5\]; add --ignore-eos$",
+    ):
+        flash_image(board, several, "Emma", 9, source="t")
+    made = [flash_image(board, each, "Emma", 9, ignore_eos=True)[0] for each in (carried, several)]
+    assert made[0] == made[1]
 
 
 def test_a_tape_for_other_groups_is_refused(tmp_path, fake):

@@ -7,9 +7,9 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from tritape.hw.assertion import check
 from tritape.hw.commands import Activation
 from tritape.hw.config import Config
+from tritape.hw.engine.two_vectors import two_vectors
 from tritape.model.codes.ternary5 import TRITS
 
 DIGIT_BITS = 3
@@ -57,17 +57,8 @@ class ActivationMemory(wiring.Component):
         accept = self.activations.valid & self.activations.ready
         ended = accept & self.activations.payload.last
 
-        # Whole vectors held, 0..2, and which buffer is written and read.
-        some, full = Signal(), Signal()  # at least one; two
-        write_buffer, read_buffer = Signal(), Signal()
-        m.d.sync += [write_buffer.eq(write_buffer ^ ended), read_buffer.eq(read_buffer ^ self.release)]
-        with m.If(ended & ~self.release):
-            m.d.sync += [some.eq(1), full.eq(some)]
-        with m.Elif(self.release & ~ended):
-            m.d.sync += [some.eq(full), full.eq(0)]
+        some, full, write_buffer, read_buffer = two_vectors(m, platform, ended, self.release)
         m.d.comb += self.activations.ready.eq(~full)
-        with m.If(self.release):
-            check(m, platform, some, "a vector must not be released before its `last` was taken")
 
         # Where the next element goes.
         tile = Signal(tile_bits(config), init=1)

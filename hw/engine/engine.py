@@ -15,6 +15,7 @@ from tritape.hw.engine.adder_tree import AdderTree
 from tritape.hw.engine.row_accumulator import ROW_BITS, RowAccumulator, latency, row_bits
 from tritape.hw.engine.sparse_filler import SparseFiller
 from tritape.hw.engine.table_filler import TableFiller, tile_layout
+from tritape.model.codes import TERNARY5
 
 Filler: TypeAlias = TableFiller | SparseFiller
 
@@ -187,7 +188,7 @@ class Engine(wiring.Component):
 
 def table_cycles(config: Config) -> int:
     """Cycles from the address of a table to its sum: a block RAM has a register behind it."""
-    return 2 if config.code == "ternary5" or config.block_tables else 1
+    return 2 if config.weight_code is TERNARY5 or config.block_tables else 1
 
 
 def pipeline_cycles(config: Config) -> int:

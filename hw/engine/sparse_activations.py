@@ -7,9 +7,9 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from tritape.hw.assertion import check
 from tritape.hw.commands import Activation
 from tritape.hw.config import Config
+from tritape.hw.engine.two_vectors import two_vectors
 
 FOUR = 4
 MOST_FILLERS = 8
@@ -60,7 +60,10 @@ class SparseActivations(wiring.Component):
         accept = Signal()
         m.d.comb += accept.eq(Cat(lane.valid for lane in self.activations).all() & self.activations[0].ready)
         ended = accept & self.activations[0].payload.last
-        some, write_buffer, read_buffer = self._buffers(m, platform, ended)
+        some, full, write_buffer, read_buffer = two_vectors(m, platform, ended, self.release)
+        for index, lane in enumerate(self.activations):
+            others = [other.valid for place, other in enumerate(self.activations) if place != index]
+            m.d.comb += lane.ready.eq(~full & Cat(others).all() if others else ~full)
         four, last_four = self._write(m, memory, accept, ended, write_buffer)
 
         filler_bits = (fillers(self._config) - 1).bit_length()
@@ -79,22 +82,6 @@ class SparseActivations(wiring.Component):
             here, there = (raw.word_select(place, 8) for place in (index, index ^ 2))
             m.d.comb += value.eq(Mux(half_2, there, here) & ~past_2.replicate(8))
         return m
-
-    def _buffers(self, m: Module, platform: object, ended: Signal) -> tuple[Signal, Signal, Signal]:
-        """Whole vectors held, 0..2. Returns: at least one is; which buffer is written; which is read."""
-        some, full = Signal(), Signal()  # at least one; two
-        write_buffer, read_buffer = Signal(), Signal()
-        m.d.sync += [write_buffer.eq(write_buffer ^ ended), read_buffer.eq(read_buffer ^ self.release)]
-        with m.If(ended & ~self.release):
-            m.d.sync += [some.eq(1), full.eq(some)]
-        with m.Elif(self.release & ~ended):
-            m.d.sync += [some.eq(full), full.eq(0)]
-        for index, lane in enumerate(self.activations):
-            others = [other.valid for place, other in enumerate(self.activations) if place != index]
-            m.d.comb += lane.ready.eq(~full & Cat(others).all() if others else ~full)
-        with m.If(self.release):
-            check(m, platform, some, "a vector must not be released before its `last` was taken")
-        return some, write_buffer, read_buffer
 
     def _write(
         self, m: Module, memory: Memory, accept: Signal, ended: Signal, write_buffer: Signal

@@ -21,6 +21,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tritape.base.files import replacing
+
 KINDS = ("line", "toggle")
 BARS = {"line": 0.98, "toggle": 0.90}
 _SOURCE = re.compile(r'\(\* src = "[^"]*?/hw/([\w/]+\.py):(\d+)" \*\)')
@@ -161,10 +163,13 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, help="JSON of the table and of every hole")
     parser.add_argument("--holes", help="print the holes of files of hw/ that begin so")
-    parser.add_argument("--markdown", action="store_true", help="print the table as docs/coverage.md has it")
+    parser.add_argument("--markdown", action="store_true", help="print the table as docs/mutants.md has it")
     chosen = parser.parse_args()
     hits: dict[str, Hits] = defaultdict(dict)
-    for path in sorted(chosen.folder.glob("*.dat")):
+    files = sorted(chosen.folder.glob("*.dat"))
+    if not files:
+        parser.error(f"{chosen.folder}: folder must hold what `make coverage` counted (*.dat), not nothing; run it")
+    for path in files:
         read(path, hits)
     rows = table(hits)
     holes = {unit: _holes(hits[unit]) for unit in sorted(hits)}
@@ -173,7 +178,8 @@ def main() -> int:
             unit: {kind: {"covered": row[kind][0], "points": row[kind][1]} for kind in KINDS}
             for unit, row in rows.items()
         }
-        chosen.out.write_text(json.dumps({"units": shown, "holes": holes}, indent=1) + "\n")
+        with replacing(chosen.out) as stream:
+            stream.write((json.dumps({"units": shown, "holes": holes}, indent=1) + "\n").encode())
     for unit in holes if chosen.holes is not None else ():
         if unit.startswith(chosen.holes):
             print(unit, *holes[unit], sep="\n  ")

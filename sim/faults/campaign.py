@@ -230,6 +230,8 @@ def main() -> int:
     parser.add_argument("--only", type=int, help="number of the one fault to run")
     chosen = parser.parse_args()
     if chosen.only is not None:
+        if chosen.only < 0:
+            parser.error(f"only must be the number of a fault, from 0, not {chosen.only}")
         print(json.dumps(asdict(Runner(chosen.design, chosen.seed).run(chosen.only)), indent=1))
         return 0
     part, parts = map(int, chosen.shard.split("/"))

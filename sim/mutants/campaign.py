@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tritape.base.errors import TritapeError
+from tritape.base.files import replacing
 from tritape.base.package import PACKAGE
 from tritape.sim.mutants.bench import PrivateCopy
 from tritape.sim.mutants.killers import killers
@@ -246,6 +247,8 @@ def main() -> int:
     part, parts = map(int, chosen.shard.split("/"))
     if chosen.only:
         order = [one for one in order if one.name == chosen.only]
+        if not order:
+            parser.error(f"only must be the name of a mutant, as benchmarks/mutants.json has them, not {chosen.only!r}")
     done = recorded()
     stop = time.monotonic() + 60 * chosen.minutes
 
@@ -281,7 +284,8 @@ def main() -> int:
     outcomes = [one for mutant in order if (one := known(mutant))]
     result = summary(outcomes, chosen.seed)
     if chosen.out:
-        chosen.out.write_text(json.dumps(result, indent=1) + "\n")
+        with replacing(chosen.out) as stream:
+            stream.write((json.dumps(result, indent=1) + "\n").encode())
     if chosen.markdown:
         print(markdown(result))
         return 0

@@ -105,7 +105,7 @@ class Simulation:
     def close(self) -> None:
         """End the simulation; a trace is written to its end."""
         if self._traced:
-            self._process.close(None)
+            self._process.close(by_force=False)
         self._process.close()
 
     def clear_probes(self) -> None:

@@ -62,9 +62,9 @@ class Process:
             raise self._died(op)
         return answer, body
 
-    def close(self, patience_s: float | None = _PATIENCE) -> None:
-        """End the process: politely by ending its input, after some seconds by force (None: never, since it still writes a
-        file). May be called twice."""
+    def close(self, *, by_force: bool = True) -> None:
+        """End the process: politely by ending its input, after `_PATIENCE` by force unless told that it still writes a
+        file. May be called twice."""
         if self._stderr.closed:
             return
         assert self._child.stdin is not None
@@ -72,7 +72,7 @@ class Process:
         with contextlib.suppress(OSError):
             self._child.stdin.close()
         try:
-            self._child.wait(patience_s)
+            self._child.wait(_PATIENCE if by_force else None)
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()

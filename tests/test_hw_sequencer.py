@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import struct
 import zlib
@@ -65,6 +66,8 @@ class Harness(wiring.Component):
         return m
 
 
+harness = functools.cache(Harness)
+"""Elaborating it takes longer than most of the simulations: once for each width."""
 TOKEN = 0xA55B
 """Whose embedding row is due."""
 
@@ -247,7 +250,7 @@ class Tape:
         if self.bad:
             finals["first_bad_section"] = self.bad[0]
         return check_streams(
-            Harness(self.groups),
+            harness(self.groups),
             inputs={"words": self.words, "done": [1] * len(self.done_after)},
             expected=self.expected,
             statics={"fresh": self.fresh, "token": TOKEN},

@@ -34,7 +34,7 @@ class _Parameters(ctypes.Structure):
             "matrices", "scales", "mixer", "bound", "gains", "down", "head", "head_scale", "embedding", "embedding_scale",
             "state", "logits", "chosen", "forced", "exchange",
         )),
-        ("eps", ctypes.c_float), ("start", ctypes.c_int), ("steps", ctypes.c_int),
+        ("eps", ctypes.c_float), ("least", ctypes.c_float), ("start", ctypes.c_int), ("steps", ctypes.c_int),
     ]  # fmt: skip
 
 
@@ -124,17 +124,31 @@ class Decoder:
             "exchange": self._exchange,
         }  # fmt: skip
         pointers = {name: tensor.data_ptr() for name, tensor in self._tables.items()}
-        self._parameters = _Parameters(**pointers, eps=model.config.rms_norm_eps)
+        self._parameters = _Parameters(**pointers, eps=model.config.rms_norm_eps, least=self._least())
         self._kernel = nvrtc.load(SOURCE, share.constants | {"STRICT": int(self._strict())}, share.shared)
 
     def _strict(self) -> bool:
         """May a product's largest input be far below what its norm divides by, though it is not small itself?
 
-        Then the kernel waits for the norm before it quantises; otherwise only where all inputs are below 1e-7.
+        Then the kernel waits for the norm before it quantises; otherwise only where all inputs are below 1e-7, those of o below
+        `_least`.
         """
         pairs = [(self.model.norm, self.model.head_gain * self.model.norm)]
         for x in self.model.layers:
             pairs += [(x.attn_norm, x.ifg_gains * x.attn_norm), (x.mlp_norm, x.gate_gain * x.mlp_norm)]
-            pairs.append((torch.ones_like(x.down_gain), x.down_gain))
+            pairs += [(torch.ones_like(gain), gain) for gain in (x.o_gain, x.down_gain)]
         least = torch.stack([(gain.abs() / (norm.square() + 1e-6).sqrt()).min() for norm, gain in pairs])
         return bool(least.min() < 2e-5)
+
+    def _least(self) -> float:
+        """The largest input of o below which its norm may matter to the quantisation: 2e-8 * (rms(g) + sqrt(eps)) or more.
+
+        The norm divides g * silu(h) by at most that times 1e5 beyond its own size. |g| is at most the length of its inputs,
+        sqrt(hidden) * gain and half an integer's worth each, times the length of a row of the matrix.
+        """
+        hidden, least = self.model.config.hidden_size, 0.0
+        for x in self.model.layers:
+            largest = max(hidden**0.5 * float(x.ifg_gains[2].abs().max()), 1e-5)
+            g = float(x.ifg.scale[2]) * hidden * largest * (hidden**-0.5 + 1 / 254)
+            least = max(least, 2e-8 * (g + self.model.config.rms_norm_eps**0.5))
+        return max(least, 1e-7)

@@ -46,7 +46,10 @@ def shared_limit() -> int:
 
 
 def load(path: Path, constants: Mapping[str, int], shared: int) -> Kernel:
-    """The kernel of `path` with each constant defined, for the current card; seconds to compile, then kept."""
+    """The kernel of `path`, which may include the headers beside it (*.h), with each constant defined, for the current card.
+
+    It takes seconds to compile and is then kept.
+    """
     return _load(path, tuple(sorted(constants.items())), shared, torch.cuda.get_device_capability())
 
 
@@ -56,9 +59,12 @@ def _load(path: Path, constants: tuple[tuple[str, int], ...], shared: int, capab
     compiler.nvrtcGetErrorString.restype = ctypes.c_char_p
     options = [f"--gpu-architecture=sm_{capability[0]}{capability[1]}", "--std=c++17"]
     options += [f"-D{name}={value}" for name, value in constants]
-    source, words = path.read_bytes(), (ctypes.c_char_p * len(options))(*[option.encode() for option in options])
-    compiler.nvrtcCreateProgram(ctypes.byref(program), source, path.name.encode(), 0, None, None)
-    status = compiler.nvrtcCompileProgram(program, len(options), words)
+    headers = sorted(path.parent.glob("*.h"))
+    compiler.nvrtcCreateProgram(
+        ctypes.byref(program), path.read_bytes(), path.name.encode(),
+        len(headers), _strings(*(file.read_bytes() for file in headers)), _strings(*(file.name.encode() for file in headers)),
+    )  # fmt: skip
+    status = compiler.nvrtcCompileProgram(program, len(options), _strings(*(option.encode() for option in options)))
     size = ctypes.c_size_t()
     if status:
         compiler.nvrtcGetProgramLogSize(program, ctypes.byref(size))
@@ -73,6 +79,10 @@ def _load(path: Path, constants: tuple[tuple[str, int], ...], shared: int, capab
     compiler.nvrtcGetCUBIN(program, image)
     compiler.nvrtcDestroyProgram(ctypes.byref(program))
     return Kernel(image.raw, shared)
+
+
+def _strings(*texts: bytes) -> ctypes.Array[ctypes.c_char_p]:
+    return (ctypes.c_char_p * len(texts))(*texts)
 
 
 @functools.cache

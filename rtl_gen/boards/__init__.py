@@ -23,7 +23,6 @@ BUILT_IN = (
     "upduino:UPDUINO_V3",
     "tang_nano_9k:TANG_NANO_9K",
     "tang_primer_20k:TANG_PRIMER_20K",
-    "ulx3s:ULX3S_85F_DUAL",
     "ulx3s:ULX3S_85F_SDRAM",
     "icepi_zero:ICEPI_ZERO_SDRAM",
     "icesugar_pro:ICESUGAR_PRO_SDRAM",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from amaranth_boards.ulx3s import ULX3S_25F_Platform, ULX3S_85F_Platform
 
 from tritape.hw.config import Config
@@ -37,20 +35,4 @@ ULX3S_25F = Board(
     leds=(("led", 0), ("led", 1)),
 )
 
-
-def _small_pages(groups: int, words: int) -> PagedMemory:
-    """In block RAMs of 36 bits: those of 9 would take a quarter more for so few words."""
-    return PagedMemory(groups, words, page=512)
-
-
-ULX3S_85F_DUAL = replace(
-    ULX3S_85F,
-    name="ulx3s-85f-dual",
-    title="Radiona ULX3S with LFE5U-85F, two engines",
-    config=replace(ULX3S_85F.config, engines=2),
-    memory_words=6_656,
-    make_memory=_small_pages,
-    clock_hz=75_000_000,
-    memory_styles=(("*gains*/memory", "distributed"), ("table_[123]?", "distributed")),  # the tape needs the block RAM
-)
 ULX3S_85F_SDRAM = in_dram(ULX3S_85F, DRAMS["ulx3s"], 32 << 20, 60_000_000)

@@ -30,10 +30,10 @@ KERNELS = pytest.mark.skipif(
 )
 
 
-def small_model(hidden: int = 36, inner: int = 52, use_lower_bound: bool = True) -> HGRNBitForCausalLM:
+def small_model(hidden: int = 36, inner: int = 52, use_lower_bound: bool = True, layers: int = 2) -> HGRNBitForCausalLM:
     """A random model whose embedding is exactly what PackedModel holds, so that the two must agree."""
     torch.manual_seed(hidden)
-    model = HGRNBitForCausalLM(HGRNBitConfig(23, hidden, 2, inner, use_lower_bound=use_lower_bound)).to(DEVICE)
+    model = HGRNBitForCausalLM(HGRNBitConfig(23, hidden, layers, inner, use_lower_bound=use_lower_bound)).to(DEVICE)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() == 1:

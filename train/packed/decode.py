@@ -1,7 +1,7 @@
 """One token at a time on a GPU: one kernel that stays on the card runs the whole model, token after token.
 
-`token.cu` says how it works; `shares` says which part of it each block gets; `nvrtc` compiles and starts it. Everything that
-crosses device memory is the packed weights, once a token, and vectors of a few KB between phases.
+`token.cu` and the headers beside it say how it works; `shares` says which part of it each block gets; `nvrtc` compiles and
+starts it. Everything that crosses device memory is the packed weights, once a token, and vectors of a few KB between phases.
 """
 
 from __future__ import annotations
@@ -130,8 +130,8 @@ class Decoder:
     def _strict(self) -> bool:
         """May a product's largest input be far below what its norm divides by, though it is not small itself?
 
-        Then the kernel waits for the norm before it quantises; otherwise only where all inputs are below 1e-7, those of o below
-        `_least`.
+        Then the kernel waits for the norm before it quantises; otherwise only where all inputs are below 1e-7, those of o
+        below `_least`.
         """
         pairs = [(self.model.norm, self.model.head_gain * self.model.norm)]
         for x in self.model.layers:
@@ -141,10 +141,11 @@ class Decoder:
         return bool(least.min() < 2e-5)
 
     def _least(self) -> float:
-        """The largest input of o below which its norm may matter to the quantisation: 2e-8 * (rms(g) + sqrt(eps)) or more.
+        """Where the largest input of o is at least this, its norm need not be known to quantise it.
 
-        The norm divides g * silu(h) by at most that times 1e5 beyond its own size. |g| is at most the length of its inputs,
-        sqrt(hidden) * gain and half an integer's worth each, times the length of a row of the matrix.
+        The norm matters where it takes the largest input v below 1e-5. It divides by at most what v itself accounts for,
+        1e-3 * rms(g) and 1e-3 * sqrt(eps), so not where v >= 2e-8 * (rms(g) + sqrt(eps)) unless `_strict`. |g| is at most
+        the length of g_proj's input, sqrt(hidden) * gain and half an integer's worth each, times that of a row.
         """
         hidden, least = self.model.config.hidden_size, 0.0
         for x in self.model.layers:

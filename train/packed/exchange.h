@@ -11,21 +11,16 @@ __device__ __forceinline__ uint4 peek(const unsigned* at) {
 __device__ __forceinline__ void put(unsigned* at, unsigned word) {
     asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(at), "r"(word) : "memory");
 }
-__device__ __forceinline__ void send_word(unsigned* at, unsigned word) {
-#pragma unroll
-    for (int copy = 0; copy < COPIES; copy++) put(at + copy * COPY, word);
-}
-__device__ __forceinline__ const unsigned* own_copy(const unsigned* exchange) { return exchange + blockIdx.x % COPIES * COPY; }
 __device__ __forceinline__ unsigned marked(float value, unsigned parity) { return (__float_as_uint(value) & ~1u) | parity; }
 
 // Send `value` of the block's row `tid` (if `own`) and, from each warp that holds rows, the sum of `square`.
 template <class V>
 __device__ __forceinline__ void send(unsigned* exchange, int tid, bool own, float value, float square, unsigned parity) {
-    if (tid < V::ROWS) send_word(exchange + V::DATA + blockIdx.x * V::ROWS + tid, marked(own ? value : 0.0f, parity));
+    if (tid < V::ROWS) put(exchange + V::DATA + blockIdx.x * V::ROWS + tid, marked(own ? value : 0.0f, parity));
     square = own ? square : 0.0f;
 #pragma unroll
     for (int mask = power_of_2(V::ROWS < 32 ? V::ROWS : 32) / 2; mask; mask /= 2) square += __shfl_xor_sync(~0u, square, mask);
-    if (tid % 32 == 0) send_word(exchange + V::APART + blockIdx.x * V::SENDERS + tid / 32, marked(square, parity));
+    if (tid % 32 == 0) put(exchange + V::APART + blockIdx.x * V::SENDERS + tid / 32, marked(square, parity));
 }
 
 // The last warp: wait for all sums of a vector; the norms multiply it by what follows from them.

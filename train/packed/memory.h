@@ -40,8 +40,13 @@ struct Patience {  // a fault in the protocol ends in an error, not in a GPU tha
 __device__ __forceinline__ void await(unsigned barrier, unsigned parity) {
     for (Patience patience;; patience.wait()) {
         unsigned done;
+#if __CUDA_ARCH__ >= 900  // may sleep: a warp that fetches takes no turns from those that compute
+        asm volatile("{.reg .pred p; mbarrier.try_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
+                     : "=r"(done) : "r"(barrier), "r"(parity) : "memory");
+#else
         asm volatile("{.reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
                      : "=r"(done) : "r"(barrier), "r"(parity) : "memory");
+#endif
         if (done) return;
     }
 }

@@ -32,8 +32,8 @@ __device__ __forceinline__ void phase(const Parameters& p, unsigned start_of_sha
     int total[N] = {};
     q += base;
     if (tid >= READERS) {  // the sums come a little later than the data and are needed last
-        while (cycle() - began < M::DELAY) {}
-        read_sums<V>(own_copy(p.exchange), base, parity, eps);
+        while (cycle() - began < M::DELAY + SUMS_LATER) {}
+        read_sums<V>(p.exchange, base, parity, eps);
         bool waits = WAITS;
         if (!WAITS) {
             unsigned said;
@@ -57,7 +57,7 @@ __device__ __forceinline__ void phase(const Parameters& p, unsigned start_of_sha
         for (int j = 0; j < EACH; j++) {
             const int packet = reader + j * READERS;
             pending |= (unsigned)(packet < PACKETS) << j;
-            source[j] = own_copy(p.exchange) + V::DATA + 4 * packet;
+            source[j] = p.exchange + V::DATA + 4 * packet;
             v[j][0] = make_float4(0, 0, 0, 0);
 #pragma unroll
             for (int n = 0; n < N; n++) gain[j][n] = N > 1 && packet < PACKETS ? four<M::K>(gains + n * M::K, 4 * packet) : make_float4(1, 1, 1, 1);

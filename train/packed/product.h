@@ -1,6 +1,6 @@
 // Integer products of a chunk of packed rows, five digits a byte, on the tensor cores.
 //
-// Products: a byte b holds five digits t = weight + 1. With F[e] = floor(b * 3^e / 256), t[e] = F[e] - 3 * F[e - 1], so
+// A byte b holds five digits t = weight + 1. With F[e] = floor(b * 3^e / 256), t[e] = F[e] - 3 * F[e - 1], so
 //
 //     sum of q[e - 1] * t[e]  =  sum of F[e] * q[e - 1]  -  3 * sum of F[e] * q[e],    e = 1..5, q[5] = 0
 //

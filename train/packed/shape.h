@@ -41,7 +41,7 @@ typedef Vector<X::END, HIDDEN, HIDDEN_ROWS> Mixed;
 typedef Vector<Mixed::END, HIDDEN, HIDDEN_ROWS> Middle;
 typedef Vector<Middle::END, INNER, INNER_ROWS> Active;
 typedef Vector<Active::END, HIDDEN, HIDDEN_ROWS> Final;
-constexpr int COPY = up(Final::END, 32), BEST = COPIES * COPY;  // words of a copy of all vectors; then 64 bits a block
+constexpr int BEST = up(Final::END, 32);  // a word of 64 bits a block
 
 // Shared memory, from `shared` on.
 constexpr int HIDDEN_Q = 0;                                // int8 inputs of up to three products: a plane a digit, the sixth zero
@@ -70,6 +70,6 @@ struct Parameters {
     const int* forced;     // by place: the prompt's token, -1 where the model chooses
     unsigned* exchange;    // zeros before each launch
     float eps;
-    float least;           // of the vector before o, as LEAST: it must be larger for what the gate can hide
+    float least;           // LEAST of the vector before o: larger, for its norm is that of g, not of itself
     int start, steps;
 };

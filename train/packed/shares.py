@@ -13,23 +13,20 @@ from tritape.base.errors import TritapeError
 from tritape.model.config import ModelConfig
 from tritape.train.ternary.matrix import row_bytes
 
-WARPS = 15
+WARPS = 13
 """Warps of a block that compute, the last one sums; one more fetches."""
 
 AHEAD = 6
 """Slots that there should be at least: a layer and one."""
 
-COPIES = 4
-"""Copies of what blocks exchange: each is read by its part of the blocks, so that fewer of them ask for the same line at once."""
+DELAYS = {"MIXER": 730, "OUT": 830, "GATE": 830, "DOWN": 830, "HEAD": 830}
+"""Cycles, and hidden / 8 more, from the end of a product to the first read of its results by the next one, named here.
 
-DELAYS = {"MIXER": 800, "OUT": 800, "GATE": 800, "DOWN": 800, "HEAD": 800}
-"""Cycles, and hidden / 4 more, from the end of a product to the first read of its results by the next one, named here.
-
-Sooner, reading slows down those that still write.
+Sooner, reading slows down those that still write. Tuned on an H100, as is what follows.
 """
 
-LEAST_ROWS = 4
-"""Rows of the residual that a block should own at least; a smaller model takes fewer blocks."""
+SUMS_LATER = 450
+"""Cycles by which sums of squares are read later than the vectors: they are needed only when the products are done."""
 
 RESERVED = 1024
 """Bytes of shared memory for what is small, and for reading past the last slot's end."""
@@ -92,7 +89,6 @@ def shares(config: ModelConfig, processors: int, limit: int, warps: int = WARPS)
     Raises TritapeError where not one group of rows fits.
     """
     hidden, inner, vocab = config.hidden_size, config.intermediate_size, config.vocab_size
-    processors = min(processors, -(-hidden // LEAST_ROWS))
     own, own_inner = 4 * -(-hidden // (4 * processors)), 4 * -(-inner // (4 * processors))
     blocks = max(-(-hidden // own), -(-inner // own_inner))
     own_vocab = 4 * -(-vocab // (4 * blocks))
@@ -109,13 +105,13 @@ def shares(config: ModelConfig, processors: int, limit: int, warps: int = WARPS)
     constants = {
         "HIDDEN": hidden, "INNER": inner, "VOCAB": vocab, "LAYERS": config.num_hidden_layers, "BLOCKS": blocks,
         "HIDDEN_ROWS": own, "INNER_ROWS": own_inner, "VOCAB_ROWS": own_vocab, "WARPS": warps, "SLOTS": slots, "SLOT_BYTES": size,
-        "COPIES": COPIES,
+        "SUMS_LATER": SUMS_LATER,
     }  # fmt: skip
     for product in products:
         constants[f"{product.name}_GROUP"], constants[f"{product.name}_CHUNK"] = product.group, product.chunk(size)
-        constants[f"{product.name}_DELAY"] = DELAYS[product.name] + hidden // 4
+        constants[f"{product.name}_DELAY"] = DELAYS[product.name] + hidden // 8
     warps_of_rows = 4 * _padded(blocks * -(-own // 32)) + _padded(blocks * -(-own_inner // 32))
-    words = COPIES * _padded(blocks * (4 * own + own_inner) + warps_of_rows) + 2 * blocks
+    words = _padded(blocks * (4 * own + own_inner) + warps_of_rows) + 2 * blocks
     shared = 18 * products[0].plane + 6 * products[3].plane + sums + RESERVED + slots * (size + 16)
     constants["SHARED"] = shared
     return Shares(constants, shared, _padded(words))

@@ -13,6 +13,9 @@
 //
 // Weights do not depend on activations: one warp of each block copies its rows, in the order of their use, into a ring in
 // shared memory and runs ahead as far as the ring holds, through phases, layers and tokens.
+//
+// Parts: `shape.h` sizes and the layout of memory, `memory.h` shared memory and waiting, `ring.h` the weights' way in,
+// `exchange.h` vectors between blocks, `product.h` integer products, `phase.h` a phase. Here: the choice and the kernel.
 #include "phase.h"
 
 __device__ __forceinline__ u64 largest(u64 key) {

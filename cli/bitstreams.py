@@ -15,8 +15,7 @@ from typing import Any
 from tritape.base.errors import TritapeError
 from tritape.base.files import replacing
 from tritape.base.run import StepError
-from tritape.hw.link.commands import PROTOCOL_VERSION
-from tritape.rtl_gen.archive import FOLDER, MAX_BYTES, STALE, read_archive
+from tritape.rtl_gen.archive import FOLDER, MAX_BYTES, STALE, outdated, read_archive
 from tritape.rtl_gen.boards import AnyBoard, board, boards
 from tritape.rtl_gen.build import Check, build
 from tritape.sim.netlist.verify import brief
@@ -27,16 +26,19 @@ HEAD = """\
 This folder holds a finished archive for each board. An archive is a zip file with the bitstream and `manifest.json`,
 which says what the bitstream was made from. Load one with `tritape program BOARD bitstreams/BOARD.zip`. Boards that
 need their vendor's tool have a complete project in place of a bitstream (state `generated, not routed`). An archive for
-another version of the host protocol has the state `to be built again`: its figures are those of that version, and
-`tritape program` refuses it; run `tritape build BOARD`.
+another version of the host protocol or of the tape has the state `to be built again`: its figures are those of that
+version, and `tritape program` refuses it; run `tritape build BOARD`.
 
 `make bitstreams` builds all archives with open tools and writes this table. MHz is the clock of the board; Fmax is
 the highest clock after place and route. LUT, FF, BRAM and DSP are cells of the device, KiB is the size of the
-archive, configuration is the hash that the device reports to the host. No figure here was measured on a board.
+archive, configuration is the hash that the device reports to the host; verified says what of the board wrote the
+golden model's text in simulation (`tritape verify`). No figure here was measured on a board.
 
 """
 
-COLUMNS = ("board", "device", "state", "MHz", "Fmax", "LUT", "FF", "BRAM", "DSP", "KiB", "configuration", "revision")
+COLUMNS = (
+    "board", "device", "state", "MHz", "Fmax", "LUT", "FF", "BRAM", "DSP", "KiB", "configuration", "revision", "verified",
+)  # fmt: skip
 
 
 JOBS = 2
@@ -103,7 +105,7 @@ def build_into(made: AnyBoard, folder: Path, check: Check | None = brief) -> str
 def write_readme(folder: Path) -> None:
     """README.md in `folder`, with a row for each archive there."""
     rows = [row(read_archive(path)[0], path.stat().st_size) for path in sorted(folder.glob("*.zip"))]
-    lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * 3}{'---:|' * 7}{'---|' * 2}"]
+    lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * 3}{'---:|' * 7}{'---|' * 3}"]
     lines += [f"| {' | '.join(cells)} |" for cells in rows]
     with replacing(folder / "README.md") as stream:
         stream.write((HEAD + "\n".join(lines) + "\n").encode())
@@ -112,16 +114,16 @@ def write_readme(folder: Path) -> None:
 def row(about: dict[str, Any], size: int) -> list[str]:
     """Cells of one manifest, in the order of `COLUMNS`."""
     numbers = [about.get(name) for name in ("fmax_mhz", "luts", "ffs", "brams", "dsps")]
-    stale = about["protocol_version"] != PROTOCOL_VERSION
     return [
         about["board"],
         about["device"],
-        STALE if stale else about["state"],
+        STALE if outdated(about) else about["state"],
         f"{about['clock_hz'] / 1e6:g}",
         *("" if number is None else f"{number:,}" for number in numbers),
         f"{size / 1024:.0f}",
         f"`{about['configuration_hash']}`",
         f"`{about['git_revision']}`",
+        about.get("verified", {}).get("level", ""),
     ]
 
 

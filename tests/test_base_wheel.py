@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tritape.hw.link.commands import PROTOCOL_VERSION
-from tritape.rtl_gen.archive import read_archive
+from tritape.rtl_gen.archive import outdated, read_archive
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ("base", "bitstreams", "cli", "host", "hw", "model", "rtl_gen", "sim", "train")
@@ -117,7 +116,7 @@ def test_program(home: Path) -> None:
     path = f"{loader.parent}{os.pathsep}{os.environ['PATH']}"
     folder = Path(run(python, "-c", "from tritape.rtl_gen.archive import FOLDER; print(FOLDER)", cwd=home).strip())
     versions = {archive.stem: read_archive(archive)[0] for archive in sorted(folder.glob("ulx3s*.zip"))}
-    current = [name for name, about in versions.items() if about["protocol_version"] == PROTOCOL_VERSION]
+    current = [name for name, about in versions.items() if not outdated(about)]
     assert "ulx3s-25f" in current
     for name in versions:
         command = [home / "venv/bin/tritape", "program", name, folder / f"{name}.zip", "--dry-run"]

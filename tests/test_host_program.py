@@ -103,6 +103,11 @@ def test_wrong_archives(packed, fake, tmp_path):
         TritapeError, match=r"protocol version of the archive must be 4, not 2; run: tritape build ulx3s-85f$"
     ):
         program.program(BOARD, packed)
+    archive.write_archive(packed, {key: value for key, value in about.items() if key != "tape_version"}, files)
+    with pytest.raises(
+        TritapeError, match=r"tape version of the archive must be 3, not None; run: tritape build ulx3s-85f$"
+    ):
+        program.program(BOARD, packed)
     assert not (fake / "loaded").exists()
 
 

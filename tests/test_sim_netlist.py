@@ -128,6 +128,32 @@ def test_first_value_of_a_flip_flop_that_is_gone():
     assert flatten.without_stale_starts(text).splitlines()[:3] == ["  wire _1_;", "  reg _2_ = 1'h0;", "  wire _3_;"]
 
 
+def test_what_a_routed_netlist_leaves_open_is_connected():
+    """An open clock enable is on, other open inputs are low, and the PLL's global buffer has the crystal's
+    pin."""
+
+    def cell(kind: str, **connections: list[object]) -> dict[str, object]:
+        directions = {name: "output" if name == "O" else "input" for name in connections}
+        return {"type": kind, "connections": connections, "port_directions": directions}
+
+    cells = {
+        "flip_flop": cell("ICESTORM_LC", CEN=[], I0=[], CLK=[5], O=[]),
+        "memory": cell("ICESTORM_RAM", RCLKE=[], WCLKE=[7], WE=[]),
+        "clock": cell("SB_GB", USER_SIGNAL_TO_GLOBAL_BUFFER=[]),
+        "enable": cell("SB_GB", USER_SIGNAL_TO_GLOBAL_BUFFER=[9]),
+        "pin": cell("SB_IO", D_OUT_0=[2]),
+    }
+    nets = {"$PACKER_VCC_NET": {"bits": [2]}, "clk": {"bits": [3]}}
+    flatten.complete(board("icebreaker"), {"cells": cells, "ports": {"clk12_0__io": {"bits": [3]}}, "netnames": nets})
+    assert {name: cell["connections"] for name, cell in cells.items()} == {
+        "flip_flop": {"CEN": ["1"], "I0": ["0"], "CLK": [5], "O": []},
+        "memory": {"RCLKE": ["1"], "WCLKE": [7], "WE": ["0"]},
+        "clock": {"USER_SIGNAL_TO_GLOBAL_BUFFER": [3]},
+        "enable": {"USER_SIGNAL_TO_GLOBAL_BUFFER": [9]},
+        "pin": {"D_OUT_0": ["1"]},
+    }
+
+
 def test_refuses(tmp_path: Path):
     """A cell without a model, a netlist without a top, a level that there is not."""
     target = board("icebreaker")

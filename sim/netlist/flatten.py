@@ -45,6 +45,7 @@ def flat_verilog(board: Board, netlist: Path) -> str:
     Raises `TritapeError` naming a cell without a model, a pin that is not there, and the tool's message where it fails.
     """
     design = _only_top(json.loads(netlist.read_text()), netlist)
+    complete(board, design)
     cells = models(board, design)
     pins = wrapper(board, design)
     if board.dram is not None:
@@ -79,6 +80,49 @@ def _only_top(netlist: dict[str, Any], path: Path) -> dict[str, Any]:
     for net in design["netnames"].values():
         net["attributes"] = {}
     return design
+
+
+_PULLED_UP = {
+    "ICESTORM_LC": ("CEN",),
+    "ICESTORM_RAM": ("RCLKE", "WCLKE"),
+    "TRELLIS_COMB": ("A", "B", "C", "D"),
+    "TRELLIS_RAMW": ("A0", "B0", "C0", "D0", "A1", "B1", "C1", "D1"),
+}
+"""Inputs of routed cells that read 1 where nothing is connected; the others read 0."""
+_INVERTIBLE = ("DP16KD", "MULT18X18D")
+"""Routed ECP5 cells of which a parameter `PORTMUX` says for each port how it is connected: 0, 1, PORT or INV."""
+
+_CONSTANTS = {"$PACKER_GND_NET": "0", "$PACKER_VCC_NET": "1"}
+
+
+def complete(board: Board, design: dict[str, Any]) -> None:
+    """Connect what nextpnr leaves open in a routed netlist, and take away parameters that say how: inputs that the chip itself
+    holds, and the wire from an iCE40's PLL to its global buffer, which then passes the crystal's pin on.
+
+    The two constants become constants: the cell that makes them may do something else too, with itself as an input.
+
+    Raises `TritapeError` for a port that is connected through an inverter.
+    """
+    nets = design["netnames"]
+    made = {bit: level for net, level in _CONSTANTS.items() if net in nets for bit in nets[net]["bits"]}
+    clock = design["ports"][_port(design["ports"], _clock(board), board)]["bits"]
+    for name, cell in design["cells"].items():
+        kind, connections = cell["type"], cell["connections"]
+        if kind == "TRELLIS_COMB":
+            cell["parameters"]["IS_Z1"] = "1" if connections.get("FXA") else "0"
+        for port, bits in connections.items():
+            if cell["port_directions"][port] != "input":
+                continue
+            held = "1" if port in _PULLED_UP.get(kind, ()) else "0"
+            if kind in _INVERTIBLE:
+                way = cell["parameters"].pop(f"{port}MUX", "0").strip()
+                held = "1" if way in ("1", port) else "0"
+                if bits and way == "INV":
+                    raise TritapeError(
+                        f"{board.name}: port {port} of {name} must be connected as it is, not inverted; "
+                        "add the inverter to sim/netlist/flatten.py"
+                    )
+            connections[port] = [made.get(bit, bit) for bit in bits] or (clock if kind == "SB_GB" else [held])
 
 
 def models(board: Board, design: dict[str, Any]) -> str:
@@ -120,8 +164,7 @@ def wrapper(board: Board, design: dict[str, Any]) -> str:
     """A module that gives a board's pins the names that the virtual board drives: clock, UART, the first two LEDs."""
     ports = design["ports"]
     name, number = board.uart
-    clock = board.clock or board.platform().default_clk
-    pins = {"clk": f"{clock}_0", "rx": f"{name}_{number}__rx", "tx": f"{name}_{number}__tx"}
+    pins = {"clk": _clock(board), "rx": f"{name}_{number}__rx", "tx": f"{name}_{number}__tx"}
     leds = [f"{led}_{index}" for led, index in board.leds]
     found = {pin: _port(ports, start, board) for pin, start in pins.items()}
     lights = [_port(ports, start, board) for start in leds[:2]]
@@ -134,6 +177,11 @@ def wrapper(board: Board, design: dict[str, Any]) -> str:
         chip, more = _chip(ports)
         wires += more
     return f"module top_pins(input clk, rx, output tx, output [1:0] status);\n{dark}{chip}    top design ({wires});\nendmodule\n"
+
+
+def _clock(board: Board) -> str:
+    """How the name of the crystal's pin begins."""
+    return f"{board.clock or board.platform().default_clk}_0"
 
 
 _SDRAM = {"cs": "cs_n", "ras": "ras_n", "cas": "cas_n", "we": "we_n", "ba": "ba", "dqm": "dqm", "a": "a", "dq": "dq"}

@@ -105,6 +105,11 @@ def verify(
     )  # fmt: skip
 
 
+def brief_model() -> QuantisedModel:
+    """The model of `brief`."""
+    return quantise_model(random_checkpoint(BRIEF_SHAPE, seed=1), ids=list(range(8)))
+
+
 def brief(board: Board, netlist: Path) -> dict[str, Any]:
     """The check that `tritape build` makes of every netlist: `BRIEF_TOKENS` tokens of a model with random weights.
 
@@ -116,8 +121,7 @@ def brief(board: Board, netlist: Path) -> dict[str, Any]:
         return {}
 
     def run(folder: Path) -> None:
-        model = quantise_model(random_checkpoint(BRIEF_SHAPE, seed=1), ids=list(range(8)))
-        result = verify(board, model, "random", tokens=BRIEF_TOKENS, netlist=netlist)
+        result = verify(board, brief_model(), "random", tokens=BRIEF_TOKENS, netlist=netlist)
         (folder / "verified.json").write_text(json.dumps(result.as_dict()))
 
     made = f"{board.name} {board.clock_hz} {board.baud}"

@@ -122,6 +122,8 @@ module MULT18X18D(
     input A17, A16, A15, A14, A13, A12, A11, A10, A9, A8, A7, A6, A5, A4, A3, A2, A1, A0,
     input B17, B16, B15, B14, B13, B12, B11, B10, B9, B8, B7, B6, B5, B4, B3, B2, B1, B0,
     input C17, C16, C15, C14, C13, C12, C11, C10, C9, C8, C7, C6, C5, C4, C3, C2, C1, C0,
+    input SRIA17, SRIA16, SRIA15, SRIA14, SRIA13, SRIA12, SRIA11, SRIA10, SRIA9, SRIA8, SRIA7, SRIA6, SRIA5, SRIA4, SRIA3, SRIA2, SRIA1, SRIA0,
+    input SRIB17, SRIB16, SRIB15, SRIB14, SRIB13, SRIB12, SRIB11, SRIB10, SRIB9, SRIB8, SRIB7, SRIB6, SRIB5, SRIB4, SRIB3, SRIB2, SRIB1, SRIB0,
     input SIGNEDA, SIGNEDB, SOURCEA, SOURCEB,
     input CLK3, CLK2, CLK1, CLK0, CE3, CE2, CE1, CE0, RST3, RST2, RST1, RST0,
     output P35, P34, P33, P32, P31, P30, P29, P28, P27, P26, P25, P24, P23, P22, P21, P20, P19, P18, P17, P16, P15, P14, P13, P12, P11, P10, P9, P8, P7, P6, P5, P4, P3, P2, P1, P0,
@@ -185,4 +187,67 @@ module ODDRX1F(input SCLK, RST, D0, D1, output Q);
         second <= D1;
     end
     assign Q = SCLK ? first : second;
+endmodule
+
+// Flip-flop. Its data is M where nextpnr came in that way (SD = "0"), else DI.
+module TRELLIS_FF(input CLK, LSR, CE, DI, M, output reg Q);
+    parameter GSR = "ENABLED", CLKMUX = "CLK", LSRMUX = "LSR", SRMODE = "LSR_OVER_CE", REGSET = "RESET", LSRMODE = "LSR";
+    parameter [127:0] CEMUX = "1";
+    parameter [127:0] SD = "1";
+    wire enable = CEMUX == "1" ? 1'b1 : CEMUX == "INV" ? ~CE : CE;
+    wire data = SD == "0" ? M : DI;
+    wire value = REGSET == "SET";
+    wire reset = LSRMUX == "INV" ? ~LSR : LSR;
+    initial Q = value;
+    generate
+        if (CLKMUX != "CLK" || LSRMODE != "LSR") TRELLIS_FF_way_without_a_model unknown();
+        if (SRMODE == "ASYNC") begin
+            always @(posedge CLK, posedge reset)
+                if (reset) Q <= value;
+                else if (enable) Q <= data;
+        end else begin
+            always @(posedge CLK)
+                if (reset) Q <= value;
+                else if (enable) Q <= data;
+        end
+    endgenerate
+endmodule
+
+// Half a slice as nextpnr packs it: a LUT, half of a CCU2C, a bit column of a distributed RAM, or the place of its write port. OFX
+// joins two LUTs (IS_Z1 = 0) or two such pairs (1).
+module TRELLIS_COMB(
+    input A, B, C, D, M, FCI, F1, FXA, FXB, WD, WAD0, WAD1, WAD2, WAD3, WRE, WCK, DI0, DI1,
+    output F, FCO, OFX
+);
+    parameter MODE = "LOGIC", CCU2_INJECT1 = "NO", WREMUX = "WRE", WCKMUX = "WCK";
+    parameter [15:0] INITVAL = 0;
+    parameter [0:0] IS_Z1 = 0;
+    wire four = INITVAL[{D, C, B, A}], two = INITVAL[{2'b00, B, A}];
+    wire carry = CCU2_INJECT1 == "YES" ? 1'b0 : FCI;
+    assign OFX = IS_Z1 ? (M ? FXB : FXA) : (M ? F1 : F);
+    generate
+        if (MODE == "DPRAM") begin
+            reg [15:0] bits = INITVAL;
+            always @(posedge WCK) if (WRE) bits[{WAD3, WAD2, WAD1, WAD0}] <= WD;
+            assign F = bits[{A, C, B, D}];
+            assign FCO = 0;
+            if (WREMUX != "WRE" || WCKMUX != "WCK") TRELLIS_COMB_way_without_a_model unknown();
+        end else if (MODE == "CCU2") begin
+            assign F = four ^ carry;
+            assign FCO = four ? FCI : CCU2_INJECT1 == "YES" ? 1'b0 : two;
+        end else begin
+            assign F = MODE == "RAMW_BLOCK" ? 1'b0 : four;
+            assign FCO = 0;
+            if (MODE != "LOGIC" && MODE != "RAMW_BLOCK") TRELLIS_COMB_mode_without_a_model unknown();
+        end
+    endgenerate
+endmodule
+
+// The write port of four such columns: wires.
+module TRELLIS_RAMW(
+    input A0, B0, C0, D0, A1, B1, C1, D1,
+    output WADO0, WADO1, WADO2, WADO3, WDO0, WDO1, WDO2, WDO3
+);
+    assign {WADO3, WADO2, WADO1, WADO0} = {A0, C0, B0, D0};
+    assign {WDO3, WDO2, WDO1, WDO0} = {B1, D1, A1, C1};
 endmodule

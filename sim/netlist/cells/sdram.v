@@ -16,7 +16,11 @@ module sdram_chip(
     wire [16:0] place = {row[ba], ba, a[8:0]};
     wire [2:0] command = {ras_n, cas_n, we_n};
     wire out = latency == 3 ? due[2] : due[1];
-    assign dq = out ? (latency == 3 ? data[2] : data[1]) : 16'bz;
+    wire [15:0] word = latency == 3 ? data[2] : data[1];
+    genvar line;
+    generate  // bit by bit, as the pins do: Yosys joins drivers of equal width only
+        for (line = 0; line < 16; line = line + 1) assign dq[line] = out ? word[line] : 1'bz;
+    endgenerate
     always @(negedge clk) begin
         due <= {due[1:0], 1'b0};
         data[1] <= data[0];

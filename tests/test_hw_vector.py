@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from amaranth.hdl import Cat, Module, signed
 from amaranth.lib import fifo, stream, wiring
@@ -162,6 +163,13 @@ def test_two_layers_of_odd_lengths_in_several_blocks() -> None:
 
 def test_the_host_takes_every_logit() -> None:
     run(model(97, 40, 1, 65), CONFIG, [7, 1], logits=True)
+
+
+def test_of_equal_logits_the_first_wins() -> None:
+    """Every row of the head is the same, so every logit is the largest."""
+    quantised = model(97, 40, 1, 65)
+    same = np.broadcast_to(quantised.head.weights[:1], quantised.head.weights.shape)
+    run(replace(quantised, head=replace(quantised.head, weights=same.copy())), CONFIG, [7])
 
 
 @pytest.mark.slow

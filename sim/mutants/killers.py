@@ -28,6 +28,7 @@ UNITS: dict[str, str] = {
     "memory/attach.py": "hw_attach",
     "memory/axi_writer.py": "hw_axi_faults hw_memory_bounds hw_axi",
     "memory/axi": "hw_axi hw_axi_faults",
+    "memory/flash_start.py": "hw_autoboot",
     "memory/gearbox.py": "hw_gearbox",
     "memory/litedram.py": "hw_litedram",
     "memory/onchip.py": "hw_onchip",

@@ -13,6 +13,7 @@ UNITS: dict[str, str] = {
     "engine/sparse": "hw_sparse_engine",
     "engine/table_engine.py": "hw_engine",
     "engine/table_filler.py": "hw_table_filler hw_engine",
+    "engine/": "hw_engine hw_sparse_engine",
     "head/argmax.py": "hw_argmax hw_head",
     "head/head.py": "hw_head",
     "head/row_serialiser.py": "hw_row_serialiser hw_head",

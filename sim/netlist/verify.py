@@ -27,8 +27,9 @@ from tritape.sim.virtual_board import VirtualBoard
 LEVELS = ("netlist", "routed")
 """`netlist`: what Yosys made of the Verilog. `routed`: what nextpnr placed and routed, with its packed cells."""
 PROMPT = (1, 2, 3)
-PATIENCE_S = 120.0
-"""How long the host waits for a reply: a netlist runs some ten thousand cycles a second, and slower beside other work."""
+RETRY_S = 15.0
+"""How long the host waits for a reply before it asks again: a netlist runs some ten thousand cycles a second, and slower beside
+other work; but what is sent before the design's reset ends is lost, so it must ask again before it gives up."""
 
 BRIEF_SHAPE = ModelConfig(vocab_size=24, hidden_size=12, num_hidden_layers=1, intermediate_size=16)
 BRIEF_TOKENS = 6
@@ -88,7 +89,7 @@ def verify(
     with VirtualBoard(board, design=design, top="top_pins", bit_cycles=bit, progress=progress) as virtual:
         built = time.monotonic()
         progress("running")
-        with Device.open(virtual.port, baud=board.baud, retry_s=PATIENCE_S) as device:
+        with Device.open(virtual.port, baud=board.baud, retry_s=RETRY_S) as device:
             identity = device.identity
             device.load_tape(image(model, identity.groups, identity.max_rows, identity.engines, identity.code))
             wrote = list(device.generate_tokens(PROMPT, tokens))

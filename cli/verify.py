@@ -21,8 +21,8 @@ def verify(
     model: Annotated[
         Path | None, typer.Option(help="Checkpoint folder, or a name (default: nano).", callback=model_path)
     ] = None,
-    short: Annotated[
-        bool, typer.Option("--brief", help="Six tokens of a tiny random model, as `tritape build` does: minutes less.")
+    brief: Annotated[
+        bool, typer.Option(help="The tiny random model that `tritape build` takes, in place of nano: minutes less.")
     ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the result to this file.", callback=output_file)
@@ -31,16 +31,16 @@ def verify(
     """Run a board's netlist in simulation, over its UART pins at its baud rate, against the golden model."""
     from tritape.rtl_gen.boards import Board
     from tritape.rtl_gen.boards import board as find
-    from tritape.sim.netlist.verify import BRIEF_TOKENS, brief_model
+    from tritape.sim.netlist.verify import brief_model
     from tritape.sim.netlist.verify import verify as run
 
     board = find(name)
     if not isinstance(board, Board):
         raise TritapeError(f"board must be one with a UART and open tools, not {name!r}; choose another")
-    if short and model is not None:
+    if brief and model is not None:
         raise TritapeError(f"model must be left out beside --brief, not {str(model)!r}; take away one of the two")
-    if short:
-        quantised, label, tokens = brief_model(), "random", BRIEF_TOKENS
+    if brief:
+        quantised, label = brief_model(), "random"
     else:
         source = opened(model or embedded_models()["nano"])
         quantised, label = source.quantised, source.name

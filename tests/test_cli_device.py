@@ -122,6 +122,7 @@ def test_bench_board_and_cpu(port, model, tmp_path):
         (["board", "toaster", "--pty"], "board must be one of"),
         (["board", "ulx3s-85f"], "a virtual board must be offered somewhere, not nowhere; add --pty"),
         (["program", "ulx3s-85f", "none.zip"], "none.zip: archive must exist, not be missing"),
+        (["verify", "icebreaker", "--brief", "--model", "nano"], "model must be left out beside --brief, not '.*nano'"),
     ],
 )
 def test_wrong_arguments(tmp_path, monkeypatch, arguments, message):

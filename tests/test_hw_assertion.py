@@ -42,3 +42,19 @@ def test_broken_precondition_ends_the_simulation(simulator: str) -> None:
 def test_no_assertion_for_a_synthesiser() -> None:
     assert "assert" not in verilog_text(Picky(), "top")
     assert TEXT in verilog_text(Picky(), "top", checks=True)
+
+
+def test_a_component_is_elaborated_once_for_each_kind_of_text() -> None:
+    made = []
+
+    class Counted(Picky):
+        def elaborate(self, platform: object) -> Module:
+            made.append(platform)
+            return super().elaborate(platform)
+
+    component = Counted()
+    texts = [verilog_text(component, "top", checks=checks) for checks in (False, True, False, True)]
+    assert texts[:2] == texts[2:]
+    assert texts[0] != texts[1]
+    assert len(made) == 2
+    assert verilog_text(Counted(), "top") == texts[0]

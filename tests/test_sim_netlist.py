@@ -142,6 +142,18 @@ def test_what_a_routed_netlist_leaves_open_is_connected():
         "clock": cell("SB_GB", USER_SIGNAL_TO_GLOBAL_BUFFER=[]),
         "enable": cell("SB_GB", USER_SIGNAL_TO_GLOBAL_BUFFER=[9]),
         "pin": cell("SB_IO", D_OUT_0=[2]),
+        "table": cell("TRELLIS_COMB", A=[], B=[4], M=[], FXA=[6], O=[8]) | {"parameters": {}},
+        "block": cell("DP16KD", CEA=[], WEA=[], CSA0=[], ADA0=[], CLKA=[3])
+        | {
+            "parameters": {
+                "CEAMUX": "CEA",
+                "WEAMUX": "1 ",
+                "CSA0MUX": "INV",
+                "ADA0MUX": "0 ",
+                "CLKAMUX": "CLKA",
+                "GSR": "AUTO",
+            }
+        },
     }
     nets = {"$PACKER_VCC_NET": {"bits": [2]}, "clk": {"bits": [3]}}
     flatten.complete(board("icebreaker"), {"cells": cells, "ports": {"clk12_0__io": {"bits": [3]}}, "netnames": nets})
@@ -151,7 +163,18 @@ def test_what_a_routed_netlist_leaves_open_is_connected():
         "clock": {"USER_SIGNAL_TO_GLOBAL_BUFFER": [3]},
         "enable": {"USER_SIGNAL_TO_GLOBAL_BUFFER": [9]},
         "pin": {"D_OUT_0": ["1"]},
+        "table": {"A": ["1"], "B": [4], "M": ["0"], "FXA": [6], "O": [8]},
+        "block": {"CEA": ["1"], "WEA": ["1"], "CSA0": ["0"], "ADA0": ["0"], "CLKA": [3]},
     }
+    assert cells["table"]["parameters"] == {"IS_Z1": "1"}
+    assert cells["block"]["parameters"] == {"GSR": "AUTO"}
+    cells["block"]["parameters"] = {"CLKAMUX": "INV"}
+    with pytest.raises(
+        TritapeError, match=r"^icebreaker: port CLKA of block must be connected as it is, not by 'INV';"
+    ):
+        flatten.complete(
+            board("icebreaker"), {"cells": cells, "ports": {"clk12_0__io": {"bits": [3]}}, "netnames": nets}
+        )
 
 
 def test_refuses(tmp_path: Path):
@@ -168,6 +191,8 @@ def test_refuses(tmp_path: Path):
         flatten.flat_verilog(target, path)
     with pytest.raises(TritapeError, match=r"^level must be one of netlist, routed, not 'gds'; choose one$"):
         verify(target, small_model(), "small", level="gds")
+    with pytest.raises(TritapeError, match=r"^tang-nano-9k: level must be netlist for gowin, not routed: its packed"):
+        verify(board("tang-nano-9k"), small_model(), "small", level="routed")
     with pytest.raises(TritapeError, match=r"^tokens must be at least 1, not 0; ask for more$"):
         verify(target, small_model(), "small", tokens=0)
     with pytest.raises(
@@ -176,8 +201,10 @@ def test_refuses(tmp_path: Path):
         flatten.wrapper(target, design)
 
 
-@pytest.mark.long  # synthesis, and a netlist in Verilator
-def test_netlist_of_a_small_board_writes_the_golden_tokens():
+@pytest.mark.parametrize(
+    "level", [pytest.param("netlist", marks=pytest.mark.long), pytest.param("routed", marks=pytest.mark.route)]
+)
+def test_a_small_board_writes_the_golden_tokens(level: str):
+    """Synthesis, placement for the one, and a netlist in Verilator."""
     small = dataclasses.replace(SMALL, name="ulx3s-85f")
-    model = small_model()
-    assert verify(small, model, "small", tokens=4).tokens == 4
+    assert verify(small, small_model(), "small", level=level, tokens=4).tokens == 4

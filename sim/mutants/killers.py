@@ -63,7 +63,9 @@ UNITS: dict[str, str] = {
     "tape/reader.py": "hw_reader hw_batch",
     "tape/": "hw_sequencer hw_sequencer_slots",
     "vector/alu.py": "hw_alu",
-    "vector/": "hw_vector",
+    "vector/program.py": "hw_vector",
+    "vector/serial": "hw_vector",
+    "vector/value_memory.py": "hw_vector",
 }
 """File, or how its path begins -> names of its test files; the first that fits."""
 

@@ -101,7 +101,7 @@ def complete(board: Board, design: dict[str, Any]) -> None:
 
     The two constants become constants: the cell that makes them may do something else too, with itself as an input.
 
-    Raises `TritapeError` for a port that is connected through an inverter.
+    Raises `TritapeError` for a connected port that a parameter changes, as an inverter does.
     """
     nets = design["netnames"]
     made = {bit: level for net, level in _CONSTANTS.items() if net in nets for bit in nets[net]["bits"]}
@@ -115,12 +115,12 @@ def complete(board: Board, design: dict[str, Any]) -> None:
                 continue
             held = "1" if port in _PULLED_UP.get(kind, ()) else "0"
             if kind in _INVERTIBLE:
-                way = cell["parameters"].pop(f"{port}MUX", "0").strip()
+                way = cell["parameters"].pop(f"{port}MUX", "").strip()
                 held = "1" if way in ("1", port) else "0"
-                if bits and way == "INV":
+                if bits and way not in ("", port):
                     raise TritapeError(
-                        f"{board.name}: port {port} of {name} must be connected as it is, not inverted; "
-                        "add the inverter to sim/netlist/flatten.py"
+                        f"{board.name}: port {port} of {name} must be connected as it is, not by {way!r}; "
+                        "add that way to sim/netlist/flatten.py"
                     )
             connections[port] = [made.get(bit, bit) for bit in bits] or (clock if kind == "SB_GB" else [held])
 

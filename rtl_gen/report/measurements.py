@@ -23,7 +23,8 @@ class Measurements:
 
     bars: rows of benchmarks/bars.py; estimates: `tritape estimate`; runs: `tritape perf`; timelines: `tritape timeline`;
     areas: `tritape area`; packs: `tritape pack`; spaces: `tritape explore`;
-    systems: published figures of others (benchmarks/anchors.json); campaigns: `make faults`.
+    systems: published figures of others (benchmarks/anchors.json); campaigns: `make faults`, `make mutants`,
+    `make coverage`.
     unused: other JSON files.
     """
 
@@ -89,6 +90,8 @@ def _target(found: Measurements, value: Any) -> dict[str, Any] | None:
     if entries("image_bytes", "ternary_weights", "seconds", "peak_memory_bytes"):
         return found.packs
     if isinstance(value, dict) and value and all(isinstance(c, dict) and "violations" in c for c in value.values()):
+        return found.campaigns
+    if entries("tried", "killed", "survivors", "mutants") or entries("units", "holes"):
         return found.campaigns
     return None
 

@@ -3,8 +3,9 @@
 Verilator writes C++, the compiler makes an executable of it. What does not depend on the design is compiled once and kept
 in the cache: Verilator's run-time objects and a precompiled header of its classes. Two ways to compile the rest:
 
-- `OPTIMISED`: for runs of millions of cycles. One object per C++ file, on several cores.
-- `QUICK`: for runs of milliseconds. The model is one unit without optimisation: a tenth of the time to compile, and some
+- `OPTIMISED`: for runs of millions of cycles. One object per C++ file, on several cores; what runs once, at the start, is not
+  optimised.
+- `QUICK`: for runs of milliseconds. Model and main are one unit without optimisation: a tenth of the time to compile, and some
   five times slower to run.
 """
 
@@ -29,6 +30,8 @@ just written in halves stall the processor's store buffer (measured: -O3 is 1.6 
 QUICK = ("-O0",)
 
 _OUTPUT_SPLIT = 5000  # statements per C++ file, so that a large design compiles on several cores
+_SLOW = "__Slow"  # Verilator's word in the names of C++ files that run once, at the start
+_ONCE = "model_once.cpp"  # one unit of what is not optimised
 _MACRO = re.compile(r"^(VM_(?:COVERAGE|SC|TIMING|TRACE\w*)) = (\d)$", re.MULTILINE)
 _RUNTIME = re.compile(r"^  (verilated\w*) \\$", re.MULTILINE)
 _COMMON = "verilated.h", "verilated_syms.h", "memory", "string", "vector"  # what every C++ file of a model includes
@@ -72,10 +75,10 @@ def build_executable(
     classes = (work / f"{prefix}_classes.mk").read_text()
     macros = ["-DVERILATOR=1", *(f"-D{name}={value}" for name, value in _MACRO.findall(classes))]
     files = sorted(path.name for path in work.glob(f"{prefix}*.cpp"))
-    if flags == QUICK:
-        (work / "model_all.cpp").write_text("".join(f'#include "{name}"\n' for name in files))
-        files = ["model_all.cpp"]
     files += [name for name in sources if name.endswith(".cpp")]
+    once = [name for name in files if flags == QUICK or _SLOW in name]
+    (work / _ONCE).write_text("".join(f'#include "{name}"\n' for name in once))
+    files = [_ONCE, *(name for name in files if name not in once)]
     headers = {name: text for name, text in sources.items() if name.endswith(".h")}
     runtime = _compile(work, _compiler(macros), flags, files, _RUNTIME.findall(classes), headers, tell)
     tell("linking")
@@ -147,9 +150,11 @@ def _compile(
     they are there. The first error ends what waits."""
     done, lock = 0, threading.Lock()
 
-    def compile_one(name: str, first: Sequence[str]) -> None:
+    def compile_one(name: str) -> None:
         nonlocal done
-        _step("compiling", [*common, *flags, *first, "-c", name, "-o", f"{name}.o"], folder)
+        chosen = QUICK if name == _ONCE else flags
+        first = _common_header(common, chosen)
+        _step("compiling", [*common, *chosen, *first, "-c", name, "-o", f"{name}.o"], folder)
         with lock:
             done += 1
             tell(f"compiling {done}/{len(files)}")
@@ -157,8 +162,7 @@ def _compile(
     pool = ThreadPoolExecutor(JOBS)
     try:
         runtime = [pool.submit(_runtime_object, common, module, headers) for module in modules]
-        first = _common_header(common, flags)  # meanwhile
-        for future in [pool.submit(compile_one, name, first) for name in files]:
+        for future in [pool.submit(compile_one, name) for name in files]:
             future.result()
         return [str(future.result()) for future in runtime]
     finally:

@@ -1,10 +1,18 @@
 """Simulators of tests are built for short runs, unless one is marked `optimised` or `long`; what tests of training share."""
 
+import gc
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the collector need not look at it again, nor after every 700 objects of a test."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -60,15 +60,22 @@ class FaultyAXI:
     rng: random.Random = field(default_factory=lambda: random.Random(5))
 
     async def run(self, context: Any, axi: Any) -> None:
+        pins: dict[str, int] = {}
+
+        def drive(**values: int) -> None:  # only what changes: setting a signal is what a cycle costs most
+            for name, value in values.items():
+                if pins.get(name) != value:
+                    pins[name] = value
+                    context.set(getattr(axi, name), value)
+
         lane = len(axi.wstrb)
         beats: list[Beat] = []
         answers: list[Beat] = []
         now, address, data, writer = 0, None, None, 0
         while True:
             silent = self.silent()
-            context.set(axi.arready, not silent and len(beats) < 128)
-            context.set(axi.awready, not silent and address is None)
-            context.set(axi.wready, not silent and data is None)
+            drive(arready=not silent and len(beats) < 128)
+            drive(awready=not silent and address is None, wready=not silent and data is None)
             if self.stray and not silent:
                 self.stray -= 1
                 beats.insert(0, (now, 0xDEAD, OKAY, 1, context.get(axi.arid)))
@@ -76,19 +83,15 @@ class FaultyAXI:
                 self.stray_answers -= 1
                 answers.insert(0, (now, 0, OKAY, 1, context.get(axi.awid)))
             given = None if silent else self._next(beats, now)
-            context.set(axi.rvalid, given is not None)
+            drive(rvalid=given is not None)
             if given is not None:
                 _, word, response, last, identifier = beats.pop(given)
-                context.set(axi.rdata, word)
-                context.set(axi.rresp, response)
-                context.set(axi.rlast, last)
-                context.set(axi.rid, identifier)
+                drive(rdata=word, rresp=response, rlast=last, rid=identifier)
             answered = None if silent else self._next(answers, now)
-            context.set(axi.bvalid, answered is not None)
+            drive(bvalid=answered is not None)
             if answered is not None:
                 _, _, response, _, identifier = answers.pop(answered)
-                context.set(axi.bresp, response)
-                context.set(axi.bid, identifier)
+                drive(bresp=response, bid=identifier)
             taken = [context.get(valid & ready) for valid, ready in (
                 (axi.arvalid, axi.arready), (axi.awvalid, axi.awready), (axi.wvalid, axi.wready))]  # fmt: skip
             if taken[0]:

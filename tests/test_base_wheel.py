@@ -18,7 +18,13 @@ from tritape.rtl_gen.archive import outdated, read_archive
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ("base", "bitstreams", "cli", "host", "hw", "model", "rtl_gen", "sim", "train")
-BUILD = "import sys; from setuptools import build_meta; print(build_meta.{}(sys.argv[1]))"
+BUILD = """
+import sys, zlib
+from setuptools import build_meta
+slow = zlib.compressobj  # level 9, which setuptools takes, needs half a minute for these weights
+zlib.compressobj = lambda level, *rest, **named: slow(1, *rest, **named)
+print(build_meta.{}(sys.argv[1]))
+"""
 
 pytestmark = pytest.mark.slow
 

@@ -27,7 +27,7 @@ from tritape.model.tape.assembler import pack
 from tritape.model.tokenizer import ByteTokenizer
 from tritape.sim.virtual_board import VirtualBoard
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.optimised]
 PROMPT = "Emma was"
 CODEC = ByteTokenizer()
 

@@ -29,7 +29,7 @@ from tritape.model.quantised import QuantisedModel
 from tritape.model.tokenizer import ByteTokenizer
 from tritape.sim.virtual_board import VirtualBoard
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.optimised]
 PROMPT = "Emma was"
 CODEC = ByteTokenizer()
 COMMAND = [sys.executable, "-c", "import tritape.cli; tritape.cli.main()", "serve"]

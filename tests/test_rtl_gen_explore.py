@@ -279,7 +279,8 @@ def test_space_of_an_embedded_model(tmp_path: Path) -> None:
     assert best["roofline_fraction"] > 0.95
 
 
-def test_a_scheduler_that_is_not_there() -> None:
+def test_a_scheduler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tritape.rtl_gen.explore.run.PATIENCE_S", 1)
     with (
         pytest.raises(TritapeError, match=r"scheduler must answer at 'tcp://127.0.0.1:9'"),
         cluster("tcp://127.0.0.1:9"),

@@ -114,7 +114,7 @@ def test_build_reports_progress_and_is_cached(main_cpp, tmp_path, monkeypatch):
     assert lines[0] == "verilating"
     assert lines[-1] == "linking"
     last = len(lines) - 2
-    assert last >= 2
+    assert last >= 1
     assert lines[1:-1] == [f"compiling {n}/{last}" for n in range(1, last + 1)]
 
     lines.clear()

@@ -15,7 +15,7 @@ from tritape.model.quantised import QuantisedModel
 from tritape.sim import soak as soak_module
 from tritape.sim.soak import soak
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.optimised]
 
 
 def tiny_model() -> QuantisedModel:

@@ -27,7 +27,7 @@ from tritape.model.tokenizer import ByteTokenizer
 from tritape.rtl_gen.boards import Board, board
 from tritape.sim.virtual_board import VirtualBoard
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.optimised]
 
 RETRY_S = 1.0  # simulated time is slow
 

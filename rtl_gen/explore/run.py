@@ -21,6 +21,8 @@ from tritape.rtl_gen.parts import part
 if TYPE_CHECKING:
     from distributed import Client
 
+PATIENCE_S = 10
+"""For a scheduler to answer."""
 DEATHS = 5
 """Workers that may die over a task before it counts as failed: an interrupted machine is not the task's fault."""
 
@@ -140,7 +142,7 @@ def cluster(scheduler: str | None = None, workers: int | None = None) -> Iterato
         from distributed import Client, LocalCluster
     if scheduler is not None:
         try:
-            client = Client(scheduler, timeout="10s", set_as_default=False)
+            client = Client(scheduler, timeout=f"{PATIENCE_S}s", set_as_default=False)
         except (OSError, ValueError) as error:
             raise TritapeError(
                 f"scheduler must answer at {scheduler!r}, not fail ({error}); start one with: dask scheduler"

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from amaranth.back import rtlil, verilog
+from amaranth.back import rtlil
 
 import tritape.sim.bench.streams as streams
-from tritape.base import verilog_text
+from tritape.base import verilog_text, yosys
 from tritape.sim.bench import simulator
 from tritape.sim.fast import build, runner
 
@@ -39,8 +39,9 @@ def _convert(component: Any, *, name: str, platform: object, emit_src: bool) -> 
     return rtlil.convert(component, name=name, platform=None, emit_src=True)
 
 
-def _verilog(text: str, *, strip_internal_attrs: bool) -> str:
-    return verilog._convert_rtlil_text(text, strip_internal_attrs=False)
+def _run_script(script: str) -> str:
+    """With the places of the sources, which the coverage report names."""
+    return yosys.run_script("".join(line for line in script.splitlines(True) if not line.startswith("attrmap")))
 
 
 def _build(folder: Path, text: str, top: str, *, sources: Mapping[str, str], **options: Any) -> Path:
@@ -60,7 +61,7 @@ _folder()
 _build_executable = build.build_executable
 _run_bench = simulator.run_bench
 verilog_text.rtlil = types.SimpleNamespace(convert=_convert)
-verilog_text.verilog = types.SimpleNamespace(_convert_rtlil_text=_verilog)
+vars(verilog_text)["run_script"] = _run_script
 simulator._VERILATE += OPTIONS
 build._VERILATE += OPTIONS
 vars(build)["build_executable"] = _build

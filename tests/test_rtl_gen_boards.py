@@ -23,9 +23,9 @@ from tritape.rtl_gen.boards import Board, board, boards
 from tritape.rtl_gen.toolchains.pll import exactly
 
 NAMED = {
-    "ulx3s-85f", "ulx3s-25f", "icepi-zero", "icesugar-pro", "orangecrab-r0.2", "ecpix-5", "icebreaker", "upduino-v3",
-    "ulx3s-85f-sdram", "icepi-zero-sdram", "icesugar-pro-sdram", "orangecrab-r0.2-ddr3", "ecpix-5-ddr3", "tang-nano-9k",
-    "tang-primer-20k", "arty-a7-35t", "arty-a7-100t", "kv260", "kr260", "u280", "u250",
+    "ulx3s-85f", "ulx3s-85f-sparse", "ulx3s-25f", "icepi-zero", "icesugar-pro", "orangecrab-r0.2", "ecpix-5", "icebreaker",
+    "upduino-v3", "ulx3s-85f-sdram", "icepi-zero-sdram", "icesugar-pro-sdram", "orangecrab-r0.2-ddr3", "ecpix-5-ddr3",
+    "tang-nano-9k", "tang-primer-20k", "arty-a7-35t", "arty-a7-100t", "kv260", "kr260", "u280", "u250",
 }  # fmt: skip
 MINE = replace(board("ulx3s-25f"), name="mine")
 

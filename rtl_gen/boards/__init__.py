@@ -14,6 +14,7 @@ GROUP = "tritape.boards"
 
 BUILT_IN = (
     "ulx3s:ULX3S_85F",
+    "ulx3s:ULX3S_85F_SPARSE",
     "ulx3s:ULX3S_25F",
     "icepi_zero:ICEPI_ZERO",
     "icesugar_pro:ICESUGAR_PRO",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from amaranth_boards.ulx3s import ULX3S_25F_Platform, ULX3S_85F_Platform
 
 from tritape.hw.config import Config
@@ -21,6 +23,18 @@ ULX3S_85F = Board(
     link="FT231X",
     model="small",
     leds=(("led", 0), ("led", 1)),
+)
+
+ULX3S_85F_SPARSE = replace(
+    ULX3S_85F,
+    name="ulx3s-85f-sparse",
+    title="Radiona ULX3S with LFE5U-85F, 3:4 weights",
+    config=Config(
+        groups=20, engines=2, code="sparse4", max_hidden=256, max_intermediate=768, max_layers=8, max_vocab=1024
+    ),
+    memory_words=8_704,
+    clock_hz=70_000_000,
+    model="small-sparse",
 )
 
 ULX3S_25F = Board(

@@ -13,6 +13,7 @@ from tritape.base.cache import cached, digest
 from tritape.base.errors import TritapeError
 from tritape.base.run import run_tool
 from tritape.rtl_gen.boards import Board
+from tritape.sim.netlist import gowin
 
 CELLS = Path(__file__).parent / "cells"
 """Our models, a file a family: of cells that Yosys has no behaviour for."""
@@ -92,7 +93,7 @@ _PULLED_UP = {
 _INVERTIBLE = ("DP16KD", "MULT18X18D")
 """Routed ECP5 cells of which a parameter `PORTMUX` says for each port how it is connected: 0, 1, PORT or INV."""
 
-_CONSTANTS = {"$PACKER_GND_NET": "0", "$PACKER_VCC_NET": "1"}
+_CONSTANTS = {"$PACKER_GND_NET": "0", "$PACKER_VCC_NET": "1", "$PACKER_GND": "0", "$PACKER_VCC": "1"}
 
 
 def complete(board: Board, design: dict[str, Any]) -> None:
@@ -103,6 +104,8 @@ def complete(board: Board, design: dict[str, Any]) -> None:
 
     Raises `TritapeError` for a connected port that a parameter changes, as an inverter does.
     """
+    if any(cell["type"] == "GOWIN_VCC" for cell in design["cells"].values()):
+        gowin.unpack(board.name, design)
     nets = design["netnames"]
     made = {bit: level for net, level in _CONSTANTS.items() if net in nets for bit in nets[net]["bits"]}
     clock = design["ports"][_port(design["ports"], _clock(board), board)]["bits"]

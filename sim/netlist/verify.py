@@ -26,8 +26,6 @@ from tritape.sim.virtual_board import VirtualBoard
 
 LEVELS = ("netlist", "routed")
 """`netlist`: what Yosys made of the Verilog. `routed`: what nextpnr placed and routed, with its packed cells."""
-ROUTED_FAMILIES = ("ice40", "ecp5")
-"""Whose packed cells have models in `cells/`."""
 PROMPT = (1, 2, 3)
 RETRY_S = 15.0
 """How long the host waits for a reply before it asks again: a netlist runs some ten thousand cycles a second, and slower beside
@@ -75,11 +73,6 @@ def verify(
     """
     if level not in LEVELS:
         raise TritapeError(f"level must be one of {', '.join(LEVELS)}, not {level!r}; choose one")
-    if level == "routed" and board.family not in ROUTED_FAMILIES:
-        raise TritapeError(
-            f"{board.name}: level must be netlist for {board.family}, not routed: its packed cells have no models here; "
-            "leave --level out"
-        )
     if tokens < 1:
         raise TritapeError(f"tokens must be at least 1, not {tokens!r}; ask for more")
     if not _has_model(board):

@@ -270,3 +270,19 @@ module rPLL(
     assign {CLKOUT, CLKOUTP, CLKOUTD, CLKOUTD3} = {4{CLKIN}};
     assign LOCK = 1;
 endmodule
+
+// An adder as nextpnr places it: the LUT says whether the carry passes, and its lower four bits what comes out where it does not.
+module tritape_gowin_alu(input I0, I1, I2, I3, CIN, output SUM, COUT);
+    parameter [15:0] LUT = 0;
+    wire pass = LUT[{I3, I2, I1, I0}];
+    assign SUM = pass ^ CIN;
+    assign COUT = pass ? CIN : LUT[{2'b00, I1, I0}];
+endmodule
+
+module GOWIN_GND(output G);
+    assign G = 0;
+endmodule
+
+module GOWIN_VCC(output V);
+    assign V = 1;
+endmodule

@@ -40,7 +40,7 @@ def verify(
     if brief and model is not None:
         raise TritapeError(f"model must be left out beside --brief, not {str(model)!r}; take away one of the two")
     if brief:
-        quantised, label = brief_model(), "random"
+        quantised, label = brief_model(board), "random"
     else:
         source = opened(model or embedded_models()["nano"])
         quantised, label = source.quantised, source.name

@@ -12,10 +12,11 @@ from small_board import SMALL, small_model
 
 from tritape.base.errors import TritapeError
 from tritape.base.run import run_tool
+from tritape.model.tape.assembler import image
 from tritape.rtl_gen.boards import board
 from tritape.sim.fast.build import build_model
 from tritape.sim.netlist import flatten, gowin
-from tritape.sim.netlist.verify import verify
+from tritape.sim.netlist.verify import brief_model, verify
 
 # (name, depth, width): every width of a port of block RAM, and shapes that take several
 MEMORIES = {
@@ -232,6 +233,12 @@ def test_refuses(tmp_path: Path):
         TritapeError, match=r"^icebreaker: netlist must have one pin clk12_0, not \[\]; build it again$"
     ):
         flatten.wrapper(target, design)
+
+
+@pytest.mark.parametrize("name", ["ulx3s-85f", "ulx3s-85f-sparse"])
+def test_the_brief_model_is_one_that_the_board_takes(name: str):
+    config = board(name).config
+    assert image(brief_model(board(name)), config.groups, config.max_rows, config.engines, config.weight_code)
 
 
 @pytest.mark.parametrize(

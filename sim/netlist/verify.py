@@ -14,6 +14,7 @@ from tritape.base.errors import TritapeError
 from tritape.base.package import source_digest
 from tritape.host.device import Device
 from tritape.model.checkpoint import random_checkpoint
+from tritape.model.codes import SPARSE4
 from tritape.model.config import ModelConfig
 from tritape.model.formats import quantise_model
 from tritape.model.golden import golden_tokens
@@ -106,9 +107,10 @@ def verify(
     )  # fmt: skip
 
 
-def brief_model() -> QuantisedModel:
-    """The model of `brief`."""
-    return quantise_model(random_checkpoint(BRIEF_SHAPE, seed=1), ids=list(range(8)))
+def brief_model(board: Board) -> QuantisedModel:
+    """The model of `brief`, with weights that the board's code can write."""
+    sparse = board.config.weight_code is SPARSE4
+    return quantise_model(random_checkpoint(BRIEF_SHAPE, seed=1, sparse4=sparse), ids=list(range(8)))
 
 
 def brief(board: Board, netlist: Path) -> dict[str, Any]:
@@ -122,7 +124,7 @@ def brief(board: Board, netlist: Path) -> dict[str, Any]:
         return {}
 
     def run(folder: Path) -> None:
-        result = verify(board, brief_model(), "random", tokens=BRIEF_TOKENS, netlist=netlist)
+        result = verify(board, brief_model(board), "random", tokens=BRIEF_TOKENS, netlist=netlist)
         (folder / "verified.json").write_text(json.dumps(result.as_dict()))
 
     made = f"{board.name} {board.clock_hz} {board.baud}"

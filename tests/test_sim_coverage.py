@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tritape.sim.coverage.report import Hits, main, read, share, table
+from tritape.sim.coverage.report import Hits, _holes, main, read, share, table
 
 VERILOG = """\
 (* src = "/somewhere/hw/norm/unit.py:10" *)
@@ -93,3 +93,8 @@ def test_points_of_a_unit_add_up(
 def test_nothing_has_no_share() -> None:
     assert share(0, 0) == "-"
     assert share(1, 3) == "33.3"
+
+
+def test_a_small_memory_keeps_its_row():
+    hits: Hits = {("toggle", "top.words[0][3]:0->1"): 0, ("toggle", "top.x:1->0"): 0, ("toggle", "top.x:0->1"): 1}
+    assert _holes(hits) == ["top.words[0]: bits 3", "top.x: bits 0"]

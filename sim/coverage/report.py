@@ -28,6 +28,7 @@ BARS = {"line": 0.98, "toggle": 0.90}
 _SOURCE = re.compile(r'\(\* src = "[^"]*?/hw/([\w/]+\.py):(\d+)" \*\)')
 _MODULE = re.compile(r"^module (?:\\(\S+)|(\w+))")
 _NAME = re.compile(r"\\?\$\d+ ?")
+_BIT = re.compile(r"(.*?)(?:\[(\d+)\])?$")  # of a small memory, the row stays in the name
 _ENCODED = re.compile(r"__0([0-9A-Fa-f]{2})")  # as Verilator writes what C++ has no letters for
 _PLACE = re.compile(r"/([0-9a-f]{32})\.[^/]+/model\.v$")
 
@@ -134,8 +135,10 @@ def _holes(hits: Hits) -> list[str]:
         if count:
             continue
         if point[0] == "toggle":
-            name, _, bit = point[1].rpartition(":")[0].partition("[")
-            bits[_ENCODED.sub(lambda code: chr(int(code[1], 16)), name)].add(int(bit.rstrip("]") or 0))
+            found_bit = _BIT.match(point[1].rpartition(":")[0])
+            assert found_bit is not None
+            name = _ENCODED.sub(lambda code: chr(int(code[1], 16)), found_bit[1])
+            bits[name].add(int(found_bit[2] or 0))
         else:
             found.append(" | ".join(point[1:]))
     return sorted(found) + [f"{name}: bits {_ranges(sorted(bits[name]))}" for name in sorted(bits)]

@@ -114,4 +114,4 @@ def excess(board: AnyBoard, shape: ModelConfig) -> list[str]:
 def tape_words(board: AnyBoard, shape: ModelConfig) -> int:
     """Of memory that the tape of `shape` takes."""
     config = board.config
-    return image_words(shape, config.groups, config.max_rows, config.engines)
+    return image_words(shape, config.groups, config.max_rows, config.engines, config.weight_code)

@@ -65,7 +65,7 @@ def verilog_text(component: wiring.Component, name: str, *, checks: bool = False
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Elaboration makes millions of objects and no cycles worth finding: the collector would take half of its time."""
+    """Elaboration makes millions of objects and no cycles worth finding, and the collector goes through them again and again."""
     was = gc.isenabled()
     gc.disable()
     try:

@@ -41,14 +41,13 @@ def run_script(script: str) -> str:
         store.set_wasi(wasi)
         start = linker.instantiate(store, module).exports(store)["_start"]
         assert isinstance(start, wasmtime.Func)
-        failed = True
+        status = 0
         try:
             start(store)
-            failed = False
         except wasmtime.ExitTrap as end:
-            failed = end.code != 0
-        except wasmtime.Trap:
-            pass  # ran out of memory, or aborted
-        if failed:
+            status = end.code
+        except wasmtime.Trap:  # it ran out of memory, or aborted
+            status = 1
+        if status:
             raise TritapeError(f"RTLIL must become Verilog, not fail: {(folder / 'errors').read_text().strip()}")
         return (folder / "out").read_text()

@@ -21,7 +21,9 @@ ELSEWHERE = {
     r"/dev/ttyUSB0|uio:|^tritape board ": "needs a board or stays open: tests/test_cli_device.py, tests/test_hw_autoboot.py",
     r"^tritape (build|program) |^tritape flash (?!.* -o )": "tests/test_rtl_gen_build.py, tests/test_host_program.py",
     r"^cd build/kv260/|load  +# on the board": "needs Vivado and a board",
-    r"^make |=.* make |tritape\.sim\.proofs|fuzz_readers|faults\.campaign": "targets of the Makefile, minutes to hours",
+    r"^make |=.* make |tritape\.sim\.proofs|fuzz_readers|(faults|mutants)\.campaign|coverage\.report": (
+        "targets of the Makefile, minutes to hours, and what reads their records"
+    ),
     r"^(pip|sudo|export|lm_eval) ": "changes the machine, or asks the network",
     r"core/test_core0\.py|^fusesoc |litex_soc\.py": "tests/test_rtl_gen_integrate.py",
     r"2\.7b\.tape|random-2\.7b": "a model of gigabytes: tests/test_model_streaming.py has a small one",

@@ -12,7 +12,7 @@ FOLDER = default_model_path().parent
 LIMITS = {  # name: (engine, most bytes read a token, most bytes of the image, most cycles a token)
     # the starter's tape and image, 26 bytes wide; 5,000 tokens/s at 80 MHz
     "small": ({"groups": 26}, 252_304, 332_176, 16_000),
-    # 8,704 words of block RAM; 8,000 tokens/s at 80 MHz
+    # 8,704 words of block RAM; 7,000 tokens/s at 70 MHz
     "small-sparse": ({"groups": 20, "engines": 2, "code": "sparse4"}, 252_304, 348_160, 10_000),
     "tiny": ({"groups": 8}, 110_000, 131_072, 20_000),  # single-port RAM of an iCE40UP5K
     "nano": ({"groups": 8}, 30_000, 45_000, 10_000),  # block RAM of a GW1NR-9 and little else

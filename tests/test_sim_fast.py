@@ -111,11 +111,7 @@ def test_build_reports_progress_and_is_cached(main_cpp, tmp_path, monkeypatch):
     lines = []
     executable = build_model(text, "counter", main_cpp, progress=lines.append)
     assert os.access(executable, os.X_OK)
-    assert lines[0] == "verilating"
-    assert lines[-1] == "linking"
-    last = len(lines) - 2
-    assert last >= 1
-    assert lines[1:-1] == [f"compiling {n}/{last}" for n in range(1, last + 1)]
+    assert lines == ["verilating", "compiling 1/1", "linking"]  # in tests, which have one unit
 
     lines.clear()
     start = time.monotonic()

@@ -208,7 +208,7 @@ def test_a_routed_gowin_netlist_has_the_cells_of_the_netlist():
     assert cells["f$cell"]["connections"] == {"DO": [10, 11], "WRE": [6]}
     cells["a"] = cell("ALU", "C", {"ALU_MODE": "hadder"}, COUT=[4])
     with pytest.raises(
-        TritapeError, match=r"^board: mode of a must be one of C2L, ONE2C, 2, not 'hadder'; add its LUT"
+        TritapeError, match=r"^board: mode of a must be one of C2L, ONE2C, 0+10, not 'hadder'; add its LUT"
     ):
         gowin.unpack("board", design)
 

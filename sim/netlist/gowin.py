@@ -9,7 +9,7 @@ from typing import Any
 from tritape.base.errors import TritapeError
 
 ADDER = "tritape_gowin_alu"
-_ADDER_MODES = {"C2L": 0x0000, "ONE2C": 0x000F, 2: 0x609A}
+_ADDER_MODES = {"C2L": 0x0000, "ONE2C": 0x000F, f"{2:032b}": 0x609A}
 """Bits of the LUT by mode, as `apycula` writes them into a bitstream; 2 is add or subtract. Others come with their bits."""
 _MEMORIES = {
     "SP": ("BIT_WIDTH", "SP", "SPX9"),
@@ -67,11 +67,10 @@ def unpack(board: str, design: dict[str, Any]) -> None:
 def _adder(board: str, name: str, parameters: dict[str, str]) -> int:
     if "RAW_ALU_LUT" in parameters:
         return int(parameters["RAW_ALU_LUT"][-16:], 2)
-    mode = parameters.get("ALU_MODE", "").strip()
-    known = _ADDER_MODES.get(int(mode, 2) if mode.strip("01") == "" and mode else mode)
-    if known is None:
+    mode = parameters.get("ALU_MODE", "")
+    if mode not in _ADDER_MODES:
         raise TritapeError(
-            f"{board}: mode of {name} must be one of {', '.join(map(str, _ADDER_MODES))}, not {mode!r}; "
+            f"{board}: mode of {name} must be one of {', '.join(_ADDER_MODES)}, not {mode!r}; "
             "add its LUT to sim/netlist/gowin.py"
         )
-    return known
+    return _ADDER_MODES[mode]

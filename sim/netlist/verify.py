@@ -81,6 +81,8 @@ def verify(
             f"{board.name}: memory must be SDR or inside the device, not {board.memory}, which has no model at the pins here; "
             "verify the board of the same device without it"
         )
+    config = board.config
+    tape = image(model, config.groups, config.max_rows, config.engines, config.weight_code)
     started = time.monotonic()
     progress("netlist")
     path = netlist or netlist_of(board, level)
@@ -91,8 +93,7 @@ def verify(
         built = time.monotonic()
         progress("running")
         with Device.open(virtual.port, baud=board.baud, retry_s=RETRY_S) as device:
-            identity = device.identity
-            device.load_tape(image(model, identity.groups, identity.max_rows, identity.engines, identity.code))
+            device.load_tape(tape)
             wrote = list(device.generate_tokens(PROMPT, tokens))
     expected = golden_tokens(model, PROMPT, tokens)
     for place, (want, got) in enumerate(zip(expected, wrote, strict=True)):

@@ -12,16 +12,16 @@ demo: $(VENV)/.ready  ## Text from the embedded model in simulated hardware, eve
 	$(BIN)/tritape generate "It is a truth universally acknowledged, that" --tokens 48 --temperature 0.7 --seed 1
 
 test: $(VENV)/.test  ## Everything but training, place and route
-	$(PYTEST) --ignore-glob="*/test_train_*.py" -m "not route and not long"
+	$(PYTEST) --ignore-glob="*/test_train_*.py" -m "not route and not long and not again"
 
 test-fast: $(VENV)/.test  ## Units and model only
-	$(PYTEST) --ignore-glob="*/test_train_*.py" -m "not route and not long and not slow"
+	$(PYTEST) --ignore-glob="*/test_train_*.py" -m "not route and not long and not again and not slow"
 
 test-train: $(VENV)/.train  ## Training, which brings torch
 	$(PYTEST) tests/test_train_*.py -m "not route and not long"
 
-test-long: $(VENV)/.test  ## Text through the boards in Verilator, more widths: minutes of compiling
-	$(BIN)/pytest -m long
+test-long: $(VENV)/.test  ## Text through the boards in Verilator, more widths, every unit in Verilator too: minutes of compiling
+	$(BIN)/pytest -m "long or again"
 
 test-route: $(VENV)/.test  ## Place and route, some ten minutes
 	$(BIN)/pytest -m route

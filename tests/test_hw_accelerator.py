@@ -139,6 +139,7 @@ def test_tokens_with_a_stalling_memory(make, groups, per_filler, rows, prompt, m
     asked = [(first, "memory.requests", place) for place, first in enumerate(firsts, start=1)]
     check_streams(
         Probed(Accelerator(config), groups),
+        simulator="verilator",
         inputs={"rx": list(link.rx), "memory.words": words},
         expected={
             "tx": list(link.tx),
@@ -166,6 +167,7 @@ def test_tape_loaded_over_the_link():
     extend(link, model, [3, 50], 1, 0, position=3)
     check_streams(
         Probed(OnChipAccelerator(config, words), groups),
+        simulator="verilator",
         inputs={"rx": list(link.rx)},
         expected={"tx": list(link.tx), **{name: values * 2 for name, values in probes.items()}},
         after={"rx": link.gates},

@@ -30,11 +30,11 @@ def test_vectors_of_odd_lengths_one_after_the_other(simulator):
 
 def test_ties_extremes_and_all_negative():
     low, high = -(2**31), 2**31 - 1
-    run([[7, 7, 7], [low, low], [low, high, high], [high, low, high], [-5, -3, -3, -4], [low], [0, -1]], "verilator")
+    run([[7, 7, 7], [low, low], [low, high, high], [high, low, high], [-5, -3, -3, -4], [low], [0, -1]], "icarus")
 
 
 def test_latency_and_rate():
-    result = run([range(97), range(40)], "verilator", input_stall=0, output_stall=0)
+    result = run([range(97), range(40)], "icarus", input_stall=0, output_stall=0)
     scores, winner = result.transfers["scores"], result.transfers["winner"]
     assert scores[96] - scores[0] == 96
     assert winner[0] - scores[96] == Argmax.LATENCY

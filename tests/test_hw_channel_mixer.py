@@ -45,11 +45,11 @@ def test_blocks_one_after_the_other(simulator):
 def test_extremes_at_every_shift():
     gates = [131071, 131071, -131071, -131071, 1, -1, 0, 2048]
     ups = [131071, -131071, 131071, -131071, 131071, -131071, 5, -2048]
-    run([(gates, ups, shift) for shift in range(48)], "verilator")
+    run([(gates, ups, shift) for shift in range(48)], "icarus")
 
 
 def test_rate_and_latency():
-    result, _ = run([block(97, 17)], "verilator", input_stall=0, output_stall=0)
+    result, _ = run([block(97, 17)], "icarus", input_stall=0, output_stall=0)
     values, elements = result.transfers["values"], result.transfers["elements"]
     assert np.diff(values).tolist() == [1] * 193
     assert [e - v for e, v in zip(elements, values[1::2])] == [ChannelMixer.LATENCY] * 97

@@ -42,12 +42,12 @@ def test_rows_one_after_the_other(groups, simulator):
 
 def test_extremes():
     codes = [-127, 127, -1, 1, 0]
-    run(4, [(codes, 65535), (codes, 0), (codes, 1), (codes, 128), (codes, 256)], "verilator")
+    run(4, [(codes, 65535), (codes, 0), (codes, 1), (codes, 128), (codes, 256)], "icarus")
 
 
 @pytest.mark.parametrize("groups", [4, 26])
 def test_one_element_a_cycle_also_between_words(groups):
-    result = run(groups, rows(97), "verilator", input_stall=0, output_stall=0)
+    result = run(groups, rows(97), "icarus", input_stall=0, output_stall=0)
     assert result.transfers["elements"][0] - result.transfers["words"][0] == Embedding.LATENCY
     assert np.diff(result.transfers["elements"]).tolist() == [1] * 96
 

@@ -70,16 +70,16 @@ def test_tokens_one_after_the_other(inv_temperature, simulator):
 
 
 def test_greedy_ties_go_to_the_lowest_index():
-    run([[5] * 40, [-131071] * 7, [0, 131071, 131071], *vectors(97, 97, scale=2)], 0, "verilator")
+    run([[5] * 40, [-131071] * 7, [0, 131071, 131071], *vectors(97, 97, scale=2)], 0, "icarus")
 
 
 @pytest.mark.parametrize("inv_temperature", [1, 500, 131071])
 def test_temperatures(inv_temperature):
-    run(vectors(97, 97, 97), inv_temperature, "verilator")
+    run(vectors(97, 97, 97), inv_temperature, "icarus")
 
 
 def test_latency_and_rate():
-    result = run(vectors(97, 40), 4096, "verilator", input_stall=0, output_stall=0)
+    result = run(vectors(97, 40), 4096, "icarus", input_stall=0, output_stall=0)
     values, tokens = result.transfers["values"], result.transfers["tokens"]
     assert values[96] - values[0] == 96
     assert tokens[0] - values[96] == Head.LATENCY

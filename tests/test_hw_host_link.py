@@ -12,13 +12,13 @@ from tritape.hw.link.commands import Command, ErrorCode, identity
 from tritape.hw.link.host_link import HostLink
 from tritape.sim.bench import SIMULATORS, check_streams
 
-STATICS = {"configured": 1, "fault": 0, "fault_code": 0, "counter": 0x01020304, "state_value": -131067}
+STATICS = {"configured": 1, "fault": 0, "fault_code": 0, "counter": 0x01020304, "state_value": 131067}
 
 
 WORDS = 1 << 25
 
 
-def check(script: Script, groups: int = 4, simulator: str = "verilator", *, statics=None, words=WORDS, **streams):
+def check(script: Script, groups: int = 4, simulator: str = "icarus", *, statics=None, words=WORDS, **streams):
     """Run a session; compare its replies, and what reaches memory and token loop."""
     inputs = {name: streams.pop(name, []) for name in ("results", "memory", "logits")}
     inputs["words"] = inputs.pop("memory")
@@ -57,7 +57,7 @@ def test_session(simulator: str, groups: int):
     script.load([7], position=1, fresh=False)
     script.poll(2, [60])
     script.send(Command.COUNTERS, 0, 2, back=struct.pack("<II", 0x01020304, 0x01020304))
-    script.send(Command.READ_STATE, 9, 2, back=b"\x05\x00\x02" * 2)
+    script.send(Command.READ_STATE, 9, 2, back=b"\xfb\xff\x01" * 2)
     script.send(Command.WRITE_STATE, 0x15, 1, b"\x01\xff\xff", left=0x16)
     script.send(Command.STOP)
     check(

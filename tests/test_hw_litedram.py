@@ -50,6 +50,7 @@ def test_patterns_written_and_read(board: str, groups: int, by_host: bool) -> No
     memory.verilog = core.verilog
     check_streams(
         memory,
+        simulator="verilator",
         inputs={"requests": [{"address": at, "length": size} for at, size in asked], "write": writes},
         expected={"words": [word for at, size in asked for word in words[at - first : at - first + size]]},
         finals={"errors": 0, "ready": 1},

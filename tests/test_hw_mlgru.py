@@ -84,7 +84,7 @@ def test_extremes():
     for token in range(4):
         i, f, g = np.roll(corners, token, axis=1)
         golden.token(i, f, g, lower_bound, base=5, shift=(0, 15, 17, 47)[token], fresh=token == 0)
-    run(golden, lower_bound, "verilator")
+    run(golden, lower_bound, "icarus")
 
 
 def test_fresh_forgets_the_old_state_and_without_a_lower_bound_it_is_zero():
@@ -92,7 +92,7 @@ def test_fresh_forgets_the_old_state_and_without_a_lower_bound_it_is_zero():
     golden = Golden(384)
     for token in range(4):
         golden.token(*vectors(rng, 40, 9000), np.zeros(40, dtype=np.int64), base=0, shift=13, fresh=token in (0, 2))
-    run(golden, [], "verilator")
+    run(golden, [], "icarus")
 
 
 def test_commands_of_length_one_and_zero_see_each_others_writes():
@@ -103,7 +103,7 @@ def test_commands_of_length_one_and_zero_see_each_others_writes():
         golden.token(*vectors(rng, 1, 20000), lower_bound, base=token % 2, shift=13, fresh=token < 2)
         for mode in MLGRUMode:
             golden.command(mode, [])
-    run(golden, lower_bound, "verilator", input_stall=0, output_stall=0)
+    run(golden, lower_bound, "icarus", input_stall=0, output_stall=0)
 
 
 def test_more_than_one_bank_of_state_and_candidates():
@@ -114,14 +114,14 @@ def test_more_than_one_bank_of_state_and_candidates():
         for layer in range(3):
             vector = vectors(rng, 1100, 30000)
             golden.token(*vector, lower_bound, base=1100 * layer, shift=14, fresh=token == 0)
-    run(golden, lower_bound, "verilator", groups=26, max_hidden=1100, max_layers=3)
+    run(golden, lower_bound, "icarus", groups=26, max_hidden=1100, max_layers=3)
 
 
 def test_one_element_a_cycle_in_each_mode():
     rng = np.random.default_rng(12)
     golden = Golden(384)
     golden.token(*vectors(rng, 97), np.arange(97), base=0, shift=17, fresh=True)
-    result = run(golden, np.arange(97), "verilator", input_stall=0, output_stall=0)
+    result = run(golden, np.arange(97), "icarus", input_stall=0, output_stall=0)
     values, elements = result.transfers["values"], result.transfers["elements"]
     for mode in range(3):
         taken = values[97 * mode : 97 * mode + 97]

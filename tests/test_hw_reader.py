@@ -88,7 +88,7 @@ def test_requests_in_order(groups: int, simulator: str) -> None:
 
 
 def test_latency() -> None:
-    cycles = run(16, "verilator", stall=0).transfers
+    cycles = run(16, "icarus", stall=0).transfers
     assert cycles["requests"][2] - cycles["tokens"][0] == TapeReader.LATENCY
 
 

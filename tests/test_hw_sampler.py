@@ -74,7 +74,7 @@ def test_scores_and_generator(inv_temperature, simulator):
 
 @pytest.mark.parametrize("seed", [0, 1, 0xFFFFFFFF, 12345])
 def test_seeds(seed):
-    run(LOGITS[:40], 5000, "verilator", seed=seed)
+    run(LOGITS[:40], 5000, "icarus", seed=seed)
 
 
 def previous(state):
@@ -93,16 +93,16 @@ def test_many_leading_zeros():
     for zeros in (*range(9), 15, 16, 23, 24, 30, 31):  # a run each; random states have few leading zeros
         state = 1 << (31 - zeros) | (0x2D3A5C71 & ((1 << (31 - zeros)) - 1))
         assert arith.xorshift32(previous(state)) == state
-        run([5, -7, 9], 4096, "verilator", seed=previous(state), input_stall=0)
+        run([5, -7, 9], 4096, "icarus", seed=previous(state), input_stall=0)
 
 
 def test_random_long_run_covers_the_table():
     rng = np.random.default_rng(4)
-    run(rng.integers(-131071, 131072, 5000), 70000, "verilator", input_stall=0, output_stall=0)
+    run(rng.integers(-131071, 131072, 5000), 70000, "icarus", input_stall=0, output_stall=0)
 
 
 @pytest.mark.parametrize("inv_temperature", [0, 4096])
 def test_one_element_a_cycle_after_the_latency(inv_temperature):
-    result = run(LOGITS[:97], inv_temperature, "verilator", input_stall=0, output_stall=0)
+    result = run(LOGITS[:97], inv_temperature, "icarus", input_stall=0, output_stall=0)
     assert result.latency["scores"] == Sampler.LATENCY
     assert np.diff(result.transfers["scores"]).tolist() == [1] * 96

@@ -283,7 +283,7 @@ def test_row_of_another_token_is_told(bit: int) -> None:
     tape.embed(other=1 << bit)
     tape.section(6)
     assert len(tape.bad) == 1
-    tape.check("verilator", finals={"tokens_finished": 1})
+    tape.check("icarus", finals={"tokens_finished": 1})
 
 
 @pytest.mark.parametrize("groups", [4, 13, 16, 37])
@@ -299,7 +299,7 @@ def test_cycles_of_a_section(groups: int) -> None:
     tape.prep(0, 100)
     tape.section(6)
     tape.section(6)
-    result = tape.check("verilator", stall=0)
+    result = tape.check("icarus", stall=0)
     taken = result.transfers["words"]
     sections = tape.sections - before - 1
     words = len(tape.words) - start - (-(-32 // groups) + 1)  # all but the last END

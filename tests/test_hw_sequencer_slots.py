@@ -77,7 +77,7 @@ def run(groups: int, tokens: list[int]) -> None:
             "crc_errors": wrong,
             "first_bad_valid": int(wrong > 0),
         },
-        simulator="verilator",
+        simulator="icarus",
     )
 
 

@@ -132,6 +132,7 @@ def run(
     ]
     return check_streams(
         Loop(config),
+        simulator="verilator",
         inputs={
             "boot": [0],
             "feed": [{"token": token, "fresh": place == 0} for place, token in enumerate(fed)],

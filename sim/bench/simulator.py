@@ -21,7 +21,9 @@ from tritape.base.cache import cached, digest
 from tritape.base.errors import TritapeError
 from tritape.base.verilator import QUICK, build_executable, build_key
 
-SIMULATORS = ["verilator", "icarus"]
+_NAMES = "verilator", "icarus"
+SIMULATORS = [pytest.param("icarus"), pytest.param("verilator", marks=pytest.mark.again)]
+"""For `pytest.mark.parametrize`: a unit runs in Icarus, which builds in a tenth of a second, and with `-m again` in Verilator."""
 TOP = "bench"
 """Name of the module that cocotb drives."""
 
@@ -32,8 +34,8 @@ _HEADER = re.compile(rf"^module {TOP}\((.*?)\);", re.MULTILINE | re.DOTALL)
 
 def require_simulator(simulator: str) -> None:
     """Skip the running test if `simulator` is not installed. `TritapeError` for one that the bench does not know."""
-    if simulator not in SIMULATORS:
-        raise TritapeError(f"simulator must be one of {SIMULATORS}, not {simulator!r}")
+    if simulator not in _NAMES:
+        raise TritapeError(f"simulator must be one of {list(_NAMES)}, not {simulator!r}")
     if simulator == "icarus" and not simulators.have_icarus():
         pytest.skip("iverilog is not on PATH (Debian: apt install iverilog)")
 

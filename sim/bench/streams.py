@@ -69,7 +69,7 @@ def check_streams(
     seed: int = 0,
     input_stall: float = 0.3,
     output_stall: float = 0.3,
-    simulator: str = "verilator",
+    simulator: str = "icarus",
     max_cycles: int | None = None,
     name: str | None = None,
 ) -> BenchResult:
@@ -83,6 +83,7 @@ def check_streams(
       other port has transferred `count` elements. Either may be an input or an output.
     - `seed`: of the stalls; `input_stall`, `output_stall`: their probability per cycle, 0 for full rate.
     - `max_cycles`: limit of the whole run; by default 10,000 cycles without a transfer are a timeout.
+    - `simulator`: `icarus` builds in no time and runs slowly, `verilator` takes seconds to build: for wide units and long runs.
     - `name`: what error messages call the component (default: its class).
 
     Raises `AssertionError` naming port, element, field, expected and got for the first thing that is wrong, and

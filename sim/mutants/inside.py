@@ -53,7 +53,7 @@ def run_tests(arguments: list[str]) -> dict[str, Any]:
     verilog_text.rtlil = types.SimpleNamespace(convert=watched)
     watch = _Watch(str(Path.cwd()))
     options = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--tb=native"]
-    code = pytest.main([*options, "-m", "not long and not route", "-k", "not icarus", *arguments], plugins=[watch])
+    code = pytest.main([*options, "-m", "not long and not route and not again", *arguments], plugins=[watch])
     return {
         "code": int(code),
         "failed": watch.failed,

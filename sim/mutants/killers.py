@@ -37,6 +37,7 @@ UNITS: dict[str, str] = {
     "memory/planner.py": "hw_planner",
     "memory/qspi.py": "hw_qspi hw_memory_bounds",
     "memory/register_window.py": "hw_register_window",
+    "memory/signature.py": "hw_memory_bounds hw_axi_faults",
     "memory/spram.py": "hw_spram hw_memory_bounds",
     "memory/wishbone_script.py": "hw_litedram",
     "memory/word_bytes.py": "hw_planner hw_axi",

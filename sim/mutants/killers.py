@@ -79,7 +79,10 @@ DAMAGE = "tests/test_sim_faults.py"
 BOARD = "tests/test_sim_virtual_board.py"
 AXI = "tests/test_hw_axi_tokens.py"
 
+CAMPAIGN = "tests/test_sim_campaign.py"
+
 WHOLE: dict[str, list[str]] = {
+    "accelerator.py": [PIPELINED, DAMAGE, CAMPAIGN],
     "exceeds.py": [PIPELINED],
     "uart_accelerator.py": ["tests/test_hw_uart.py", BOARD],
     "axi_accelerator.py": ["tests/test_hw_axi_accelerator.py", AXI],

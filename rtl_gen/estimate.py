@@ -24,8 +24,12 @@ from tritape.hw.mixer.channel_mixer import ChannelMixer
 from tritape.hw.mixer.mlgru import MLGRU
 from tritape.hw.mixer.residual import Residual
 from tritape.hw.norm.dequantiser import Dequantiser
+from tritape.hw.norm.gain_memory import GainMemory
+from tritape.hw.norm.gains import ApplyGains
+from tritape.hw.norm.quantiser import Quantiser
 from tritape.hw.norm.rmsnorm import RMSNorm
 from tritape.hw.norm.vector_scalar import VectorScalar
+from tritape.hw.stream.pulse_join import PulseJoin
 from tritape.hw.tape.embedding import Embedding
 from tritape.hw.tape.reader import TapeReader
 from tritape.hw.tape.sequencer import Sequencer
@@ -55,6 +59,8 @@ PUBLISHED = {
 
 NORMALISE_CYCLES = 2
 """Cycles that the scalar unit takes to normalise a typical maximum (it depends on the data: 0 to 7)."""
+QUEUE_CYCLES = 2
+"""Latency of an empty `CommandQueue`."""
 MAX_PADDING = 0.03
 """Padding above which the estimate names a better G."""
 
@@ -72,11 +78,13 @@ class _Clock:
     read_end: float = 0.0  # when the last word was taken
     by_section: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     stream_end: float = 0.0  # when the engine has taken the last row slice
-    logits_end: float = 0.0  # when the head has taken the last logit
-    fill_start: float = 0.0  # of the last tile
+    logits_end: float = 0.0  # when the head takes the last logit
+    fill_start: float = -math.inf  # of the last tile
     bank_free: list[float] = field(default_factory=lambda: [0.0, 0.0])  # when each bank's last slice was taken
     bank: int = 0
-    norm_free: float = 0.0  # when the rmsnorm unit can take a command
+    # when the last activation of the last PREP, and of the one before, has left the rmsnorm unit
+    prepared: float = 0.0
+    prepared_before: float = 0.0
     # by projection: time of the first, number, cycles from one to the next
     activations: dict[str, tuple[float, int, int]] = field(default_factory=dict)
     listening: Section | None = None  # PREP that waits for its vector
@@ -199,7 +207,7 @@ def token_cycles(
         clock.unit_free = clock.now + _serial(clock, "embed", shape.hidden_size)
         _vector_ready(clock, clock.unit_free)
     else:
-        _vector_ready(clock, start + row + hidden + (config.batch - 1) * rows)
+        _vector_ready(clock, start + row + hidden - 1 + (config.batch - 1) * rows)
     for section in body:
         before = max(clock.now, clock.stream_end)
         clock.now = clock.read(geometry.header_words, clock.now) + Sequencer.OVERHEAD
@@ -210,6 +218,8 @@ def token_cycles(
         elif config.serial and section.opcode == Opcode.LOAD:
             clock.now = max(clock.now, clock.unit_free) + section.payload * max(word_cycles, config.groups // 2)
             clock.unit_free = clock.now
+        elif section.opcode == Opcode.LOAD:
+            clock.now = clock.read(section.payload, max(clock.now, _load_start(clock)))
         else:
             clock.now = clock.read(section.payload, clock.now)
         clock.now = clock.read(1, clock.now)  # CRC
@@ -232,8 +242,18 @@ def _prepare(clock: _Clock, section: Section) -> None:
         return
     if clock.config.serial:
         clock.unit_free = max(clock.unit_free, clock.now)
-    start = max(clock.now, clock.norm_free) + Residual.LATENCY
-    _quantise(clock, section, start + section.length)
+        _serial_quantise(clock, section)
+        return
+    # The sequencer keeps the residual's command for two cycles before it queues.
+    first = clock.now + 2 + QUEUE_CYCLES + Residual.LATENCY + 1
+    _quantise(clock, section, first + section.length - 1)
+
+
+def _load_start(clock: _Clock) -> float:
+    """When the words of a LOAD can be taken: at most one PREP is unfinished, so those before the last one are done. The unit
+    says so in a register, the sequencer counts in another and compares in a third."""
+    finished = clock.prepared if clock.listening else clock.prepared_before
+    return finished + 2 + (PulseJoin.LATENCY if clock.config.batch > 1 else 0)
 
 
 def _vector_ready(clock: _Clock, last_element: float) -> None:
@@ -242,26 +262,30 @@ def _vector_ready(clock: _Clock, last_element: float) -> None:
     assert section is not None
     clock.listening = None
     clock.last_element = last_element
-    _quantise(clock, section, max(last_element, clock.norm_free))
-
-
-def _quantise(clock: _Clock, section: Section, statistics_end: float) -> None:
     if clock.config.serial:
         _serial_quantise(clock, section)
-        return
-    first = (
-        statistics_end + RMSNorm.STATISTICS_LATENCY + VectorScalar.level_count(clock.config.engines) + NORMALISE_CYCLES
-    )
+    else:
+        _quantise(clock, section, last_element)
+
+
+def _quantise(clock: _Clock, section: Section, last_element: float) -> None:
+    """Both passes of a PREP, whose vector's last element can be measured at `last_element` if the unit is free by then."""
+    # The unit takes a command two cycles after the elements of the one before, which are then on the way to the engine; the
+    # gains come after that.
+    taken = clock.prepared - ApplyGains.LATENCY - Quantiser.LATENCY
+    measured = max(last_element, taken + 2 + GainMemory.LATENCY + section.length - 1)
+    first = measured + RMSNorm.STATISTICS_LATENCY + VectorScalar.level_count(clock.config.engines) + NORMALISE_CYCLES
     clock.activations[section.what] = first, section.length, 1
-    clock.norm_free = first + section.length
+    clock.prepared, clock.prepared_before = first + section.length, clock.prepared
 
 
 def _stream(clock: _Clock, section: Section) -> None:
     """A MATVEC block: fill and stream every tile, then carry its rows to the unit behind."""
     config = clock.config
-    fill = fill_cycles(config)
+    # The most that `fill_cycles` allows in ternary5 is one more, where a tile begins a block: that cycle is in `dispatched`.
+    fill = fill_cycles(config) - (config.weight_code is TERNARY5)
     first, length, step = clock.activations[section.what]
-    dispatched = clock.now
+    dispatched = clock.now + 1 + (0 if config.serial else QUEUE_CYCLES)
     stream = 0.0
     for tile in range(section.tiles):
         begin = max(clock.fill_start + fill, clock.bank_free[clock.bank], dispatched)
@@ -284,17 +308,17 @@ def _stream(clock: _Clock, section: Section) -> None:
     if section.mode == MatvecMode.LOGITS:
         # The head takes one logit a cycle: with several lanes it falls behind while the last tile of a block streams.
         delay = behind + Dequantiser.LATENCY + (RowSerialiser.LATENCY if config.engines > 1 else 0)
-        begun = max(stream + clock.word_cycles + delay, clock.logits_end)
-        clock.logits_end = max(clock.stream_end + delay, begun + section.rows * config.engines - 1)
+        begun = max(stream + clock.word_cycles - 1 + delay, clock.logits_end + 1)
+        clock.logits_end = max(clock.stream_end - 1 + delay, begun + section.rows * config.engines - 1)
     if not section.flags & 2:
         return
-    rows_end = clock.stream_end + behind + Dequantiser.LATENCY
+    last_row = clock.stream_end - 1 + behind + Dequantiser.LATENCY
     if section.mode == MatvecMode.RESIDUAL:
-        _vector_ready(clock, rows_end + Residual.LATENCY)
+        _vector_ready(clock, last_row + Residual.LATENCY)
     elif section.mode == MatvecMode.G:
-        _vector_ready(clock, rows_end + MLGRU.LATENCY + Residual.LATENCY)
+        _vector_ready(clock, last_row + MLGRU.LATENCY + Residual.LATENCY)
     elif section.mode == MatvecMode.GATE_UP:
-        _vector_ready(clock, rows_end + ChannelMixer.LATENCY + Residual.LATENCY)
+        _vector_ready(clock, last_row + ChannelMixer.LATENCY + Residual.LATENCY)
 
 
 def _sparse_fill(config: Config, begin: float, tile: int, vector: tuple[float, int, int]) -> float:
@@ -330,7 +354,7 @@ def _serial_quantise(clock: _Clock, section: Section) -> None:
     quantise += SerialVector.PREPARE_CYCLES - 2 + NORMALISE_CYCLES
     step = serial.cycles("quantise")
     clock.activations[section.what] = quantise + 2 * step + _DRAIN, section.length, step
-    clock.unit_free = clock.norm_free = quantise + step * both + 2
+    clock.unit_free = quantise + step * both + 2
 
 
 def _serial_rows(clock: _Clock, section: Section, stream: float) -> None:

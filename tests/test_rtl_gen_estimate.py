@@ -7,8 +7,9 @@ import time
 import pytest
 
 from tritape.hw.config import Config
+from tritape.model.config import ModelConfig
 from tritape.model.tape.layout import ideal_cycles, program
-from tritape.rtl_gen.estimate import PUBLISHED, estimate_tokens
+from tritape.rtl_gen.estimate import PUBLISHED, estimate_tokens, token_cycles
 
 
 @pytest.mark.parametrize("shape", PUBLISHED)
@@ -67,3 +68,29 @@ def test_words_wider_than_a_line_do_not_catch_up():
     assert ahead == pytest.approx(still + 109, abs=2)
     assert ahead == pytest.approx(1_135_295, rel=0.01)
     assert estimate_tokens(shape, wide, 250e6, 16e9, 512 * 64, 109, 128)["cycles_per_token"] < 0.98 * ahead
+
+
+# Cycles of a token in RTL (`tritape perf` with an ideal memory; docs/tape.md, benchmarks/perf-NAME.json)
+MEASURED = [
+    ("sparse4", 10, 1, (512, 128, 4, 576), 23_598),
+    ("sparse4", 10, 1, (512, 148, 4, 444), 27_664),
+    ("sparse4", 10, 1, (2048, 1024, 1, 2816), 238_381),
+    ("sparse4", 10, 2, (512, 128, 4, 576), 13_094),
+    ("sparse4", 10, 2, (512, 128, 4, 640), 13_909),
+    ("sparse4", 20, 2, (512, 128, 4, 640), 9_682),
+    ("sparse4", 10, 2, (512, 148, 4, 444), 15_038),
+    ("ternary5", 16, 1, (97, 40, 1, 65), 1_957),
+    ("ternary5", 16, 1, (256, 64, 2, 256), 5_711),
+    ("ternary5", 16, 1, (512, 128, 4, 512), 23_070),
+    ("ternary5", 16, 1, (1000, 320, 1, 800), 21_062),
+    ("ternary5", 16, 1, (2048, 1024, 1, 2816), 194_786),
+    ("ternary5", 16, 4, (32000, 1024, 4, 2816), 277_299),
+]
+
+
+@pytest.mark.parametrize(("code", "groups", "engines", "shape", "cycles"), MEASURED)
+def test_recorded_cycles(code: str, groups: int, engines: int, shape: tuple[int, int, int, int], cycles: int) -> None:
+    """A tenth of a percent: what is left is how long maxima take to normalise, and the token's two ends."""
+    model = ModelConfig(*shape)
+    config = Config.for_model(model, groups, engines=engines, code=code)
+    assert token_cycles(model, config)[0] == pytest.approx(cycles, rel=1e-3)

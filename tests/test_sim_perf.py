@@ -79,6 +79,26 @@ def test_lanes_through_a_memory(memory: Memory) -> None:
     assert abs(result["prompt_estimate_error"]) < 0.01
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "shapes"),
+    [
+        (Config(groups=20, engines=2, code="sparse4"), [(512, 128, 4, 640), (67, 51, 2, 43)]),
+        pytest.param(Config(groups=16, engines=2), [(512, 128, 2, 512), (64, 20, 1, 33)], marks=pytest.mark.long),
+    ],
+    ids=lambda value: value.code if isinstance(value, Config) else "",
+)
+def test_short_lanes(config: Config, shapes: list[tuple[int, int, int, int]]) -> None:
+    """Two engines, vectors of one or two tiles: what a row of a projection waits for is not hidden behind its stream. The first
+    shape is `small-sparse` on its board."""
+    with Simulation(config) as simulation:
+        for sizes in shapes:
+            checkpoint = random_checkpoint(ModelConfig(*sizes), seed=0, sparse4=config.code == "sparse4")
+            result = measure(simulation, quantise_model(checkpoint, ids=[1, 2, 3, 4]), [[5], [9]])
+            assert result["bit_exact"], result["difference"]
+            assert abs(result["estimate_error"]) < 0.005, sizes
+
+
 def test_reading_ahead_hides_waits() -> None:
     """An engine as fast as its memory gains nothing from a buffer; a faster one comes nearer to the memory's rate."""
     shape = PUBLISHED["370m"]

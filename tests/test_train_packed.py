@@ -18,8 +18,9 @@ from tritape.train.packed.decode import Decoder  # noqa: E402
 from tritape.train.packed.model import PackedModel  # noqa: E402
 from tritape.train.packed.shares import shares  # noqa: E402
 from tritape.train.plain import HGRNBitConfig, straight_ternary  # noqa: E402
-from tritape.train.ternary.format import pack, product, unpack, weight_scale  # noqa: E402
+from tritape.train.ternary.format import pack, product, unpack  # noqa: E402
 from tritape.train.ternary.matrix import PackedMatrix, row_bytes  # noqa: E402
+from tritape.train.ternary.threshold import weight_scale  # noqa: E402
 
 TINY = Path(__file__).parent / "data" / "mmfreelm-tiny"
 GPU = torch.cuda.is_available()

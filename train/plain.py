@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tritape.model.checkpoint import MIN_WEIGHT_SCALE
 from tritape.model.config import ModelConfig
 from tritape.train.scan import scan
+from tritape.train.ternary.threshold import ternary
 
 HGRNBitConfig = ModelConfig
 """The shape of a model; `HGRNBitConfig.from_file` and `.to_dict` read and write config.json."""
@@ -166,8 +166,8 @@ class PlainModel(nn.Module):
 
 def straight_ternary(weight: Tensor) -> Tensor:
     """T * w_scale with w_scale = max(mean|W|, 1e-5), T = clip(round(W / w_scale), -1, 1); the gradient is W's."""
-    scale = weight.detach().abs().mean().clamp(min=MIN_WEIGHT_SCALE)
-    return weight + ((weight / scale).round().clamp(-1, 1) * scale - weight).detach()
+    values, scale = ternary(weight)
+    return weight + (values * scale - weight).detach()
 
 
 def straight_int8(x: Tensor) -> Tensor:

@@ -3,8 +3,8 @@
     python -m tritape.train.rounding build/runs/nano build/corpus/austen.valid.txt
 
 Training drives latent weights to the thresholds of rounding and leaves thousands within a rounding error of one. Their
-ternary values hang on the last bit of the mean magnitude, so on device and precision; those of the released checkpoint
-do not. Float64 is the judge.
+ternary values come from a rule that is the same to the bit everywhere (`tritape.train.ternary.threshold`), so the counts
+of weights that differ should be zero. Float64 is the judge.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tritape.train.evaluate import bits_per_byte
 from tritape.train.model import HGRNBitForCausalLM, load_model
 from tritape.train.plain import BitLinear
 from tritape.train.recipe import Recipe
+from tritape.train.ternary.threshold import ternary
 from tritape.train.trainer import load_run
 
 DISTANCES = (1e-7, 1e-6, 1e-5, 1e-4)
@@ -48,7 +49,7 @@ def near_threshold(model: HGRNBitForCausalLM, device: str) -> dict[str, Any]:
 
 
 def _ternary(weight: torch.Tensor) -> torch.Tensor:
-    return (weight / weight.abs().mean()).round().clamp(-1, 1).to(torch.int8)
+    return ternary(weight)[0].to(torch.int8)
 
 
 def main(

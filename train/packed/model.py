@@ -14,8 +14,9 @@ from torch import Tensor
 
 from tritape.train.fused import ops
 from tritape.train.plain import BitLinear, Block, HGRNBitConfig, PlainModel
-from tritape.train.ternary.format import pack, product, weight_scale
+from tritape.train.ternary.format import pack, product
 from tritape.train.ternary.matrix import PackedMatrix
+from tritape.train.ternary.threshold import weight_scale
 
 
 @dataclass(frozen=True)

@@ -9,32 +9,28 @@ from torch import Tensor
 
 from tritape.model.checkpoint import MIN_WEIGHT_SCALE
 from tritape.train.ternary.matrix import TRITS, PackedMatrix, row_bytes
+from tritape.train.ternary.threshold import signs
 
 ROWS = 4096
 
 
-def weight_scale(weight: Tensor) -> Tensor:
-    """max(mean|W|, 1e-5), a tensor of no dimension, in W's dtype but not below float32."""
-    return weight_scales([weight])[0]
-
-
 def weight_scales(weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """`weight_scale` of each matrix."""
-    dtype = torch.float64 if weights[0].dtype == torch.float64 else torch.float32
-    norms = torch._foreach_norm([weight.detach() for weight in weights], 1, dtype=dtype)
+    """`threshold.weight_scale` of each matrix, in few launches."""
+    wide = torch.float64 if weights[0].dtype == torch.float64 else torch.float32
+    norms = torch._foreach_norm([weight.detach() for weight in weights], 1, dtype=torch.float64)
     means = torch._foreach_div(norms, [float(weight.numel()) for weight in weights])
-    return torch._foreach_clamp_min(means, MIN_WEIGHT_SCALE)
+    return torch.stack(torch._foreach_clamp_min(means, MIN_WEIGHT_SCALE)).to(wide).unbind()
 
 
 def pack(weight: Tensor, scale: Tensor) -> Tensor:
-    """Bytes [R, J] of clip(round(weight / scale), -1, 1), weight [R, K]."""
+    """Bytes [R, J] of clip(round(weight / scale), -1, 1) as `threshold.signs` rounds, weight [R, K]."""
     if weight.is_cuda:
         from tritape.train.ternary.kernels import pack as kernel
 
         return kernel(weight, scale)
     rows, columns = weight.shape
     digits = torch.ones(rows, TRITS * row_bytes(columns), dtype=torch.int32, device=weight.device)
-    digits[:, :columns] = (weight.detach() / scale).round().clamp(-1, 1).int() + 1
+    digits[:, :columns] = signs(weight, scale).int() + 1
     value = torch.zeros_like(digits[:, : row_bytes(columns)])
     for plane in digits.view(rows, TRITS, -1).unbind(1):
         value = 3 * value + plane

@@ -46,12 +46,13 @@ def product(q: Tensor, worth: Tensor, matrix: PackedMatrix) -> Tensor:
 def _pack(data, weight, scale, packed, columns, TRITS: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     byte = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    s = tl.load(scale)
+    wide = scale.dtype.element_ty
+    half = (tl.load(scale).to(tl.float32) * 0.5).to(wide)  # as `threshold.signs`: no division
     value = tl.zeros([BLOCK], tl.int32)
     for digit in tl.static_range(TRITS):
         column = digit * packed + byte
-        ratio = tl.load(weight + row * columns + column, (byte < packed) & (column < columns), 0.0) / s
-        value = 3 * value + 1 + (ratio > 0.5).to(tl.int32) - (ratio < -0.5).to(tl.int32)
+        w = tl.load(weight + row * columns + column, (byte < packed) & (column < columns), 0.0).to(wide)
+        value = 3 * value + 1 + (w > half).to(tl.int32) - (w < -half).to(tl.int32)
     tl.store(data + row * packed + byte, ((256 * value + 242) // 243).to(tl.uint8), byte < packed)
 
 

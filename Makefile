@@ -59,7 +59,7 @@ mutants: $(VENV)/.test  ## MUTANTS single edits of hw/ that change its Verilog, 
 coverage: $(VENV)/.test  ## Lines and toggles of hw/'s Verilog that the benches and whole tokens reach, by file: a long time
 	rm -rf build/coverage && mkdir -p build/coverage
 	TRITAPE_COVERAGE=build/coverage $(BIN)/pytest -n $(JOBS) -p tritape.sim.coverage.plugin -m "not route and not long" \
-		-k "not icarus and not assertion and not too_far_ahead" tests/test_hw_*.py tests/test_sim_batch.py tests/test_sim_generate.py
+		-k "not assertion and not too_far_ahead" tests/test_hw_*.py tests/test_sim_batch.py tests/test_sim_generate.py
 	$(BIN)/python -m tritape.sim.coverage.report build/coverage --out benchmarks/coverage.json
 
 bitstreams: $(VENV)/.boards  ## Every board's archive, unattended, with the log in build/bitstreams.log

@@ -3,8 +3,10 @@
     python -m tritape.sim.coverage.report build/coverage [--out FILE] [--holes PREFIX]
 
 A point is a line of the Verilog, or one direction in which a bit of a named signal may turn. Points of the same unit in other
-benches, places and sizes are one point: what one of them covers is covered. Signals without a name, which Amaranth makes for
-expressions, are left out, and so are modules of others, those of Amaranth's library among them.
+benches, places and sizes are one point: what one of them covers is covered. Amaranth numbers the namesakes of a module, with
+other numbers in every design; here the line of Python that makes a signal tells them apart, and of equal ones their order.
+Signals without a name, which Amaranth makes for expressions, also where they enter a module (`port$12$0`), are left out, and so
+are modules of others, those of Amaranth's library among them.
 """
 
 from __future__ import annotations
@@ -32,8 +34,26 @@ _BIT = re.compile(r"(.*?)(?:\[(\d+)\])?$")  # of a small memory, the row stays i
 _ENCODED = re.compile(r"__0([0-9A-Fa-f]{2})")  # as Verilator writes what C++ has no letters for
 _PLACE = re.compile(r"/([0-9a-f]{32})\.[^/]+/model\.v$")
 
-_NAMELESS = ("__024", "_05Fauto", "initial_trigger")
+_NAMELESS = ("__024", "port__024", "_05Fauto", "initial_trigger")
+_DECLARED = re.compile(r"\s*(?:input|output|inout|wire|reg)(?: signed)?(?: \[[^]]*\])? (?:\\(\S+)|(\w+))")
+_NUMBERED = re.compile(r"([^.[]*?)(?:\$(\d+))?([.[].*)?")  # a name, Amaranth's number for it, a field or element
+_TURN = re.compile(r"((?:\[\d+\])*:[01]->[01])$")
 _IDLE = "what Yosys adds for simulators"
+
+_REASONS = {
+    "counters of cycles and clamps, from bit 24 on: 2^24 of them are many minutes of any simulation": (
+        r"", r"\w+ \(counters\.py:\d+\)", range(24, 32)),
+    "size, kind and caching of bursts on AXI and the length of those that write, constants of the configuration": (
+        r"memory/axi", r"(axi__(\d+__)?)?(a[rw](size|burst|cache)|awlen)(\$\d+)? .*", range(8)),
+    "the low 12 bits of a port's base, which is a multiple of 4096": (
+        r"memory/axi|link/axi_lite\.py$", r"base(__\d+)?(\$\d+)? .*", range(12)),
+    "the length of the host link's requests, which is 1": (
+        r"link/host_link\.py$|accelerator\.py$", r"requests__payload\.length \(link/host_link\.py:\d+\)", range(32)),
+    "bits of AXI4-Lite's STATE that say nothing, constant": (r"link/axi_lite\.py$", r"state\.unused .*", range(14)),
+    "the port for writing, and the restart, of a flash beside which no host is: nothing is connected": (
+        r"memory/flash_start\.py$", r"(write__\w+|write_failed|restart)(\$\d+)?(\.\w+)? .*", range(256)),
+}  # fmt: skip
+"""Toggles that no test can reach, and why: file, signal, bits. docs/mutants.md lists them; they count as missed."""
 
 Point = tuple[str, ...]
 Hits = dict[Point, int]
@@ -59,11 +79,36 @@ class Verilog:
             self.unit.append(unit)
             self.source.append(source)
         words = [_NAME.sub("$", line).strip() for line in self.lines]
+        self._signals = self._number()
         self._places: list[Point] = []
         seen: dict[tuple[str | None, str, str], int] = defaultdict(int)
         for unit, source, word in zip(self.unit, self.source, words):
             seen[unit, source, word] += 1
             self._places.append((source, _IDLE if "$auto$" in word else word, str(seen[unit, source, word])))
+
+    def _number(self) -> dict[int, str]:
+        """By the lines that declare it, each signal's name in every design."""
+        module, source = 0, ""
+        lines: dict[tuple[int, str, str], dict[int, list[tuple[int, str]]]] = defaultdict(lambda: defaultdict(list))
+        for at, line in enumerate(self.lines):
+            if line.lstrip().startswith("(* src ="):
+                source = f"{found[1]}:{found[2]}" if (found := _SOURCE.search(line)) else ""
+            elif _MODULE.match(line):
+                module += 1
+            elif declared := _DECLARED.match(line):
+                parts = _NUMBERED.fullmatch(declared[1] or declared[2])
+                assert parts is not None
+                lines[module, source, parts[1]][int(parts[2] or 0)].append((at, parts[3] or ""))
+        names: dict[int, str] = {}
+        for (_, source, name), numbers in lines.items():
+            for order, number in enumerate(sorted(numbers), start=1):
+                text = f"{name}${order}" if order > 1 else name
+                names |= {at: f"{text}{field} ({source})" for at, field in numbers[number]}
+        return names
+
+    def signal(self, at: int) -> str:
+        """Name of the signal that a line declares, which other designs with the unit have too."""
+        return self._signals[at]
 
     def place(self, at: int) -> Point:
         """(line of Python, text, which of the equal ones) of a line: the same in every size of the unit."""
@@ -89,7 +134,9 @@ def read(path: Path, hits: dict[str, Hits]) -> None:
             continue
         if found["t"] == "toggle":
             if not found["o"].startswith(_NAMELESS):
-                _add(hits[unit], ("toggle", found["o"]), int(count))
+                turn = _TURN.search(found["o"])
+                assert turn is not None
+                _add(hits[unit], ("toggle", text.signal(at) + turn[1]), int(count))
             continue
         for covered in _numbers(found.get("S", "")):
             lines[found["f"], covered] = lines.get((found["f"], covered), 0) + int(count)
@@ -125,6 +172,19 @@ def table(hits: dict[str, Hits]) -> dict[str, dict[str, tuple[int, int]]]:
         kind: (sum(r[kind][0] for r in rows.values()), sum(r[kind][1] for r in rows.values())) for kind in KINDS
     }
     return rows
+
+
+def explained(hits: dict[str, Hits]) -> dict[str, int]:
+    """Of each of `_REASONS`, how many toggles were missed for it."""
+    found = dict.fromkeys(_REASONS, 0)
+    for unit, points in hits.items():
+        for kind, name, *_ in (point for point, count in points.items() if not count):
+            signal = _BIT.match(name.rpartition(":")[0])
+            assert signal is not None
+            for reason, (file, pattern, bits) in _REASONS.items() if kind == "toggle" else ():
+                if re.match(file, unit) and re.fullmatch(pattern, signal[1]) and int(signal[2] or 0) in bits:
+                    found[reason] += 1
+    return found
 
 
 def _holes(hits: Hits) -> list[str]:
@@ -176,13 +236,14 @@ def main() -> int:
         read(path, hits)
     rows = table(hits)
     holes = {unit: _holes(hits[unit]) for unit in sorted(hits)}
+    reasons = explained(hits)
     if chosen.out:
         shown: dict[str, Any] = {
             unit: {kind: {"covered": row[kind][0], "points": row[kind][1]} for kind in KINDS}
             for unit, row in rows.items()
         }
         with replacing(chosen.out) as stream:
-            stream.write((json.dumps({"units": shown, "holes": holes}, indent=1) + "\n").encode())
+            stream.write((json.dumps({"units": shown, "explained": reasons, "holes": holes}, indent=1) + "\n").encode())
     for unit in holes if chosen.holes is not None else ():
         if unit.startswith(chosen.holes):
             print(unit, *holes[unit], sep="\n  ")
@@ -195,6 +256,10 @@ def main() -> int:
         for cell in cells:
             shown_table.add_row(*cell)
         Console(width=100).print(shown_table)
+    covered, points = rows["all"]["toggle"]
+    print(
+        f"without {sum(reasons.values())} toggles that no test can reach: {share(covered, points - sum(reasons.values()))} %"
+    )
     missed = [kind for kind, bar in BARS.items() if rows["all"][kind][0] < bar * rows["all"][kind][1]]
     return int(bool(missed))
 

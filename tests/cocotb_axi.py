@@ -1,6 +1,7 @@
 """The simulator's side of test_hw_axi: AXIMemory between stalling streams and cocotbext-axi memories.
 
-The job is {"groups", "ports", "port_bits", "seed", "restarts", "stall"}. The answer is what was counted.
+The job is {"groups", "ports", "port_bits", "seed", "restarts", "stall"}. The image lies at word 0, and after each restart
+elsewhere, up to the highest lines and addresses that there are. The answer is what was counted.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from cocotbext.axi import AxiBus, AxiSlave
 
 IMAGE_WORDS = 400
 BASES = (0x10000, 0x83000, 0x4_0000_0000, 0x7F000)
+ADDRESS_BITS = 40
+AHEAD = 1 << 16  # bytes behind the image that a port may read ahead
 QUIET = 200
 
 
@@ -28,6 +31,7 @@ class Region:
     def __init__(self, base: int, size: int) -> None:
         self.base, self.data = base, bytearray(size)
         self.bad: set[int] = set()
+        self.endless = False  # zeros behind the image, else nobody may read there
         self.failed = 0
 
     def _at(self, address: int, size: int) -> int:
@@ -36,6 +40,8 @@ class Region:
         return at
 
     async def read(self, address: int, size: int) -> bytes:
+        if self.endless and address >= self.base + len(self.data):
+            return bytes(size)
         at = self._at(address, size)
         if at // size in self.bad:
             self.failed += 1
@@ -54,6 +60,8 @@ class Bench:
         self.groups, self.ports, self.lane = job["groups"], job["ports"], job["port_bits"] // 8
         lines = -(-IMAGE_WORDS * self.groups // (self.lane * self.ports))
         self.regions = [Region(base, lines * self.lane) for base in BASES[: self.ports]]
+        self.origin = 0
+        """Address of the image's first word."""
         self.requests: deque[tuple[int, int]] = deque()
         self.expected: deque[tuple[int, int | None]] = deque()
         self.image = bytearray(lines * self.lane * self.ports)
@@ -99,8 +107,29 @@ class Bench:
     def word(self, at: int) -> int:
         return int.from_bytes(self.image[at * self.groups : (at + 1) * self.groups], "little")
 
+    def move(self, page: int, pattern: int) -> None:
+        """Let the image begin so many pages of all ports behind word 0, and the ports' memories where `pattern` says."""
+        page_words = 4096 * self.ports  # which are whole pages of every port
+        at = page * page_words * self.groups // self.ports
+        self.origin = page * page_words
+        room = (1 << ADDRESS_BITS) - at - len(self.regions[0].data) - AHEAD
+        for number, region in enumerate(self.regions):
+            base = min((pattern ^ number << 12) & ((1 << ADDRESS_BITS) - 4096), room & -4096)
+            getattr(self.dut, f"base_{number}").value = base
+            region.base = base + at
+
+    @property
+    def words(self) -> int:
+        """Words that 32 bits can address, of words and of lines."""
+        return min(1 << 32, (self.lane * self.ports << 32) // self.groups)
+
+    def ask_for_ever(self, length: int) -> None:
+        """The whole image and far more, which a restart must end before the image is over."""
+        self.ask(0, IMAGE_WORDS)
+        self.requests[-1] = (self.origin, min(length, self.words - self.origin, 0xFFFF_FFFF))
+
     def ask(self, address: int, length: int) -> None:
-        self.requests.append((address, length))
+        self.requests.append((self.origin + address, length))
         for at in range(address, address + length):
             lines = range(at * self.groups // self.lane, ((at + 1) * self.groups - 1) // self.lane + 1)
             bad = any(line // self.ports in self.regions[line % self.ports].bad for line in lines)
@@ -120,7 +149,7 @@ class Bench:
             word = self.rng.getrandbits(8 * self.groups)
             self.image[at * self.groups : (at + 1) * self.groups] = word.to_bytes(self.groups, "little")
             dut.write_valid.value = 1
-            dut.write_payload.value = at | word << 32
+            dut.write_payload.value = self.origin + at | word << 32
             await RisingEdge(dut.clk)
             while not int(dut.write_ready.value):
                 await RisingEdge(dut.clk)
@@ -178,6 +207,15 @@ class Bench:
             self.ask(address, self.rng.randint(0, min(120, IMAGE_WORDS - address)))
 
 
+def image_of(bench: Bench) -> bytes:
+    """What the ports' memories hold."""
+    return b"".join(
+        bytes(region.data[at : at + bench.lane])
+        for at in range(0, len(bench.regions[0].data), bench.lane)
+        for region in bench.regions
+    )
+
+
 @cocotb.test()
 async def everything(dut: Any) -> None:
     job = json.loads(Path(cocotb.plusargs["job"]).read_text())
@@ -197,12 +235,7 @@ async def everything(dut: Any) -> None:
     bench.ask_random(8)
     bench.ask(0, IMAGE_WORDS)  # offered while the last word is being written
     await bench.run()
-    image = b"".join(
-        bytes(region.data[at : at + bench.lane])
-        for at in range(0, len(bench.regions[0].data), bench.lane)
-        for region in bench.regions
-    )
-    assert image == bench.image, "striped image"
+    assert image_of(bench) == bench.image, "striped image"
     assert int(dut.errors.value) == 0
 
     for _ in range(job["restarts"]):
@@ -211,6 +244,23 @@ async def everything(dut: Any) -> None:
         await bench.run(bench.rng.randrange(1, 400))
         bench.ask_random(2)
         await bench.run()
+
+    ones, odd = (1 << ADDRESS_BITS) - 1, 0xAA_AAAA_A000
+    last = bench.words // (4096 * bench.ports) - 1
+    for page, pattern in ((0, 0), (last, ones), (0x2AAAA & last, odd), (0x15555 & last, odd >> 1)):
+        for region in bench.regions:
+            region.endless = True
+        bench.move(page, pattern)
+        bench.ask_for_ever(ones if page in (0, last) else pattern >> 7)
+        await bench.run(bench.rng.randrange(100, 300))
+        await bench.write([bench.rng.randrange(IMAGE_WORDS), IMAGE_WORDS - 1])
+        bench.ask(1, 9)
+        bench.ask(IMAGE_WORDS - 3, 3)
+        await bench.run()
+        for region in bench.regions:
+            region.endless = False
+    assert image_of(bench) == bench.image, "striped image"
+    assert int(dut.errors.value) == 0
 
     before = [region.failed for region in bench.regions]
     for region in bench.regions:

@@ -112,19 +112,22 @@ async def constants(bench: Bench) -> None:
     assert await bench.read(Register.SHAPE) == job["ports"] | job["line_bytes"] << 8
     assert await bench.read(Register.SIZE) == job["port_bytes"] // 4096
     assert await bench.status() == (0, AXILiteLink.DEPTH - 1)
-    dut.errors.value, dut.status.value = 0xBEEF, 0b10
-    assert await bench.read(Register.STATE) == 0xBEEF0002
-    wanted = {}
-    for port in bench.rng.sample(range(job["ports"]), job["ports"]):
-        wanted[port] = bench.rng.getrandbits(40)
-        await bench.write(Register.BASE + 8 * port, wanted[port] & 0xFFFFFFFF)
-        await bench.write(Register.BASE + 8 * port + 4, wanted[port] >> 32 | 0xABCDEF00)
+    for errors, status in ((0xFFFF, 0b11), (0, 0), (0xBEEF, 0b10)):
+        dut.errors.value, dut.status.value = errors, status
+        assert await bench.read(Register.STATE) == errors << 16 | status
+    wanted: dict[int, int] = {}
+    for ones in (1, 0, None):  # every bit of a base goes both ways; then none is that of a neighbour
+        for port in bench.rng.sample(range(job["ports"]), job["ports"]):
+            wanted[port] = bench.rng.getrandbits(40) if ones is None else ones * ((1 << 40) - 1)
+            await bench.write(Register.BASE + 8 * port, wanted[port] & 0xFFFFFFFF)
+            await bench.write(Register.BASE + 8 * port + 4, wanted[port] >> 32 | 0xABCDEF00)
+        for port, base in wanted.items():
+            assert int(getattr(dut, f"base_{port}").value) == base >> 12 << 12
     for address in (Register.ID, Register.STATE, Register.SHAPE, Register.SIZE, 0x200, 0x900, 0xFFC, 0x1C):
         await bench.write(address, 0xFFFFFFFF)  # no such registers, or read only
     if job["ports"] < 32:
         await bench.write(Register.BASE + 8 * job["ports"], 0xFFFFFFFF)
     for port, base in wanted.items():
-        assert int(getattr(dut, f"base_{port}").value) == base >> 12 << 12
         low, high = await bench.read(Register.BASE + 8 * port), await bench.read(Register.BASE + 8 * port + 4)
         assert low | high << 32 == base >> 12 << 12
     for address in (0x1C, 0x200, 0x900, 0xFFC):

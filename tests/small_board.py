@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 from tritape.model.checkpoint import random_checkpoint
 from tritape.model.config import ModelConfig
@@ -20,4 +21,16 @@ def small_model(vocab: int = 256) -> QuantisedModel:
     return quantise_model(random_checkpoint(shape, seed=3), ids=list(range(8)))
 
 
-__all__ = ["SMALL", "golden", "small_model"]
+def with_epsilons(model: QuantisedModel) -> QuantisedModel:
+    """The model with epsilons of all 48 bits, and of every other one, in turn with its own small ones."""
+    wide = itertools.cycle(((1 << 48) - 1, 0x5555_5555_5555, 0xAAAA_AAAA_AAAA))
+    layers = []
+    for layer in model.layers:
+        projections = dict(layer.projections)
+        for name in ("f", "o", "down"):
+            projections[name] = dataclasses.replace(projections[name], eps=next(wide))
+        layers.append(dataclasses.replace(layer, projections=projections))
+    return dataclasses.replace(model, layers=layers)
+
+
+__all__ = ["SMALL", "golden", "small_model", "with_epsilons"]

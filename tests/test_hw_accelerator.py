@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from functools import cache
 from pathlib import Path
 
@@ -9,14 +10,16 @@ import pytest
 from amaranth.hdl import Module, signed
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
-from link_script import BOOTED, Script
+from link_script import BOOTED, DAMAGED, Script
+from test_hw_sequencer import Tape
 
 from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
-from tritape.hw.link.commands import Command
+from tritape.hw.link.commands import Command, ErrorCode
 from tritape.hw.memory.signature import MemorySignature
 from tritape.hw.onchip_accelerator import OnChipAccelerator
 from tritape.hw.probe import PROBES
+from tritape.hw.tape.header import Fault
 from tritape.model import arith
 from tritape.model.checkpoint import load_checkpoint, random_checkpoint
 from tritape.model.config import ModelConfig
@@ -102,6 +105,16 @@ def extend(link: Script, model: QuantisedModel, prompt: list[int], more: int, in
     return probes, fed
 
 
+@cache
+def probed(groups: int, per_filler: int, rows: int) -> Probed:
+    """Made once: elaborating it takes longer than some of the simulations."""
+    config = Config(
+        groups=groups, tables_per_filler=per_filler, max_hidden=64, max_intermediate=256, max_layers=2, max_vocab=256,
+        max_rows=rows,
+    )  # fmt: skip
+    return Probed(Accelerator(config), groups)
+
+
 CASES = [
     # model, groups, tables a filler, rows a block, prompt, more tokens, inverse temperature
     (odd, 4, 2, 64, [0, 96, 5], 2, 0),
@@ -116,10 +129,6 @@ CASES = [
 def test_tokens_with_a_stalling_memory(make, groups, per_filler, rows, prompt, more, inv):
     """Random stalls of memory, host and probes: requests, replies and every element of every unit are as they must be."""
     model = make()
-    config = Config(
-        groups=groups, tables_per_filler=per_filler, max_hidden=64, max_intermediate=256, max_layers=2, max_vocab=256,
-        max_rows=rows,
-    )  # fmt: skip
     link = Script()
     probes, fed = extend(link, model, prompt, more, inv)
     data = image(model, groups, rows)
@@ -138,7 +147,7 @@ def test_tokens_with_a_stalling_memory(make, groups, per_filler, rows, prompt, m
     firsts = [sum(length for _, length in requests[:place]) for place in range(len(requests))]
     asked = [(first, "memory.requests", place) for place, first in enumerate(firsts, start=1)]
     check_streams(
-        Probed(Accelerator(config), groups),
+        probed(groups, per_filler, rows),
         simulator="verilator",
         inputs={"rx": list(link.rx), "memory.words": words},
         expected={
@@ -146,6 +155,54 @@ def test_tokens_with_a_stalling_memory(make, groups, per_filler, rows, prompt, m
             "memory.requests": [{"address": a, "length": n} for a, n in requests],
             "memory.write": [],
             **probes,
+        },
+        after={"memory.words": asked, "rx": link.gates},
+        seed=groups,
+        input_stall=0.1,
+        output_stall=0.2,
+    )
+
+
+@pytest.mark.parametrize(("groups", "rows", "width"), [(4, 64, 40), (13, 96, 64)])
+def test_numbers_of_all_bits(groups: int, rows: int, width: int) -> None:
+    """Tapes with all bits of their numbers, or every other one: each request is as the header says, and the
+    section behind is refused before a unit is told. What the host sets comes back. The hardware is that of `CASES`."""
+    link, words, requests, asked = Script(), [], [], []
+    for bits in (0xFFFF_FFFF, 0, 0x5555_5555, 0xAAAA_AAAA):
+        tape, token, row_words = Tape(groups), bits & 0xFFFF, bits & 0xFFFF | 2
+        numbers = ("prologue_address", "prologue_words", "body_address", "body_words", "embedding_address")
+        values = {name: bits ^ -(place & 1) & 0xFFFF_FFFF | 1 for place, name in enumerate(numbers)}
+        tape.boot(
+            hidden=width, intermediate=width, layers=1, rows=rows, vocabulary=bits & 0xFF, row_words=row_words,
+            logit_fraction=bits & 0xFF, **values,
+        )  # fmt: skip
+        asked.append((len(words), "memory.requests", len(requests) + 1))
+        requests.append((0, len(tape.words)))
+        words += tape.words
+        prologue = (values["prologue_address"], values["prologue_words"])
+        row = (values["embedding_address"] + token * row_words & 0xFFFF_FFFF, row_words)
+        requests += [prologue, row, (values["body_address"], values["body_words"]), prologue]
+        asked.append((len(words), "memory.requests", len(requests)))
+        words += tape.split(struct.pack("<I", bits) * 8)
+        link.flags = BOOTED
+        link.send(Command.BOOT)
+        link.send(Command.TEMPERATURE, bits & 0x1FFFF)
+        link.send(Command.SEED, bits)
+        elements = b"".join((bits >> shift & 0x3FFFF).to_bytes(3, "little") for shift in (0, 1))
+        link.send(Command.WRITE_STATE, bits & 63, 2, elements, left=(bits & 63) + 2)
+        link.send(Command.READ_STATE, bits & 63, 2, back=elements)
+        link.load([token], position=0, fresh=bool(bits & 1))
+        link.flags |= DAMAGED | Fault.CHECK
+        link.send(Command.POLL, 1 | 2 << 8, 5, status=ErrorCode.FAULT)
+    check_streams(
+        probed(groups, 2, rows),
+        simulator="verilator",
+        inputs={"rx": list(link.rx), "memory.words": words},
+        expected={
+            "tx": list(link.tx),
+            "memory.requests": [{"address": a, "length": n} for a, n in requests],
+            "memory.write": [],
+            **{name: [] for name in PROBES},
         },
         after={"memory.words": asked, "rx": link.gates},
         seed=groups,

@@ -111,25 +111,32 @@ def test_session(simulator: str):
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
 def test_three_slots(simulator: str):
-    """A number of slots that is no power of two: every entry of several steps in its place."""
+    """A number of slots that is no power of two: every entry of several steps in its place, each with 16 bits of its own."""
+    wide = [(number * 0x9E37 ^ 0x55AA) & 0xFFFF for number in range(12)]
+    given, chosen = [wide[at : at + 3] for at in range(0, 12, 3)], [wide[at - 3 : at][::-1] for at in range(12, 0, -3)]
     script = BatchScript(BOOTED)
-    script.steps(0, [[Entry(3 * step + slot) for slot in range(3)] for step in range(4)])
-    script.tokens(4, [[39, 40, 41]])
-    script.send(Command.POLL, 1 | 5 << 8, 9, back=struct.pack("<9H", *range(30, 39)))
+    for value in (0x1FFFF, 0, 0x0A5C3):
+        for slot in range(3):
+            script.send(Command.SLOT, slot)
+            script.send(Command.TEMPERATURE, value ^ slot)
+    script.steps(0, [[Entry(token, fresh=bool(step & 1)) for token in given[step]] for step in range(4)])
+    script.tokens(4, chosen[3:])
+    script.send(Command.POLL, 1 | 5 << 8, 9, back=struct.pack("<9H", *chosen[0], *chosen[1], *chosen[2]))
     check_streams(
         HostLink(THREE, memory_words=4096, counter_count=2),
         inputs={
             "rx": list(script.rx),
-            "results": [[30 + 3 * step + slot for slot in range(3)] for step in range(4)],
+            "results": chosen,
             "words": [],
             "logits": [],
         },
         expected={
             "tx": list(script.tx),
-            "steps": [[request(3 * step + slot) for slot in range(3)] for step in range(4)],
+            "steps": [[request(token, fresh=step & 1) for token in given[step]] for step in range(4)],
             **{name: [] for name in ("write", "requests", "boot")},
         },
         statics={"configured": 1, "fault": 0, "fault_code": 0},
+        finals={f"inv_temperature.{slot}": 0x0A5C3 ^ slot for slot in range(3)},
         simulator=simulator,
         after={"rx": script.gates},
     )

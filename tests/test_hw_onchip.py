@@ -52,10 +52,14 @@ def test_reads_what_init_and_writes_left(groups: int, words: int, simulator: str
     rng = random.Random(words)
     image = [int.from_bytes(rng.randbytes(groups), "little") for _ in range(words)]
     init = b"".join(word.to_bytes(groups, "little") for word in image)
-    written = [rng.randrange(words) for _ in range(words // 2)]
-    writes = [{"address": at, "word": rng.getrandbits(8 * groups)} for at in written]
+    ones = (1 << 8 * groups) - 1
+    writes = [
+        {"address": at, "word": word} for word in (ones, 0) for at in (0, 1)
+    ]  # no memory is smaller than two words
+    writes += [{"address": rng.randrange(words), "word": rng.getrandbits(8 * groups)} for _ in range(words // 2 + 1)]
     for write in writes:
-        image[write["address"]] = write["word"]
+        if write["address"] < words:
+            image[write["address"]] = write["word"]
     requests = random_requests(rng, words, 30)
     check_streams(
         WriteFirst(OnChipMemory(groups, words, init), len(writes)),

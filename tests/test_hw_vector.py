@@ -9,6 +9,7 @@ import pytest
 from amaranth.hdl import Cat, Module, signed
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
+from small_board import with_epsilons
 
 from tritape.base.errors import TritapeError
 from tritape.hw.commands import VECTOR_COMMANDS
@@ -164,6 +165,10 @@ def test_two_layers_of_odd_lengths_in_several_blocks() -> None:
 
 def test_the_host_takes_every_logit() -> None:
     run(model(97, 40, 1, 65), CONFIG, [7, 1], logits=True)
+
+
+def test_epsilons_of_all_bits() -> None:
+    run(with_epsilons(model(97, 40, 1, 65)), CONFIG, [7])
 
 
 def test_of_equal_logits_the_first_wins() -> None:

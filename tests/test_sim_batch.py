@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import struct
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
+from link_script import BOOTED, DAMAGED
+from small_board import with_epsilons
+from test_hw_batch_link import BatchScript
+from test_hw_sequencer import Tape
 
 from tritape.base.errors import TritapeError
 from tritape.host.slots import Entry, check_chains
 from tritape.hw.config import Config
+from tritape.hw.counters import COUNTERS
+from tritape.hw.link.commands import Command, ErrorCode
+from tritape.hw.tape.header import Fault
 from tritape.model.checkpoint import random_checkpoint
 from tritape.model.config import ModelConfig
 from tritape.model.formats import quantise_model
@@ -107,6 +116,17 @@ def test_a_prompt_goes_through_all_slots(stalling: Simulation):
     assert runner.difference is None
 
 
+@pytest.mark.slow
+def test_epsilons_of_all_bits_and_every_logit():
+    wide = with_epsilons(model())
+    with Simulation(CONFIGS[0]) as simulation:
+        runner = BatchRunner(simulation, wide)
+        runner.step([Entry(5, fresh=True), Entry(96, fresh=True)])
+        assert runner.difference is None
+        runner.device.reset()
+        np.testing.assert_array_equal(runner.device.logits([7, 50]), IntegerModel(wide).run_integer([7, 50])[-1])
+
+
 @pytest.mark.long
 def test_prompt_and_decoding_in_one_step():
     """Slots 2 and 0 prefill a sequence through the ring while slot 1 decodes another."""
@@ -175,6 +195,65 @@ def test_a_damaged_row_is_counted_and_another_tape_is_refused():
         assert runner.difference is None
     with Simulation(CONFIGS[0]) as simulation, pytest.raises(TritapeError, match=r"^hidden size must .* \(fault 4\)$"):
         BatchRunner(simulation, random_model(97, 65, 65))
+
+
+class Session(BatchScript):
+    """Commands to a simulation, each reply compared as it comes."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        super().__init__()
+        self._simulation = simulation
+
+    def send(self, *arguments: Any, **options: Any) -> None:
+        self.rx = self.tx = b""
+        super().send(*arguments, **options)
+        self._simulation.write(self.rx)
+        assert self._simulation.read(1.0).strip(b"\0") == self.tx.strip(b"\0"), Command(arguments[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("far", "section"), [("nothing", 1), ("prologue", 1), ("row", 2)])
+def test_numbers_of_all_bits(far: str, section: int):
+    """Tapes with all bits of their numbers, or every other one. A prologue or a row far behind the memory is not what lies at the
+    low bits of its address, where all is well; with nothing far away, a section of such numbers is refused, by its own number."""
+    with Simulation(CONFIGS[0]) as simulation:
+        link = Session(simulation)
+        for bits in (0xFFFF_FFFF, 0, 0x5555_5555, 0xAAAA_AAAA):
+            tokens, high = (bits & 0xFFFF, ~bits & 0xFFFF), (bits or 1 << 31) & 0xFFFF_F000
+            header, sections = Tape(4), Tape(4)
+            sections.number = 1
+            sections.load(0, 8)
+            first = len(sections.words)
+            sections.section(6)  # END in the place of the row
+            if far == "nothing":
+                sections.words = sections.split(struct.pack("<I", bits) * 8)
+            start, row_words = 8 + 16 + 1, bits & 0xFFFF | 8
+            row = start + first + (high if far == "row" else 0)
+            header.boot(
+                hidden=bits & 63, intermediate=bits & 127, layers=bits & 1, rows=bits & 63, vocabulary=bits & 0xFF,
+                prologue_address=start + (high if far == "prologue" else 0), prologue_words=first,
+                body_address=bits, body_words=~bits & 0xFFFF_FFFF | 1, logit_fraction=bits & 0xFF,
+                embedding_address=row - tokens[0] * row_words & 0xFFFF_FFFF, row_words=row_words,
+            )  # fmt: skip
+            assert len(header.words) == start
+            words = header.words + sections.words
+            simulation.set_memory(b"".join(word.to_bytes(4, "little") for word in words), 4)
+            broken = BOOTED | DAMAGED | Fault.CHECK
+            link.flags = BOOTED if far == "row" else broken
+            link.send(Command.BOOT)
+            elements = b"".join((bits >> shift & 0x3FFFF).to_bytes(3, "little") for shift in (0, 1))
+            for slot in (0, 1):
+                link.send(Command.SLOT, slot)
+                link.send(Command.TEMPERATURE, bits >> slot & 0x1FFFF)
+                link.send(Command.SEED, bits)
+                link.send(Command.WRITE_STATE, bits & 63, 2, elements, left=(bits & 63) + 2)
+                link.send(Command.READ_STATE, bits & 63, 2, back=elements)
+            fresh = bool(bits & 1)
+            link.steps(0, [[Entry(tokens[0], fresh=fresh), Entry(tokens[1], chain=not fresh)]])
+            link.flags = broken
+            link.send(Command.POLL, 1 | 2 << 8, 2, status=ErrorCode.FAULT)
+            told = struct.pack("<III", 0, section, Fault.CHECK)
+            link.send(Command.COUNTERS, COUNTERS.index("crc_errors"), 3, back=told)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ def _bench(verilog: str, name: str) -> Path:
     return _build_bench(verilog, "verilator")
 
 
+@pytest.hookimpl(trylast=True)  # when marks have been looked at
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out what would run a second time."""
     seen = {item.nodeid for item in items}

@@ -42,6 +42,11 @@ ROWS: dict[str, tuple[str, float | None]] = {
     ),
     "batch-1": (f"{SHAPE} 1", None),
     "batch-4": (f"{SHAPE} 4", None),
+    "axi-batch-8": (
+        "--hidden 1024 --layers 1 --vocab 256 --intermediate 256 --memory axi --ports 4 --port-bits 128 --latency 80 --jitter 31"
+        " --clock 300e6 --bandwidth 4.6e9 --engines 1 --groups 16 --batch 8",
+        None,
+    ),
     "u250-batch-8": (
         "--hidden 1024 --layers 1 --vocab 256 --intermediate 256 --memory axi --ports 4 --port-bits 128 --latency 80 --jitter 31"
         " --clock 300e6 --bandwidth 18e9 --engines 1 --groups 64 --batch 8",

@@ -98,8 +98,12 @@ class Memory:
         return word_bytes
 
     def ahead(self, word_bytes: int) -> int:
-        """Bytes that the backend reads ahead while the engine waits."""
-        if self.kind == "axi" or self.kind in BOARDS:
+        """Bytes that the backend has read ahead, and those that come before it must wait again, once the engine goes on."""
+        if self.kind == "axi":
+            # A full FIFO asks for no burst until it has room for one, and for that as long as the memory takes.
+            idle = AXIReader(self.port_bits).burst + self.latency + self.jitter / 2
+            return max(0, _FIFO_LINES * self.line(word_bytes) - round(idle * self.sustained(word_bytes)))
+        if self.kind in BOARDS:
             return _FIFO_LINES * self.line(word_bytes)
         return word_bytes if self.kind == "qspi" else 0
 

@@ -13,7 +13,7 @@ from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
 from tritape.hw.memory.attach import add_memory
 from tritape.hw.memory.axi import AXIMemory
-from tritape.hw.memory.axi_bus import ADDRESS_BITS, ID_BITS
+from tritape.hw.memory.axi_bus import ADDRESS_BITS, BOUNDARY, ID_BITS, MAX_BEATS
 from tritape.hw.memory.axi_reader import AXIReader
 from tritape.hw.memory.gearbox import Gearbox
 from tritape.hw.memory.litedram import LiteDRAMMemory
@@ -101,7 +101,8 @@ class Memory:
         """Bytes that the backend has read ahead, and those that come before it must wait again, once the engine goes on."""
         if self.kind == "axi":
             # A full FIFO asks for no burst until it has room for one, and for that as long as the memory takes.
-            idle = AXIReader(self.port_bits).burst + self.latency + self.jitter / 2
+            burst = min(MAX_BEATS, BOUNDARY * 8 // self.port_bits)
+            idle = burst + self.latency + self.jitter / 2
             return max(0, _FIFO_LINES * self.line(word_bytes) - round(idle * self.sustained(word_bytes)))
         if self.kind in BOARDS:
             return _FIFO_LINES * self.line(word_bytes)

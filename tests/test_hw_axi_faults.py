@@ -406,3 +406,24 @@ def test_random_faults_and_restarts(seed: int) -> None:
 def test_words() -> None:
     with pytest.raises(TritapeError, match=r"^words must be 1\.\.4294967296, not 0; a tape's addresses have 32 bits$"):
         AXIMemory(16, words=0)
+
+
+def test_reads_ahead_until_the_fifo_is_full() -> None:
+    """Nobody takes a line: bursts are asked for until the FIFO has no room, and no more."""
+    unit = AXIReader(PORT_BITS, BURST, fifo_lines=4 * BURST)
+    asked = []
+
+    async def script(context: Any) -> None:
+        context.set(unit.fetches.payload, {"line": 0, "count": 12 * BURST})
+        context.set(unit.fetches.valid, 1)
+        context.set(unit.axi.arready, 1)
+        for _ in range(100):
+            if context.get(unit.axi.arvalid):
+                asked.append(context.get(unit.axi.arlen) + 1)
+            await context.tick()
+
+    simulator = Simulator(unit)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(script)
+    simulator.run()
+    assert asked == 4 * [BURST]

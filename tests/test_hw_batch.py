@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from amaranth.hdl import Module, Signal
@@ -219,8 +221,21 @@ class Ring(wiring.Component):
 )
 def test_states_go_from_slot_to_slot(chain: list[int], active: list[int]):
     """Two layers, three tokens a slot: each state is what the one before it made of the same token step."""
+    check_chain(chain, active)
+
+
+def test_a_slot_that_is_late_loses_nothing():
+    """The first slot runs at full rate until the queue to the second is full, which has not begun with its mode F."""
+    late = [(LENGTH, "values_2", 2 * LENGTH + 40)]  # the third runs by itself
+    check_chain([0, 1, 0], [1, 1, 1], after={"values_1": late}, input_stall=0, output_stall=0)
+
+
+LENGTH = 61
+
+
+def check_chain(chain: list[int], active: list[int], **options: Any) -> None:
     rng = np.random.default_rng(sum(chain))
-    length, count = 61, len(chain)
+    length, count = LENGTH, len(chain)
     bound = rng.integers(0, 32769, length)
     memory = np.zeros((count, 2, length), dtype=np.int64)
     commands, values = [], [[] for _ in chain]
@@ -257,6 +272,7 @@ def test_states_go_from_slot_to_slot(chain: list[int], active: list[int]):
         expected={f"elements_{t}": elements[t] for t in range(count)},
         statics={"needed": len(words), "chain": _bits(chain), "active": _bits(active)},
         seed=sum(active),
+        **options,
     )
 
 

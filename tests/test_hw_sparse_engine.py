@@ -26,7 +26,7 @@ def small(groups: int, tables: int = 2, engines: int = 1, **fields: object) -> C
     [
         (5, 1, 1, False, "icarus"),
         (10, 2, 2, True, "icarus"),
-        pytest.param(20, 4, 4, False, "verilator", marks=pytest.mark.long),
+        (20, 4, 4, False, "icarus"),
         *(
             pytest.param(*point, simulator, marks=pytest.mark.long)
             for simulator in ("verilator", "icarus")

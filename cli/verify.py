@@ -10,6 +10,7 @@ import typer
 from tritape.base.errors import TritapeError
 from tritape.cli import app
 from tritape.cli.common import console, model_path, opened, output_file, report
+from tritape.model.codes import SPARSE4
 from tritape.model.data import embedded_models
 
 
@@ -19,7 +20,10 @@ def verify(
     level: Annotated[str, typer.Option(help="netlist (Yosys' cells) or routed (nextpnr's packed cells).")] = "netlist",
     tokens: Annotated[int, typer.Option(help="Tokens to generate and compare.")] = 12,
     model: Annotated[
-        Path | None, typer.Option(help="Checkpoint folder, or a name (default: nano).", callback=model_path)
+        Path | None,
+        typer.Option(
+            help="Checkpoint folder, or a name (default: nano; small-sparse on a 3:4 board).", callback=model_path
+        ),
     ] = None,
     brief: Annotated[
         bool, typer.Option(help="The tiny random model that `tritape build` takes, in place of nano: minutes less.")
@@ -42,7 +46,8 @@ def verify(
     if brief:
         quantised, label = brief_model(board), "random"
     else:
-        source = opened(model or embedded_models()["nano"])
+        default = "small-sparse" if board.config.weight_code is SPARSE4 else "nano"
+        source = opened(model or embedded_models()[default])
         quantised, label = source.quantised, source.name
     with console.status(f"{name}: starting") as status:
 

@@ -32,7 +32,7 @@ UNITS: dict[str, str] = {
     "memory/flash_start.py": "hw_autoboot",
     "memory/gearbox.py": "hw_gearbox",
     "memory/litedram.py": "hw_litedram",
-    "memory/onchip.py": "hw_onchip",
+    "memory/onchip.py": "hw_onchip hw_memory_bounds",
     "memory/pages.py": "hw_pages hw_memory_bounds",
     "memory/planner.py": "hw_planner",
     "memory/qspi.py": "hw_qspi hw_memory_bounds",

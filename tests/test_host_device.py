@@ -50,6 +50,7 @@ def chosen(model, tokens, count):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_text_state_and_logits(simulation, model):
     """A prompt longer than a command, generation on from it, logits, a state saved and restored, the self test."""
     device = Device(CutTransport(simulation), retry_s=RETRY_S)

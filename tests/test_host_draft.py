@@ -25,7 +25,12 @@ from tritape.model.tape.assembler import image
 from tritape.sim.generate import RETRY_S, Simulation
 from tritape.sim.golden_device import GoldenDevice, Times
 
-LIMITS = {"max_hidden": 32, "max_intermediate": 48, "max_layers": 2, "max_vocab": 256}
+LIMITS = {
+    "max_hidden": 64,
+    "max_intermediate": 128,
+    "max_layers": 2,
+    "max_vocab": 256,
+}  # of test_sim_batch.py too: one build
 T2 = Config(groups=4, max_rows=64, batch=2, **LIMITS)
 T4 = Config(groups=4, max_rows=64, batch=4, **LIMITS)
 T3_E2 = Config(groups=6, engines=2, max_rows=96, batch=3, **LIMITS)

@@ -24,7 +24,7 @@ from tritape.model.tokenizer import ByteTokenizer
 from tritape.sim.generate import RETRY_S, Simulation
 
 pytestmark = [pytest.mark.slow, pytest.mark.optimised]
-CONFIG = Config(groups=4, max_rows=64, batch=2, max_hidden=32, max_intermediate=48, max_layers=2, max_vocab=256)
+CONFIG = Config(groups=4, max_rows=64, batch=2, max_hidden=64, max_intermediate=128, max_layers=2, max_vocab=256)
 MODEL, CODEC = small_model(), ByteTokenizer()
 PROMPTS = ("Emma was", "Mr. Darcy", "It", "The carriage stopped")
 

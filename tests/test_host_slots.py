@@ -24,7 +24,12 @@ from tritape.model.golden import IntegerModel
 from tritape.model.tape.assembler import image
 from tritape.sim.generate import RETRY_S, Simulation
 
-LIMITS = {"max_hidden": 32, "max_intermediate": 48, "max_layers": 2, "max_vocab": 256}
+LIMITS = {
+    "max_hidden": 64,
+    "max_intermediate": 128,
+    "max_layers": 2,
+    "max_vocab": 256,
+}  # of test_sim_batch.py too: one build
 CONFIGS = [
     Config(groups=4, max_rows=64, batch=2, **LIMITS),
     Config(groups=6, engines=2, max_rows=96, batch=3, **LIMITS),
@@ -103,6 +108,7 @@ def jobs_of_every_kind(saved: bytes) -> tuple[list[Job], list[list[int]]]:
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_many_sequences(simulation: Simulation, config: Config):
     """All together, each as if it were alone; states kept go on elsewhere."""
     device = opened(simulation, config)
@@ -155,6 +161,7 @@ def test_noise(simulation: Simulation, config: Config):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_jobs_that_cannot_be(simulation: Simulation, config: Config):
     device = opened(simulation, config)
     fresh = device.save_state()

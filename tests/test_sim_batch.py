@@ -81,6 +81,7 @@ def alone(slot: int, token: int, count: int, *, fresh: bool = False) -> list[Ent
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_independent_sequences(stalling: Simulation):
     """Each slot continues its own text, one of them sampled; a slot without a token keeps its state and its generator."""
     count = stalling.config.batch
@@ -99,6 +100,7 @@ def test_independent_sequences(stalling: Simulation):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_a_prompt_goes_through_all_slots(stalling: Simulation):
     """A prompt, several tokens a pass, then decoded by the slot that ends up with its state: as one token after the other."""
     count = stalling.config.batch
@@ -117,6 +119,7 @@ def test_a_prompt_goes_through_all_slots(stalling: Simulation):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_epsilons_of_all_bits_and_every_logit():
     wide = with_epsilons(model())
     with Simulation(CONFIGS[0]) as simulation:
@@ -142,6 +145,7 @@ def test_prompt_and_decoding_in_one_step():
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_states_are_saved_and_restored(simulation: Simulation):
     """More sequences than slots: one makes room for another, then goes on, on another slot."""
     config = simulation.config
@@ -159,6 +163,7 @@ def test_states_are_saved_and_restored(simulation: Simulation):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_a_wrong_state_is_noticed(simulation: Simulation):
     """What all other tests rely on: one bit of a state that differs is found, in the first layer."""
     runner = BatchRunner(simulation, model())
@@ -170,6 +175,7 @@ def test_a_wrong_state_is_noticed(simulation: Simulation):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_cycle_model(simulation: Simulation):
     """Steps of independent tokens and of a prompt take what the model says, within 1 %."""
     largest = random_model(256, 64, 128)
@@ -181,6 +187,7 @@ def test_cycle_model(simulation: Simulation):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_a_damaged_row_is_counted_and_another_tape_is_refused():
     data = bytearray(image(model(), 4, 64))
     with Simulation(CONFIGS[0]) as simulation:
@@ -212,6 +219,7 @@ class Session(BatchScript):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 @pytest.mark.parametrize(("far", "section"), [("nothing", 1), ("prologue", 1), ("row", 2)])
 def test_numbers_of_all_bits(far: str, section: int):
     """Tapes with all bits of their numbers, or every other one. A prologue or a row far behind the memory is not what lies at the

@@ -16,4 +16,6 @@ REASONS: dict[str, str] = {
     "dbb415b605": "the same values: the memory takes the low 8 bits",
     "f795b02f48": "the same hardware: the number of one table has no bits",
     "8b036c2e58": "the same hardware: the name of a signal",
+    "57d7b74483": "the same values: of equal numbers it takes the other",
+    "b99a4b37c7": "the same behaviour: an age is 2 at most",
 }

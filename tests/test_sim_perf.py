@@ -79,12 +79,12 @@ def test_lanes_through_a_memory(memory: Memory) -> None:
     assert abs(result["prompt_estimate_error"]) < 0.01
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("config", "shapes"),
     [
         (Config(groups=20, engines=2, code="sparse4"), [(512, 128, 4, 640), (67, 51, 2, 43)]),
-        pytest.param(Config(groups=16, engines=2), [(512, 128, 2, 512), (64, 20, 1, 33)], marks=pytest.mark.long),
+        (Config(groups=16, engines=2), [(512, 128, 2, 512), (64, 20, 1, 33)]),
     ],
     ids=lambda value: value.code if isinstance(value, Config) else "",
 )

@@ -16,7 +16,7 @@ from tritape.base.verilog_text import verilog_text
 from tritape.hw.accelerator import Accelerator
 from tritape.hw.config import Config
 from tritape.model.checkpoint import load_checkpoint
-from tritape.model.data import default_model_path
+from tritape.model.data import embedded_models
 from tritape.model.formats import quantise_model
 from tritape.sim.fast.build import build_model
 from tritape.sim.fast.poison import poisoned
@@ -111,10 +111,18 @@ def test_every_memory_of_the_accelerators_is_poisoned(config: Config) -> None:
 
 
 @pytest.mark.slow
-def test_the_accelerator_does_not_care() -> None:
-    model = quantise_model(load_checkpoint(default_model_path()))
-    with Simulation(Config(), poison=True) as simulation:
-        generator = Generator(simulation, model, 16, max_rows=1024, temperature=0.7, seed=5)
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config(groups=8, max_hidden=128, max_intermediate=320, max_layers=4, max_vocab=512, max_rows=512),
+        pytest.param(Config(), marks=pytest.mark.long),
+    ],
+    ids=["small", "default"],
+)
+def test_the_accelerator_does_not_care(config: Config) -> None:
+    model = quantise_model(load_checkpoint(embedded_models()["tiny" if config.groups == 8 else "small"]))
+    with Simulation(config, poison=True) as simulation:
+        generator = Generator(simulation, model, config.groups, max_rows=config.max_rows, temperature=0.7, seed=5)
         result = generate(generator, [40, 500, 3], 12, lambda token: None)
     assert result["bit_exact"], result["difference"]
     assert result["crc_errors"] == 0

@@ -11,6 +11,7 @@ import pytest
 from tritape.base.package import PACKAGE
 from tritape.sim.mutants.campaign import Judge, drawn, source, summary
 from tritape.sim.mutants.killers import UNITS, WHOLE, killers
+from tritape.sim.mutants.reasons import EQUIVALENT
 from tritape.sim.mutants.sites import Mutant, of_file, sites
 
 HARDWARE = PACKAGE.parent / "hw"
@@ -107,11 +108,14 @@ def test_every_file_has_killers_that_exist() -> None:
 
 
 def test_what_is_no_hardware_does_not_count() -> None:
-    outcomes = [{"outcome": name, "path": "norm/a.py"} for name in ("killed", "killed", "survived", "equal", "broken")]
+    names = ("killed", "killed", "survived", "equal", "broken")
+    outcomes = [{"name": str(n), "outcome": name, "path": "norm/a.py"} for n, name in enumerate(names)]
+    outcomes.append({"name": next(iter(EQUIVALENT)), "outcome": "survived", "path": "norm/a.py"})
     result = summary(outcomes, 0)
     assert (result["tried"], result["killed"], result["share"]) == (3, 2, round(2 / 3, 4))
-    assert result["not_counted"] == {"equal": 1, "broken": 1}
-    assert result["survivors"] == [{"outcome": "survived", "path": "norm/a.py"}]
+    assert result["not_counted"] == {"equivalent": 1, "equal": 1, "broken": 1}
+    assert [one["name"] for one in result["survivors"]] == ["2"]
+    assert [one["name"] for one in result["equivalent"]] == [next(iter(EQUIVALENT))]
 
 
 @pytest.mark.long

@@ -6,8 +6,9 @@ A mutant is one edit of one expression in a function that makes hardware (`sites
 its file (`killers`), whole tokens, and the quick proofs, up to the first that fails. The record is kept in `build/mutants/`, so
 what was interrupted goes on; who survived is tried again.
 
-Outcomes: `killed`; `survived`; `unfinished`, which is tried again; `equal`: the hardware stays as it was, in every component of
-`sim.proofs.units` that the file can shape and in every test; `broken`: Amaranth refuses it. The last two do not count.
+Outcomes: `killed`; `survived`; `equivalent`: survived, and `reasons` says why nothing can notice it; `unfinished`, which is
+tried again; `equal`: the hardware stays as it was, in every component of `sim.proofs.units` that the file can shape and in every
+test; `broken`: Amaranth refuses it. Only the first two count.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ from tritape.base.files import replacing
 from tritape.base.package import PACKAGE
 from tritape.sim.mutants.bench import PrivateCopy
 from tritape.sim.mutants.killers import killers
-from tritape.sim.mutants.reasons import REASONS
+from tritape.sim.mutants.reasons import EQUIVALENT
 from tritape.sim.mutants.sites import Mutant, sites
 
 RECORDS = Path("build/mutants")
 COUNTED = ("killed", "survived")
+NOT_COUNTED = ("equivalent", "equal", "broken")
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,10 @@ def campaign(judge: Judge, todo: Iterator[Mutant]) -> Iterator[Outcome]:
 
 def summary(outcomes: list[dict[str, Any]], seed: int) -> dict[str, Any]:
     """The figures of docs/mutants.md."""
+    outcomes = [
+        one | {"outcome": "equivalent"} if one["outcome"] == "survived" and one["name"] in EQUIVALENT else one
+        for one in outcomes
+    ]
     counts = Counter(one["outcome"] for one in outcomes)
     units: dict[str, Counter[str]] = {}
     for one in outcomes:
@@ -202,27 +208,32 @@ def summary(outcomes: list[dict[str, Any]], seed: int) -> dict[str, Any]:
         "tried": tried,
         "killed": counts["killed"],
         "share": round(counts["killed"] / tried, 4) if tried else 0,
-        "not_counted": {name: counts[name] for name in ("equal", "broken")},
+        "not_counted": {name: counts[name] for name in NOT_COUNTED},
         "units": {name: dict(units[name]) for name in sorted(units)},
         "survivors": [one for one in outcomes if one["outcome"] == "survived"],
+        "equivalent": [one for one in outcomes if one["outcome"] == "equivalent"],
         "mutants": outcomes,
     }
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The tables of docs/mutants.md: by unit, and the survivors with their reasons."""
-    lines = ["| `hw/` | tried | killed | survived | not counted: equal | broken |", "|---|---|---|---|---|---|"]
+    """The tables of docs/mutants.md: by unit, the survivors, and those that are equivalent with the reason."""
+    names = ("killed", "survived", *NOT_COUNTED)
+    lines = [
+        "| `hw/` | tried | killed | survived | not counted: equivalent | equal | broken |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for unit, counts in result["units"].items():
-        tried = sum(counts.get(name, 0) for name in COUNTED)
-        cells = [unit, tried, *(counts.get(name, 0) for name in ("killed", "survived", "equal", "broken"))]
+        cells = [unit, sum(counts.get(name, 0) for name in COUNTED), *(counts.get(name, 0) for name in names)]
         lines.append(f"| {' | '.join(map(str, cells))} |")
-    rest = result["not_counted"]
-    total = ["all", result["tried"], result["killed"], len(result["survivors"]), rest["equal"], rest["broken"]]
-    lines += [f"| {' | '.join(map(str, total))} |", "", "| survivor | edit | why |", "|---|---|---|"]
-    for one in result["survivors"]:
-        old, new = (" ".join(one[part].split()).replace("|", "\\|") for part in ("old", "new"))
-        place = f"`{one['path']}`, {one['function']}"
-        lines.append(f"| {place} | `{old}` -> `{new}` | {REASONS.get(one['name'], 'not looked at yet')} |")
+    total = [result["killed"], len(result["survivors"]), *(result["not_counted"][name] for name in NOT_COUNTED)]
+    lines.append(f"| {' | '.join(map(str, ['all', result['tried'], *total]))} |")
+    for title in ("survivors", "equivalent"):
+        lines += ["", f"| {title} | edit | why |", "|---|---|---|"]
+        for one in result[title]:
+            old, new = (" ".join(one[part].split()).replace("|", "\\|") for part in ("old", "new"))
+            place = f"`{one['path']}`, {one['function']}"
+            lines.append(f"| {place} | `{old}` -> `{new}` | {EQUIVALENT.get(one['name'], 'no test notices it yet')} |")
     return "\n".join(lines)
 
 
@@ -272,7 +283,7 @@ def main() -> int:
             if place % parts == part and (chosen.only or again or (one is None and not chosen.again)):
                 yield mutant
             one = known(mutant)
-            counted += one is not None and one["outcome"] in COUNTED
+            counted += one is not None and one["outcome"] in COUNTED and mutant.name not in EQUIVALENT
 
     with (RECORDS / f"record-{part}.jsonl").open("a") as record:
         for outcome in () if chosen.markdown else campaign(Judge(RECORDS / f"copy-{part}"), todo()):
@@ -289,7 +300,12 @@ def main() -> int:
     if chosen.markdown:
         print(markdown(result))
         return 0
-    print(json.dumps({name: value for name, value in result.items() if name not in ("mutants", "survivors")}, indent=1))
+    print(
+        json.dumps(
+            {name: value for name, value in result.items() if name not in ("mutants", "survivors", "equivalent")},
+            indent=1,
+        )
+    )
     return int(result["share"] < 0.97)
 
 

@@ -1,8 +1,8 @@
-"""Why a mutant may survive, by its name: for the table of docs/mutants.md."""
+"""Mutants that nothing can notice, since they behave as the hardware does: their names, and why. docs/mutants.md lists them."""
 
 from __future__ import annotations
 
-REASONS: dict[str, str] = {
+EQUIVALENT: dict[str, str] = {
     "599705294a": "the same hardware: of one row of RAMs an address has no bits that choose a row",
     "a70b5c2b29": "the same hardware: of u = 0 it takes -0",
     "ca80a717ea": "the same hardware: of one bank a select without bits takes the whole word",
@@ -18,4 +18,6 @@ REASONS: dict[str, str] = {
     "8b036c2e58": "the same hardware: the name of a signal",
     "57d7b74483": "the same values: of equal numbers it takes the other",
     "b99a4b37c7": "the same behaviour: an age is 2 at most",
+    "649038e5cf": "the same behaviour: it takes an equal maximum",
+    "247404a95e": "the same behaviour: it begins at 0 with every access, and none has more than four bytes",
 }

@@ -171,6 +171,23 @@ def test_epsilons_of_all_bits() -> None:
     run(with_epsilons(model(97, 40, 1, 65)), CONFIG, [7])
 
 
+def test_state_and_candidate_as_far_apart_as_can_be() -> None:
+    """The second token's candidates are below zero where the state is the largest: their difference takes 19 bits."""
+    quantised = model(97, 40, 1, 65)
+    (layer,) = quantised.layers
+    steep = {name: replace(layer.projections[name], exponent=layer.projections[name].exponent + 5) for name in "if"}
+    quantised = replace(quantised, layers=[replace(layer, projections=layer.projections | steep)])
+    golden, trace = IntegerModel(quantised), Trace()
+    golden.step(0)
+    before = golden.state[0].copy()
+    golden.step(62, trace)
+    candidates = arith.silu(
+        next(values for unit, name, values in trace.entries if (unit, name) == ("value", "layers.0.i"))
+    )
+    assert (before - candidates).max() >= 1 << 17
+    run(quantised, CONFIG, [0, 62])
+
+
 def test_of_equal_logits_the_first_wins() -> None:
     """Every row of the head is the same, so every logit is the largest."""
     quantised = model(97, 40, 1, 65)

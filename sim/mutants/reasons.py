@@ -20,4 +20,5 @@ EQUIVALENT: dict[str, str] = {
     "b99a4b37c7": "the same behaviour: an age is 2 at most",
     "649038e5cf": "the same behaviour: it takes an equal maximum",
     "247404a95e": "the same behaviour: it begins at 0 with every access, and none has more than four bytes",
+    "81aff74db0": "the same values: the register is a bit wider than what it ever holds",
 }

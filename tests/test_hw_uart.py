@@ -106,6 +106,19 @@ def test_a_byte_without_a_stop_bit_is_dropped():
     )
 
 
+def test_a_byte_that_nobody_took_stays_and_the_next_is_dropped():
+    idle = {"level": 1, "cycles": 40}
+    levels = frame(0x5A, 16) + [idle] + frame(0xC3, 16) + [idle, idle] + frame(0x0F, 16)
+    check_streams(
+        Levels(16),
+        inputs={"levels": levels},
+        expected={"received": [0x5A, 0x0F]},
+        after={"received": [(0, "levels", 23)]},  # the pause behind the second byte has begun
+        input_stall=0,
+        output_stall=0,
+    )
+
+
 def test_rates_out_of_range():
     with pytest.raises(
         TritapeError, match=r"^baud must be at most 125000 at a clock of 1000000 Hz, not 125001; lower it$"

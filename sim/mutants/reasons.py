@@ -21,4 +21,6 @@ EQUIVALENT: dict[str, str] = {
     "649038e5cf": "the same behaviour: it takes an equal maximum",
     "247404a95e": "the same behaviour: it begins at 0 with every access, and none has more than four bytes",
     "81aff74db0": "the same values: the register is a bit wider than what it ever holds",
+    "172fbf3cb8": "the same behaviour: of 0 the product is 0 either way",
+    "f4fe4a6dd7": "the same behaviour: e has two bits here",
 }

@@ -23,4 +23,8 @@ EQUIVALENT: dict[str, str] = {
     "81aff74db0": "the same values: the register is a bit wider than what it ever holds",
     "172fbf3cb8": "the same behaviour: of 0 the product is 0 either way",
     "f4fe4a6dd7": "the same behaviour: e has two bits here",
+    "283e93ec4d": "the same behaviour: it takes an equal maximum",
+    "2e2c73d5dc": "the same behaviour: of equal numbers it takes the other",
+    "558e2121ad": "the same values: the register is a bit wider than what it ever holds",
+    "62b21269b0": "the same behaviour: a shift is 47 at most",
 }

@@ -351,6 +351,19 @@ def test_wrong_crcs_are_counted_and_data_still_pass(groups: int, simulator: str)
     tape.check(simulator, finals={"tokens_finished": 1, "fault": 0})
 
 
+@pytest.mark.parametrize("groups", [4, 16, 37])
+def test_a_wrong_crc_is_that_of_its_section_at_full_rate(groups: int) -> None:
+    """The CRC's answer comes when the next section's header is under way, or has passed where words are wide."""
+    tape = Tape(groups)
+    tape.boot()
+    tape.prep(1, 100)
+    tape.embed()
+    tape.load(0, 100, damage=0)
+    tape.prep(0, 100)
+    tape.section(6)
+    tape.check("icarus", stall=0, finals={"tokens_finished": 1, "fault": 0})
+
+
 HEADER_FAULTS: dict[int, dict[str, Any]] = {
     1: {"magic": b"TTAQ"},
     2: {"version": 1},

@@ -27,4 +27,6 @@ EQUIVALENT: dict[str, str] = {
     "2e2c73d5dc": "the same behaviour: of equal numbers it takes the other",
     "558e2121ad": "the same values: the register is a bit wider than what it ever holds",
     "62b21269b0": "the same behaviour: a shift is 47 at most",
+    "795d5f12c2": "the same behaviour: a section's number changes behind its header's last word, as late as that answer",
+    "d6b89c36a1": "the same behaviour: a shift is 47 at most",
 }

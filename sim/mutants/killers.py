@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 UNITS: dict[str, str] = {
-    "counters.py": "hw_host_link",
+    "counters.py": "hw_counters hw_host_link",
     "exceeds.py": "hw_exceeds",
     "batch/": "hw_batch",
     "engine/activation_memory.py": "hw_engine",

@@ -5,6 +5,7 @@ import pytest
 from amaranth import Module, signed
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import Out
+from amaranth.sim import Simulator
 
 from tritape.base.errors import TritapeError
 from tritape.hw.head.head import Head
@@ -89,3 +90,27 @@ def test_latency_and_rate():
 def test_refuses_sizes(vocabulary):
     with pytest.raises(TritapeError, match=rf"max_vocab must be 1\.\.65536, not {vocabulary}; a token has 16 bits"):
         Head(vocabulary)
+
+
+def test_as_many_logits_as_a_token_has_numbers():
+    """A command for 65,536 logits takes them: the counters have 17 bits."""
+    unit = Head(65536)
+
+    async def script(context):
+        context.set(unit.commands.payload.rows, 65536)
+        context.set(unit.commands.valid, 1)
+        await context.tick()
+        context.set(unit.commands.valid, 0)
+        context.set(unit.values.valid, 1)
+        taken = 0
+        for _ in range(40):
+            taken += context.get(unit.values.ready)
+            assert not context.get(unit.tokens.valid)
+            assert not context.get(unit.commands.ready)
+            await context.tick()
+        assert taken >= 35
+
+    simulator = Simulator(unit)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(script)
+    simulator.run()

@@ -364,6 +364,18 @@ def test_a_wrong_crc_is_that_of_its_section_at_full_rate(groups: int) -> None:
     tape.check("icarus", stall=0, finals={"tokens_finished": 1, "fault": 0})
 
 
+@pytest.mark.parametrize("ended", [0, 1])
+def test_a_token_passes_from_its_embedding_to_its_end(ended: int) -> None:
+    tape = Tape(4)
+    tape.boot()
+    tape.prep(1, 100)
+    tape.embed()
+    tape.load(0, 100)
+    if ended:
+        tape.section(6)
+    tape.check("icarus", finals={"tokens_finished": ended, "passing": 1 - ended})
+
+
 HEADER_FAULTS: dict[int, dict[str, Any]] = {
     1: {"magic": b"TTAQ"},
     2: {"version": 1},

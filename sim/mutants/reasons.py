@@ -29,4 +29,8 @@ EQUIVALENT: dict[str, str] = {
     "62b21269b0": "the same behaviour: a shift is 47 at most",
     "795d5f12c2": "the same behaviour: a section's number changes behind its header's last word, as late as that answer",
     "d6b89c36a1": "the same behaviour: a shift is 47 at most",
+    "7cc4f11d71": "the same hardware: the name of a signal",
+    "b8598f63d5": "the same hardware: it says when simulators check a precondition",
+    "8f6fb26129": "the same behaviour: no address is that large",
+    "b28016aa10": "the same behaviour: 65,536 wraps to 0, and the count ends at 1",
 }

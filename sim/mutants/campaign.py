@@ -275,7 +275,7 @@ def main() -> int:
             if parts > 1:
                 done.update(recorded())
             one = known(mutant)
-            again = one is not None and one["outcome"] == "survived" and chosen.again
+            again = one is not None and one["outcome"] == "survived" and mutant.name not in EQUIVALENT and chosen.again
             if not mutant.path.startswith(paths) and not chosen.only:
                 if place >= 1.4 * chosen.count:
                     return

@@ -5,11 +5,13 @@ from __future__ import annotations
 import struct
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from amaranth.hdl import Module, signed
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.sim import Simulator
 from link_script import BOOTED, DAMAGED, Script
 from test_hw_sequencer import Tape
 
@@ -209,6 +211,24 @@ def test_numbers_of_all_bits(groups: int, rows: int, width: int) -> None:
         input_stall=0.1,
         output_stall=0.2,
     )
+
+
+def test_an_error_of_reading_is_told_until_the_restart() -> None:
+    """Also where the word that comes is the right one, so that no CRC tells."""
+    unit = Accelerator(Config(groups=4, max_hidden=8, max_intermediate=8, max_layers=1, max_vocab=8, max_rows=8))
+
+    async def script(context: Any) -> None:
+        for failed in (0, 1):
+            context.set(unit.memory.read_failed, failed)
+            await context.tick()
+            context.set(unit.memory.read_failed, 0)
+            await context.tick().repeat(3)
+            assert context.get(unit._link.damaged) == failed
+
+    simulator = Simulator(unit)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(script)
+    simulator.run()
 
 
 @pytest.mark.long

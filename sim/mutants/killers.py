@@ -82,7 +82,7 @@ AXI = "tests/test_hw_axi_tokens.py"
 CAMPAIGN = "tests/test_sim_campaign.py"
 
 WHOLE: dict[str, list[str]] = {
-    "accelerator.py": [PIPELINED, DAMAGE, CAMPAIGN],
+    "accelerator.py": ["tests/test_hw_accelerator.py", DAMAGE, CAMPAIGN],
     "exceeds.py": [PIPELINED],
     "uart_accelerator.py": ["tests/test_hw_uart.py", BOARD],
     "axi_accelerator.py": ["tests/test_hw_axi_accelerator.py", AXI],

@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
-PYTEST = $(BIN)/pytest -n $(JOBS) --dist worksteal
+# Tests wait now and then, for a board or a server: three keep two cores busy.
+WORKERS ?= 3
+PYTEST = $(BIN)/pytest -n $(WORKERS) --dist worksteal
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check
 
 .PHONY: prove demo test test-fast test-train test-long test-route fuzz faults soak speculation mutants coverage lint docs bars bitstreams lock locked clean

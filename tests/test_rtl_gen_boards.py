@@ -132,7 +132,7 @@ def test_the_list(tmp_path: Path) -> None:
     assert entries["ulx3s-85f"]["models"]["small"]["fits"] is True
     lines = {line.split()[0]: line for line in result.output.splitlines()}
     assert lines["u280"].endswith(" 370m 487, 1.3b 142, 2.7b 71")
-    assert lines["tang-nano-9k"].endswith(" nano 502")
+    assert lines["tang-nano-9k"].endswith(" nano 503")
 
 
 def test_building_an_unknown_board_or_with_a_wrong_clock_is_refused(tmp_path: Path) -> None:

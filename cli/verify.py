@@ -22,7 +22,7 @@ def verify(
     model: Annotated[
         Path | None,
         typer.Option(
-            help="Checkpoint folder, or a name (default: nano; small-sparse on a 3:4 board).", callback=model_path
+            help="Checkpoint folder, or a name (default: nano; on a 3:4 board that of --brief).", callback=model_path
         ),
     ] = None,
     brief: Annotated[
@@ -43,11 +43,10 @@ def verify(
         raise TritapeError(f"board must be one with a UART and open tools, not {name!r}; choose another")
     if brief and model is not None:
         raise TritapeError(f"model must be left out beside --brief, not {str(model)!r}; take away one of the two")
-    if brief:
+    if brief or (model is None and board.config.weight_code is SPARSE4):
         quantised, label = brief_model(board), "random"
     else:
-        default = "small-sparse" if board.config.weight_code is SPARSE4 else "nano"
-        source = opened(model or embedded_models()[default])
+        source = opened(model or embedded_models()["nano"])
         quantised, label = source.quantised, source.name
     with console.status(f"{name}: starting") as status:
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
+from tritape.hw.config import Config
 from tritape.model.checkpoint import random_checkpoint
 from tritape.model.config import ModelConfig
 from tritape.model.formats import quantise_model
@@ -14,6 +15,12 @@ from tritape.sim.soak import soak_board
 
 SMALL = dataclasses.replace(soak_board(), name="small")
 """A board of the smallest kind, for everything that does not depend on which board it is."""
+
+
+ONE_SLOT = Config(groups=4, max_hidden=64, max_intermediate=128, max_layers=2, max_vocab=256, max_rows=64)
+TWO_SLOTS = dataclasses.replace(ONE_SLOT, batch=2)
+THREE_SLOTS = dataclasses.replace(ONE_SLOT, groups=6, engines=2, max_rows=96, batch=3)
+"""What tests of slots simulate: the same everywhere, so that they share simulators."""
 
 
 def small_model(vocab: int = 256) -> QuantisedModel:
@@ -33,4 +40,4 @@ def with_epsilons(model: QuantisedModel) -> QuantisedModel:
     return dataclasses.replace(model, layers=layers)
 
 
-__all__ = ["SMALL", "golden", "small_model", "with_epsilons"]
+__all__ = ["ONE_SLOT", "SMALL", "THREE_SLOTS", "TWO_SLOTS", "golden", "small_model", "with_epsilons"]

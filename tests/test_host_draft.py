@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -9,7 +10,7 @@ from functools import cache
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_board import golden, small_model
+from small_board import ONE_SLOT, THREE_SLOTS, TWO_SLOTS, golden, small_model
 
 from tritape.base.errors import TritapeError
 from tritape.host.cpu import CPUModel
@@ -25,15 +26,7 @@ from tritape.model.tape.assembler import image
 from tritape.sim.generate import RETRY_S, Simulation
 from tritape.sim.golden_device import GoldenDevice, Times
 
-LIMITS = {
-    "max_hidden": 64,
-    "max_intermediate": 128,
-    "max_layers": 2,
-    "max_vocab": 256,
-}  # of test_sim_batch.py too: one build
-T2 = Config(groups=4, max_rows=64, batch=2, **LIMITS)
-T4 = Config(groups=4, max_rows=64, batch=4, **LIMITS)
-T3_E2 = Config(groups=6, engines=2, max_rows=96, batch=3, **LIMITS)
+T4 = dataclasses.replace(ONE_SLOT, batch=4)
 MODEL = small_model()
 TEMPERATURE, SEED = 0.9, 12345
 INVERSE = inverse_temperature(TEMPERATURE, MODEL.logit_fraction)
@@ -178,7 +171,7 @@ def test_a_sequence_that_has_no_token_to_go_on_from():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("config", [T2, T3_E2], ids=["T2", "T3-E2"])
+@pytest.mark.parametrize("config", [TWO_SLOTS, THREE_SLOTS], ids=["T2", "T3-E2"])
 def test_in_rtl(config: Config):
     """20 prompts of 32 tokens through the gateware, greedy and sampled, with guesses of every kind."""
     accepted = guessed = 0
@@ -355,7 +348,7 @@ def test_a_draft_of_another_tokenizer_is_refused():
 
 
 def test_one_slot_verifies_nothing():
-    device = golden_device(Config(groups=4, max_rows=64, **LIMITS))
+    device = golden_device(ONE_SLOT)
     with pytest.raises(
         TritapeError, match=r"^device must have several slots to verify guesses, not one; leave the draft "
     ):

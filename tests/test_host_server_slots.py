@@ -13,18 +13,17 @@ from urllib.parse import urlsplit
 
 import pytest
 from served_device import serving
-from small_board import golden, small_model
+from small_board import TWO_SLOTS, golden, small_model
 
 from tritape.host.device import Device
 from tritape.host.protocol import inverse_temperature
 from tritape.host.server import Served
-from tritape.hw.config import Config
 from tritape.model.tape.assembler import image
 from tritape.model.tokenizer import ByteTokenizer
 from tritape.sim.generate import RETRY_S, Simulation
 
 pytestmark = [pytest.mark.slow, pytest.mark.optimised]
-CONFIG = Config(groups=4, max_rows=64, batch=2, max_hidden=64, max_intermediate=128, max_layers=2, max_vocab=256)
+CONFIG = TWO_SLOTS
 MODEL, CODEC = small_model(), ByteTokenizer()
 PROMPTS = ("Emma was", "Mr. Darcy", "It", "The carriage stopped")
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from small_board import golden, small_model
+from small_board import ONE_SLOT, THREE_SLOTS, TWO_SLOTS, golden, small_model
 
 from tritape.base.errors import TritapeError
 from tritape.host.device import Device
@@ -24,17 +24,6 @@ from tritape.model.golden import IntegerModel
 from tritape.model.tape.assembler import image
 from tritape.sim.generate import RETRY_S, Simulation
 
-LIMITS = {
-    "max_hidden": 64,
-    "max_intermediate": 128,
-    "max_layers": 2,
-    "max_vocab": 256,
-}  # of test_sim_batch.py too: one build
-CONFIGS = [
-    Config(groups=4, max_rows=64, batch=2, **LIMITS),
-    Config(groups=6, engines=2, max_rows=96, batch=3, **LIMITS),
-]
-ONE = Config(groups=4, max_rows=64, **LIMITS)
 TEMPERATURE, SEED = 0.9, 12345
 PROMPT = random.Random(1).choices(range(256), k=151)
 """Longer than a command, and of odd length."""
@@ -43,7 +32,7 @@ INVERSE = inverse_temperature(TEMPERATURE, MODEL.logit_fraction)
 
 
 @pytest.fixture(
-    scope="module", params=[CONFIGS[0], pytest.param(CONFIGS[1], marks=pytest.mark.long)], ids=["T2", "T3-E2"]
+    scope="module", params=[TWO_SLOTS, pytest.param(THREE_SLOTS, marks=pytest.mark.long)], ids=["T2", "T3-E2"]
 )
 def config(request: pytest.FixtureRequest) -> Config:
     return request.param
@@ -138,8 +127,8 @@ def test_many_sequences(simulation: Simulation, config: Config):
 @pytest.mark.long
 def test_many_sequences_on_one_slot():
     """The same calls on a device with one slot give the same."""
-    with Simulation(ONE) as simulation:
-        device = opened(simulation, ONE)
+    with Simulation(ONE_SLOT) as simulation:
+        device = opened(simulation, ONE_SLOT)
         list(device.generate_tokens([3, 4], 4))
         jobs, expected = jobs_of_every_kind(device.save_state())
         list(device.run_jobs(jobs))

@@ -117,6 +117,32 @@ def probed(groups: int, per_filler: int, rows: int) -> Probed:
     return Probed(Accelerator(config), groups)
 
 
+def run(
+    shape: tuple[int, int, int],
+    link: Script,
+    words: list[int],
+    requests: list[tuple[int, int]],
+    asked: list[tuple[int, str, int]],
+    probes: dict[str, list],
+) -> None:
+    """The session `link` of `probed(*shape)`, with a memory that gives `words` for the `requests`, under random stalls."""
+    check_streams(
+        probed(*shape),
+        simulator="verilator",
+        inputs={"rx": list(link.rx), "memory.words": words},
+        expected={
+            "tx": list(link.tx),
+            "memory.requests": [{"address": a, "length": n} for a, n in requests],
+            "memory.write": [],
+            **probes,
+        },
+        after={"memory.words": asked, "rx": link.gates},
+        seed=shape[0],
+        input_stall=0.1,
+        output_stall=0.2,
+    )
+
+
 CASES = [
     # model, groups, tables a filler, rows a block, prompt, more tokens, inverse temperature
     (odd, 4, 2, 64, [0, 96, 5], 2, 0),
@@ -148,21 +174,7 @@ def test_tokens_with_a_stalling_memory(make, groups, per_filler, rows, prompt, m
     # no memory gives words before they are asked for
     firsts = [sum(length for _, length in requests[:place]) for place in range(len(requests))]
     asked = [(first, "memory.requests", place) for place, first in enumerate(firsts, start=1)]
-    check_streams(
-        probed(groups, per_filler, rows),
-        simulator="verilator",
-        inputs={"rx": list(link.rx), "memory.words": words},
-        expected={
-            "tx": list(link.tx),
-            "memory.requests": [{"address": a, "length": n} for a, n in requests],
-            "memory.write": [],
-            **probes,
-        },
-        after={"memory.words": asked, "rx": link.gates},
-        seed=groups,
-        input_stall=0.1,
-        output_stall=0.2,
-    )
+    run((groups, per_filler, rows), link, words, requests, asked, probes)
 
 
 @pytest.mark.parametrize(("groups", "rows", "width"), [(4, 64, 40), (13, 96, 64)])
@@ -196,26 +208,14 @@ def test_numbers_of_all_bits(groups: int, rows: int, width: int) -> None:
         link.load([token], position=0, fresh=bool(bits & 1))
         link.flags |= DAMAGED | Fault.CHECK
         link.send(Command.POLL, 1 | 2 << 8, 5, status=ErrorCode.FAULT)
-    check_streams(
-        probed(groups, 2, rows),
-        simulator="verilator",
-        inputs={"rx": list(link.rx), "memory.words": words},
-        expected={
-            "tx": list(link.tx),
-            "memory.requests": [{"address": a, "length": n} for a, n in requests],
-            "memory.write": [],
-            **{name: [] for name in PROBES},
-        },
-        after={"memory.words": asked, "rx": link.gates},
-        seed=groups,
-        input_stall=0.1,
-        output_stall=0.2,
-    )
+    run((groups, 2, rows), link, words, requests, asked, {name: [] for name in PROBES})
 
 
 def test_an_error_of_reading_is_told_until_the_restart() -> None:
     """Also where the word that comes is the right one, so that no CRC tells."""
     unit = Accelerator(Config(groups=4, max_hidden=8, max_intermediate=8, max_layers=1, max_vocab=8, max_rows=8))
+    restart = Script()
+    restart.send(Command.RESTART)
 
     async def script(context: Any) -> None:
         for failed in (0, 1):
@@ -224,6 +224,13 @@ def test_an_error_of_reading_is_told_until_the_restart() -> None:
             context.set(unit.memory.read_failed, 0)
             await context.tick().repeat(3)
             assert context.get(unit._link.damaged) == failed
+        for byte in restart.rx:
+            context.set(unit.rx.payload, byte)
+            context.set(unit.rx.valid, 1)
+            await context.tick().until(unit.rx.ready)
+        context.set(unit.rx.valid, 0)
+        await context.tick().repeat(100)
+        assert not context.get(unit._link.damaged)
 
     simulator = Simulator(unit)
     simulator.add_clock(1e-6)

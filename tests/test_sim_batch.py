@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import struct
 from collections.abc import Iterator
 from functools import cache
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from link_script import BOOTED, DAMAGED
-from small_board import with_epsilons
+from small_board import ONE_SLOT, THREE_SLOTS, TWO_SLOTS, with_epsilons
 from test_hw_batch_link import BatchScript
 from test_hw_sequencer import Tape
 
@@ -33,8 +32,6 @@ from tritape.sim.fast.memory import Memory
 from tritape.sim.generate import Simulation
 from tritape.sim.perf import measure
 
-TINY = Config(groups=4, max_hidden=64, max_intermediate=128, max_layers=2, max_vocab=256, max_rows=64)
-CONFIGS = [dataclasses.replace(TINY, batch=2), dataclasses.replace(TINY, groups=6, engines=2, max_rows=96, batch=3)]
 PROMPT = [1, 2, 96, 4, 0, 6, 7, 8, 9, 10, 11]
 
 
@@ -50,7 +47,7 @@ def random_model(vocab: int, hidden: int, intermediate: int) -> QuantisedModel:
     return quantise_model(random_checkpoint(shape, seed=3), ids=list(range(24)))
 
 
-@pytest.fixture(params=[CONFIGS[0], pytest.param(CONFIGS[1], marks=pytest.mark.long)], ids=["T2", "T3-E2"])
+@pytest.fixture(params=[TWO_SLOTS, pytest.param(THREE_SLOTS, marks=pytest.mark.long)], ids=["T2", "T3-E2"])
 def config(request: pytest.FixtureRequest) -> Config:
     return request.param
 
@@ -122,7 +119,7 @@ def test_a_prompt_goes_through_all_slots(stalling: Simulation):
 @pytest.mark.optimised
 def test_epsilons_of_all_bits_and_every_logit():
     wide = with_epsilons(model())
-    with Simulation(CONFIGS[0]) as simulation:
+    with Simulation(TWO_SLOTS) as simulation:
         runner = BatchRunner(simulation, wide)
         runner.step([Entry(5, fresh=True), Entry(96, fresh=True)])
         assert runner.difference is None
@@ -133,7 +130,7 @@ def test_epsilons_of_all_bits_and_every_logit():
 @pytest.mark.long
 def test_prompt_and_decoding_in_one_step():
     """Slots 2 and 0 prefill a sequence through the ring while slot 1 decodes another."""
-    with Simulation(CONFIGS[1]) as simulation:
+    with Simulation(THREE_SLOTS) as simulation:
         runner = BatchRunner(simulation, model())
         chosen = runner.step([None, Entry(9, fresh=True), None])[1]
         chosen = runner.step([Entry(12, chain=True), Entry(chosen), Entry(11, fresh=True)])[1]
@@ -190,7 +187,7 @@ def test_cycle_model(simulation: Simulation):
 @pytest.mark.optimised
 def test_a_damaged_row_is_counted_and_another_tape_is_refused():
     data = bytearray(image(model(), 4, 64))
-    with Simulation(CONFIGS[0]) as simulation:
+    with Simulation(TWO_SLOTS) as simulation:
         runner = BatchRunner(simulation, model())
         runner.device.allow_errors = True
         data[-4] ^= 1  # in the last word of the last embedding row: its CRC
@@ -200,7 +197,7 @@ def test_a_damaged_row_is_counted_and_another_tape_is_refused():
         runner.step([Entry(96), Entry(96)])
         assert runner.device.counters()["crc_errors"] == 3
         assert runner.difference is None
-    with Simulation(CONFIGS[0]) as simulation, pytest.raises(TritapeError, match=r"^hidden size must .* \(fault 4\)$"):
+    with Simulation(TWO_SLOTS) as simulation, pytest.raises(TritapeError, match=r"^hidden size must .* \(fault 4\)$"):
         BatchRunner(simulation, random_model(97, 65, 65))
 
 
@@ -224,7 +221,7 @@ class Session(BatchScript):
 def test_numbers_of_all_bits(far: str, section: int):
     """Tapes with all bits of their numbers, or every other one. A prologue or a row far behind the memory is not what lies at the
     low bits of its address, where all is well; with nothing far away, a section of such numbers is refused, by its own number."""
-    with Simulation(CONFIGS[0]) as simulation:
+    with Simulation(TWO_SLOTS) as simulation:
         link = Session(simulation)
         for bits in (0xFFFF_FFFF, 0, 0x5555_5555, 0xAAAA_AAAA):
             tokens, high = (bits & 0xFFFF, ~bits & 0xFFFF), (bits or 1 << 31) & 0xFFFF_F000
@@ -282,7 +279,7 @@ def test_steps_that_cannot_be(entries: list[Entry | None], message: str):
 @pytest.mark.slow
 def test_one_slot_has_another_runner():
     with (
-        Simulation(TINY) as simulation,
+        Simulation(ONE_SLOT) as simulation,
         pytest.raises(TritapeError, match=r"^batch must be at least 2 here, not 1; one slot has a Generator$"),
     ):
         BatchRunner(simulation, model())

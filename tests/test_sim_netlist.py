@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from small_board import SMALL, small_model
+from typer.testing import CliRunner
 
 from tritape.base.errors import TritapeError
 from tritape.base.run import run_tool
+from tritape.cli import verify as verify_command
+from tritape.model.quantised import QuantisedModel
 from tritape.model.tape.assembler import image
-from tritape.rtl_gen.boards import board
+from tritape.rtl_gen.boards import Board, board
 from tritape.sim.fast.build import build_model
 from tritape.sim.netlist import flatten, gowin
-from tritape.sim.netlist.verify import brief_model, verify
+from tritape.sim.netlist.verify import Verified, brief_model, verify
 
 # (name, depth, width): every width of a port of block RAM, and shapes that take several
 MEMORIES = {
@@ -248,3 +254,20 @@ def test_a_small_board_writes_the_golden_tokens(level: str):
     """Synthesis, placement for the one, and a netlist in Verilator."""
     small = dataclasses.replace(SMALL, name="ulx3s-85f")
     assert verify(small, small_model(), "small", level=level, tokens=4).tokens == 4
+
+
+@pytest.mark.parametrize(("name", "model"), [("ulx3s-85f", "nano"), ("ulx3s-85f-sparse", "random")])
+def test_without_a_model_the_command_takes_one_of_the_boards_code(
+    name: str, model: str, monkeypatch: pytest.MonkeyPatch
+):
+    def packed(target: Board, quantised: QuantisedModel, label: str, **options: Any) -> Verified:
+        config = target.config
+        image(quantised, config.groups, config.max_rows, config.engines, config.weight_code)
+        return Verified(target.name, options["level"], label, options["tokens"], 0, 0.0, 0.0, "")
+
+    monkeypatch.setattr("tritape.sim.netlist.verify.verify", packed)
+    command = typer.Typer()
+    command.command()(verify_command.verify)
+    result = CliRunner().invoke(command, [name])
+    assert result.exit_code == 0, result.output
+    assert re.search(rf"^ +model +{model} *$", result.output, re.MULTILINE), result.output

@@ -31,7 +31,7 @@ class PrivateCopy:
 
     `edit(path, text)` changes a file of `hw/` until `restore`. `call(name, *arguments)` runs a function of
     `tritape.sim.mutants.inside` in a new process that imports the copy, and returns what it returned; or `{"error": ...}` if it
-    raised, died or hung.
+    raised, died or hung; the file `log` has where.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -127,8 +127,9 @@ class PrivateCopy:
             run: Callable[..., dict[str, Any]] = getattr(inside, function)
             try:
                 reply = run(*arguments)
-            except Exception:
-                reply = {"error": traceback.format_exc()[-2000:]}
+            except Exception as error:
+                traceback.print_exc()
+                reply = {"error": "".join(traceback.format_exception_only(error)).strip()}
             self._reply.write_text(json.dumps(reply))
             status = 0
         finally:

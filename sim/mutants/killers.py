@@ -78,7 +78,6 @@ STATES = "tests/test_sim_batch.py::test_states_are_saved_and_restored"
 DAMAGE = "tests/test_sim_faults.py"
 BOARD = "tests/test_sim_virtual_board.py"
 AXI = "tests/test_hw_axi_tokens.py"
-
 CAMPAIGN = "tests/test_sim_campaign.py"
 
 WHOLE: dict[str, list[str]] = {

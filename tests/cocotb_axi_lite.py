@@ -125,12 +125,13 @@ async def constants(bench: Bench) -> None:
             assert int(getattr(dut, f"base_{port}").value) == base >> 12 << 12
     for address in (Register.ID, Register.STATE, Register.SHAPE, Register.SIZE, 0x200, 0x900, 0xFFC, 0x1C):
         await bench.write(address, 0xFFFFFFFF)  # no such registers, or read only
-    if job["ports"] < 32:
-        await bench.write(Register.BASE + 8 * job["ports"], 0xFFFFFFFF)
+    behind = [Register.BASE + 8 * job["ports"] + half for half in (0, 4) if job["ports"] < 32]
+    for address in behind:
+        await bench.write(address, 0xFFFFFFFF)
     for port, base in wanted.items():
         low, high = await bench.read(Register.BASE + 8 * port), await bench.read(Register.BASE + 8 * port + 4)
         assert low | high << 32 == base >> 12 << 12
-    for address in (0x1C, 0x200, 0x900, 0xFFC):
+    for address in (0x1C, 0x200, 0x900, 0xFFC, *behind):
         assert await bench.read(address) == 0
     assert await bench.read(Register.ID) == MAGIC
 

@@ -229,6 +229,8 @@ def markdown(result: dict[str, Any]) -> str:
     total = [result["killed"], len(result["survivors"]), *(result["not_counted"][name] for name in NOT_COUNTED)]
     lines.append(f"| {' | '.join(map(str, ['all', result['tried'], *total]))} |")
     for title in ("survivors", "equivalent"):
+        if not result[title]:
+            continue
         lines += ["", f"| {title} | edit | why |", "|---|---|---|"]
         for one in result[title]:
             old, new = (" ".join(one[part].split()).replace("|", "\\|") for part in ("old", "new"))

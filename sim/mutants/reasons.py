@@ -33,4 +33,5 @@ EQUIVALENT: dict[str, str] = {
     "b8598f63d5": "the same hardware: it says when simulators check a precondition",
     "8f6fb26129": "the same behaviour: no address is that large",
     "b28016aa10": "the same behaviour: 65,536 wraps to 0, and the count ends at 1",
+    "43d8b1b7b5": "the same behaviour: behind an array nothing is written, and 0 is read",
 }

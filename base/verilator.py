@@ -24,9 +24,9 @@ from tritape.base.cache import cached, digest
 from tritape.base.errors import TritapeError
 
 JOBS = 2  # compiler processes at a time
-OPTIMISED = ("-Os", "-fno-tree-vectorize", "-fno-tree-slp-vectorize")
-"""A model is straight-line code much larger than the instruction cache, so size is speed; and vector copies of words that were
-just written in halves stall the processor's store buffer (measured: -O3 is 1.6 times slower)."""
+OPTIMISED = ("-O1",)
+"""A model is straight-line code much larger than the instruction cache: `-O3` is slower, and `-Os` as fast for half as much
+time again to compile."""
 QUICK = ("-O0",)
 
 _OUTPUT_SPLIT = 5000  # statements per C++ file, so that a large design compiles on several cores

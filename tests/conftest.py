@@ -1,11 +1,43 @@
-"""Simulators of tests are built for short runs, unless one is marked `optimised` or `long`; what tests of training share."""
+"""Simulators of tests are built for short runs, unless one is marked `optimised` or `long`; what many tests would work out again
+is kept; what tests of training share."""
 
 import gc
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer.main
+
+from tritape.model import formats
+from tritape.model.checkpoint import Checkpoint
+
+
+def _remember() -> None:
+    """typer makes every command anew in each call of the command line, and the text that a checkpoint writes for its own
+    calibration is always the same: tests ask for both hundreds of times."""
+    make, write = typer.main.get_command, formats.calibration_ids
+    commands: dict[tuple[int, int], Any] = {}
+    texts: dict[tuple[str, int, int], list[int]] = {}
+
+    def get_command(app: typer.Typer) -> Any:
+        key = id(app), len(app.registered_commands)
+        if key not in commands:
+            commands[key] = make(app)
+        return commands[key]
+
+    def calibration_ids(checkpoint: Checkpoint, tokens: int = formats.CALIBRATION_TOKENS, seed: int = 1) -> list[int]:
+        key = checkpoint.sha256, tokens, seed
+        if key not in texts:
+            texts[key] = write(checkpoint, tokens, seed)
+        return list(texts[key])
+
+    typer.main.get_command = get_command
+    formats.calibration_ids = calibration_ids
+
+
+_remember()
 
 
 def pytest_collection_finish() -> None:

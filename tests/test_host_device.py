@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
+from small_board import ONE_SLOT
 
 from tritape.base.errors import TritapeError
 from tritape.host import frames, protocol, tape_device
@@ -14,16 +15,12 @@ from tritape.host.link import Link
 from tritape.host.sequence_device import FEED_TOKENS
 from tritape.host.transport.noisy import CutTransport, NoisyTransport
 from tritape.host.transport.serial import SerialTransport
-from tritape.hw.config import Config
 from tritape.model.checkpoint import random_checkpoint
 from tritape.model.config import ModelConfig
 from tritape.model.formats import quantise_model
 from tritape.model.golden import IntegerModel
 from tritape.model.tape.assembler import image
 from tritape.sim.generate import RETRY_S, Simulation
-
-GROUPS = 8
-CONFIG = Config(groups=GROUPS, max_hidden=128, max_intermediate=320, max_layers=4, max_vocab=512, max_rows=512)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +31,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def simulation():
-    with Simulation(CONFIG) as simulation:
+    with Simulation(ONE_SLOT) as simulation:
         yield simulation
 
 
@@ -54,7 +51,7 @@ def chosen(model, tokens, count):
 def test_text_state_and_logits(simulation, model):
     """A prompt longer than a command, generation on from it, logits, a state saved and restored, the self test."""
     device = Device(CutTransport(simulation), retry_s=RETRY_S)
-    data = image(model, GROUPS, 512)
+    data = image(model, ONE_SLOT.groups, ONE_SLOT.max_rows)
     device.load_tape(data)
     rng = random.Random(5)
     prompt = [rng.randrange(97) for _ in range(FEED_TOKENS + 30)]
@@ -109,10 +106,10 @@ def test_noise(simulation, model):
     """1 % of the bytes of each direction flipped, dropped or doubled: a tape and 60 tokens, nothing lost or wrong."""
     noisy = NoisyTransport(CutTransport(simulation), 0.01, seed=3)
     device = Device(noisy, retry_s=0.0004)
-    data = image(model, GROUPS, 512)
+    data = image(model, ONE_SLOT.groups, ONE_SLOT.max_rows)
     device.write_memory(0, bytes(len(data)))  # nothing of an earlier test
     device.load_tape(data)
-    assert device.read_memory(0, len(data) // GROUPS) == data
+    assert device.read_memory(0, len(data) // ONE_SLOT.groups) == data
     device.boot()
     assert list(device.generate_tokens([7, 9], 60)) == chosen(model, [7, 9], 60)
     assert device.link.resent > 20
@@ -129,7 +126,7 @@ def use_forever(device, data, rng):
 @pytest.mark.long
 def test_cable_pulled(simulation, model):
     """The port goes away after a random number of bytes: an error at once; a new device works, without stale tokens."""
-    data = image(model, GROUPS, 512)
+    data = image(model, ONE_SLOT.groups, ONE_SLOT.max_rows)
     Device(CutTransport(simulation), retry_s=RETRY_S).load_tape(data)
     rng = random.Random(6)
     for _ in range(12):
@@ -150,7 +147,7 @@ def test_cable_pulled(simulation, model):
 def test_an_interrupted_loading_goes_on(simulation, model, monkeypatch):
     """What was written before the break is not written again: the next loading sends what is left, and checks the rest."""
     monkeypatch.setattr(tape_device, "_CHECK_BYTES", 512)
-    data, plenty = image(model, GROUPS, 512), 1 << 30
+    data, plenty = image(model, ONE_SLOT.groups, ONE_SLOT.max_rows), 1 << 30
 
     def load(left=plenty):
         wire = CutTransport(simulation, left)

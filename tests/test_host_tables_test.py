@@ -1,24 +1,23 @@
 """The test of constant tables against simulated gateware, whole and with a wrong entry."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from small_board import ONE_SLOT
 
 from tritape.host.device import Device
 from tritape.host.protocol import Identity
 from tritape.host.tables_test import SPREAD, sweep_model, tables_test
-from tritape.hw.config import Config
 from tritape.hw.link.commands import identity
 from tritape.model import arith
 from tritape.model.golden import IntegerModel, Trace
 from tritape.sim.generate import RETRY_S, Simulation
 
-SMALL = {"groups": 8, "max_hidden": 64, "max_intermediate": 32, "max_layers": 2, "max_vocab": 64, "max_rows": 64}
-
 
 def the_identity(**changes: int) -> Identity:
-    return Identity.decode(identity(Config(**{**SMALL, **changes}), 1 << 16))
+    return Identity.decode(identity(dataclasses.replace(ONE_SLOT, **changes), 1 << 16))
 
 
 @pytest.mark.parametrize("hidden", [7, 64, 200])
@@ -41,11 +40,12 @@ def test_sweep_shows_sigma_bit_for_bit(hidden: int) -> None:
 
 @pytest.fixture(scope="module", params=[1, pytest.param(2, marks=pytest.mark.long)], ids=["E=1", "E=2"])
 def simulation(request: pytest.FixtureRequest) -> Iterator[Simulation]:
-    with Simulation(Config(**SMALL, engines=request.param)) as simulation:
+    with Simulation(dataclasses.replace(ONE_SLOT, engines=request.param)) as simulation:
         yield simulation
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_good_tables_and_a_wrong_one(simulation: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is wrong with the simulated fabric; an entry of the golden table that is changed is named."""
     device = Device(simulation, retry_s=RETRY_S)

@@ -277,6 +277,7 @@ def test_steps_that_cannot_be(entries: list[Entry | None], message: str):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_one_slot_has_another_runner():
     with (
         Simulation(ONE_SLOT) as simulation,

@@ -9,6 +9,7 @@ import enum
 import struct
 import zlib
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from tritape.base.errors import TritapeError
 from tritape.model.codes import TERNARY5, WeightCode, code_numbered
@@ -253,6 +254,14 @@ class Geometry:
         return content + self.pad(struct.pack("<I", zlib.crc32(content) ^ token))
 
 
+@dataclass(frozen=True)
+class _Shape:
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    vocab_size: int
+
+
 def program(
     config: ModelConfig | _Shape, groups: int, max_rows: int, engines: int = 1, code: WeightCode = TERNARY5
 ) -> tuple[list[Section], list[Section]]:
@@ -260,18 +269,25 @@ def program(
 
     max_rows: rows a block may have, 2 to 65535. Raises TritapeError for groups or rows out of range.
     """
+    shape = _Shape(config.hidden_size, config.intermediate_size, config.num_hidden_layers, config.vocab_size)
+    prologue, body = _program(shape, Geometry(groups, engines, code), max_rows)
+    return list(prologue), list(body)
+
+
+@lru_cache(maxsize=4)  # a design point asks for the same sections several times
+def _program(shape: _Shape, geometry: Geometry, max_rows: int) -> tuple[list[Section], list[Section]]:
     if not 2 <= max_rows <= MAX_ROWS:
         raise TritapeError(f"rows a block must be from 2 to {MAX_ROWS}, not {max_rows!r}; try 1024")
+    engines = geometry.engines
     pair = 2 * engines  # a block has whole slices, and gate with up
     if max_rows < pair:
         raise TritapeError(f"rows a block must be at least {pair} for {engines} engines, not {max_rows!r}; try 1024")
-    geometry = Geometry(groups, engines, code)
     builder = _Builder(geometry, max_rows // pair * 2)
-    hidden, inner = config.hidden_size, config.intermediate_size
+    hidden, inner = shape.hidden_size, shape.intermediate_size
     builder.prepare("layers.0.i", hidden, PrepMode.STORE, 0)
     builder.add(Section(Opcode.EMBED, length=geometry.lane(hidden), what="embedding"))
     prologue = builder.take()
-    for layer in range(config.num_hidden_layers):
+    for layer in range(shape.num_hidden_layers):
         name = f"layers.{layer}"
         base = layer * geometry.lane(hidden)
         builder.prepare(f"{name}.f", hidden, PrepMode.READ, 0, keep=True)
@@ -285,20 +301,12 @@ def program(
         builder.matvec(f"{name}.o", MatvecMode.RESIDUAL, hidden, hidden)
         builder.prepare(f"{name}.down", inner, PrepMode.STORE, 1)
         builder.matvec(f"{name}.gate", MatvecMode.GATE_UP, 2 * inner, hidden)
-        last = layer == config.num_hidden_layers - 1
+        last = layer == shape.num_hidden_layers - 1
         builder.prepare("head" if last else f"layers.{layer + 1}.i", hidden, PrepMode.ACCUMULATE, 0)
         builder.matvec(f"{name}.down", MatvecMode.RESIDUAL, hidden, inner)
-    builder.matvec("head", MatvecMode.LOGITS, config.vocab_size, hidden)
+    builder.matvec("head", MatvecMode.LOGITS, shape.vocab_size, hidden)
     builder.add(Section(Opcode.END))
     return prologue, builder.take()
-
-
-@dataclass(frozen=True)
-class _Shape:
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    vocab_size: int
 
 
 def section_names(header: HeaderPayload) -> dict[int, str]:
@@ -378,6 +386,13 @@ def ternary_weights(config: ModelConfig) -> int:
 def image_words(config: ModelConfig, groups: int, max_rows: int, engines: int = 1, code: WeightCode = TERNARY5) -> int:
     """Words of the whole memory image."""
     geometry = Geometry(groups, engines, code)
-    prologue, body = program(config, groups, max_rows, engines, code)
-    words = geometry.boot_words + sum(geometry.section_words(s) for s in prologue + body)
+
+    def sections(layers: int) -> int:
+        shape = _Shape(config.hidden_size, config.intermediate_size, layers, config.vocab_size)
+        prologue, body = program(shape, groups, max_rows, engines, code)
+        return sum(geometry.section_words(section) for section in prologue + body)
+
+    one = sections(1)
+    layer = sections(2) - one  # the same for every layer: many shapes are tried where the largest is sought
+    words = geometry.boot_words + one + (config.num_hidden_layers - 1) * layer
     return words + config.vocab_size * geometry.row_words(config.hidden_size)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from io import TextIOWrapper
 
 import typer
@@ -26,37 +25,39 @@ def _commands() -> None:  # without it a command that is registered alone would 
     pass
 
 
-def register(groups: Sequence[str] | None = None) -> None:
-    """Import command groups (default all); each adds its commands to `app`."""
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "model": ("random-checkpoint", "pack", "golden", "inspect", "check", "perplexity"),
+    "generate": ("generate",),
+    "rtl": ("verilog",),
+    "estimate": ("estimate",),
+    "choose": ("choose",),
+    "explore": ("explore",),
+    "perf": ("perf",),
+    "area": ("area",),
+    "report": ("report", "timeline"),
+    "build": ("build",),
+    "boards": ("boards",),
+    "program": ("program", "flash"),
+    "run": ("run", "chat"),
+    "bench": ("bench",),
+    "serve": ("serve",),
+    "board": ("board",),
+    "memory": ("memory-test",),
+    "tables": ("tables-test",),
+    "verify": ("verify",),
+    "doctor": ("doctor",),
+}
+"""Modules of this package, and the commands that each registers, in the order of the help."""
+
+
+def register(command: str | None = None) -> None:
+    """Import the module of a command, which adds its commands to `app`; all modules where no such command is known. One alone
+    takes half the time, and `doctor` must run where others cannot be imported."""
     import importlib
 
-    for group in GROUPS if groups is None else groups:
+    groups = [group for group, commands in COMMANDS.items() if command in commands] or list(COMMANDS)
+    for group in groups:
         importlib.import_module(f"tritape.cli.{group}")
-
-
-GROUPS: list[str] = [
-    "model",
-    "generate",
-    "rtl",
-    "estimate",
-    "choose",
-    "explore",
-    "perf",
-    "area",
-    "report",
-    "build",
-    "boards",
-    "program",
-    "run",
-    "bench",
-    "serve",
-    "board",
-    "memory",
-    "tables",
-    "verify",
-    "doctor",
-]
-"""Modules of this package that register commands."""
 
 
 def settle_streams() -> None:
@@ -78,9 +79,7 @@ def main() -> None:
     settle_streams()
     try:
         lend_to_tools()
-        register(
-            ["doctor"] if sys.argv[1:2] == ["doctor"] else None
-        )  # it must run where other groups cannot be imported
+        register(sys.argv[1] if len(sys.argv) > 1 else None)
         app()
     except TritapeError as error:
         sys.stderr.write(f"tritape: {error}\n")

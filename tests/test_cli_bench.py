@@ -29,7 +29,6 @@ class Outcome:
 def bench(tmp_path, monkeypatch, capsys):
     """`bench("--cpu-power", ...)` in an empty folder: exit status, output, and the JSON, which must be JSON."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "GROUPS", ["bench"])
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")

@@ -27,7 +27,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, with the shape in shape.json."""
     (tmp_path / "shape.json").write_text(json.dumps(SHAPE.to_dict()))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "GROUPS", ["model", "report"])
     return tmp_path
 
 

@@ -79,7 +79,6 @@ def write(folder: Path, **files: Any) -> Path:
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr(cli, "GROUPS", ["model", "report"])
     monkeypatch.setattr(sys, "argv", ["tritape", *arguments])
     with pytest.raises(SystemExit) as end:
         cli.main()

@@ -69,6 +69,8 @@ class FaultyAXI:
                     context.set(getattr(axi, name), value)
 
         lane = len(axi.wstrb)
+        # made once: an expression costs as much as the cycle that it looks at
+        handshakes = [axi.arvalid & axi.arready, axi.awvalid & axi.awready, axi.wvalid & axi.wready]
         beats: list[Beat] = []
         answers: list[Beat] = []
         now, address, data, writer = 0, None, None, 0
@@ -92,8 +94,7 @@ class FaultyAXI:
             if answered is not None:
                 _, _, response, _, identifier = answers.pop(answered)
                 drive(bresp=response, bid=identifier)
-            taken = [context.get(valid & ready) for valid, ready in (
-                (axi.arvalid, axi.arready), (axi.awvalid, axi.awready), (axi.wvalid, axi.wready))]  # fmt: skip
+            taken = [context.get(handshake) for handshake in handshakes]
             if taken[0]:
                 at, length = context.get(axi.araddr) - self.base, context.get(axi.arlen) + 1
                 beats.extend((*beat, context.get(axi.arid)) for beat in self._burst(at, length, lane, now))

@@ -26,6 +26,7 @@ class Bench:
 
     def __init__(self, **faults: Any) -> None:
         self.memory = AXIMemory(GROUPS, 1, PORT_BITS, BURST, fifo_lines=4 * BURST, words=WORDS)
+        self.read_failed = self.memory.read_failed
         self.quiet = False
         image = bytearray(random.Random(1).randbytes(SIZE))
         self.slave = FaultyAXI(image, base=0x7000, silent=lambda: self.quiet, **faults)
@@ -50,7 +51,7 @@ class Bench:
         simulator.run()
 
     async def tick(self) -> None:
-        self.read_failures += self.context.get(self.memory.read_failed)
+        self.read_failures += self.context.get(self.read_failed)
         await self.context.tick()
 
     async def wait(self, cycles: int) -> None:
@@ -72,12 +73,13 @@ class Bench:
         context.set(requests.payload.length, length)
         context.set(requests.valid, 1)
         context.set(words.ready, 1)
+        handshake, valid, payload = requests.valid & requests.ready, words.valid, words.payload
         got, waited = [], 0
         while len(got) < length and waited < patience:
             waited += 1
-            taken = context.get(requests.valid & requests.ready)
-            if context.get(words.valid):
-                got.append(context.get(words.payload))
+            taken = context.get(handshake)
+            if context.get(valid):
+                got.append(context.get(payload))
                 waited = 0
             await self.tick()
             if taken:

@@ -54,9 +54,10 @@ class Device(SequenceDevice):
         baud: int | None = None,
         model: str | Path | OpenModel | None = None,
         retry_s: float | None = None,
+        silence_s: float | None = None,
     ) -> Device:
         """A device on a serial port, or beside this processor (`uio:NAME`). With `model`, that is loaded, as by
-        `load_model`, unless it is there already."""
+        `load_model`, unless it is there already. `retry_s`, `silence_s`: as for `Link`, in place of what suits the port."""
         from tritape.host.transport.port import open_port
         from tritape.host.transport.serial import DEFAULT_BAUD
 
@@ -64,8 +65,8 @@ class Device(SequenceDevice):
         transport = open_port(port, baud)
         try:
             # A command and its answer take 5,000 bits.
-            silence_s = VIRTUAL_SILENCE_S if port.startswith("/dev/pts/") else SILENCE_S
-            device = cls(transport, retry_s=retry_s or RETRY_S + 5000 / baud, silence_s=silence_s)
+            usual = VIRTUAL_SILENCE_S if port.startswith("/dev/pts/") else SILENCE_S
+            device = cls(transport, retry_s=retry_s or RETRY_S + 5000 / baud, silence_s=silence_s or usual)
             device.baud = None if isinstance(transport, PlacingTransport) else baud
             if model is not None:
                 device.load_model(model)

@@ -31,6 +31,8 @@ PROMPT = (1, 2, 3)
 RETRY_S = 15.0
 """How long the host waits for a reply before it asks again: a netlist runs some ten thousand cycles a second, and slower beside
 other work; but what is sent before the design's reset ends is lost, so it must ask again before it gives up."""
+SILENCE_S = 600.0
+"""How long it asks before it gives up: a netlist of 400,000 cells takes minutes for one command on a loaded machine."""
 
 BRIEF_SHAPE = ModelConfig(vocab_size=24, hidden_size=12, num_hidden_layers=1, intermediate_size=16)
 BRIEF_TOKENS = 6
@@ -92,7 +94,7 @@ def verify(
     with VirtualBoard(board, design=design, top="top_pins", bit_cycles=bit, progress=progress) as virtual:
         built = time.monotonic()
         progress("running")
-        with Device.open(virtual.port, baud=board.baud, retry_s=RETRY_S) as device:
+        with Device.open(virtual.port, baud=board.baud, retry_s=RETRY_S, silence_s=SILENCE_S) as device:
             device.load_tape(tape)
             wrote = list(device.generate_tokens(PROMPT, tokens))
     expected = golden_tokens(model, PROMPT, tokens)

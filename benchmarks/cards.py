@@ -1,7 +1,8 @@
 """The U250 table: ternip's figures beside what `tritape choose` projects for the same card; write benchmarks/choose/u250-*.json.
 
-    python benchmarks/cards.py
+    python benchmarks/cards.py [NAME ...]
 
+Without names all rows are chosen (`--list` prints their commands); with names only those, and the files of the others stay.
 Each row of ours is one `tritape choose` command, kept with what it printed. Exit status 1 if a bar is missed. Ternip's figures
 are measured, ours projected: cycles of the cycle model at an assumed 300 MHz, area by rtl_gen/ultrascale.py within its limits.
 Joules are at the board power of ternip, so they say what the rate alone would give.
@@ -9,6 +10,7 @@ Joules are at the board power of ternip, so they say what the rate alone would g
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from typing import Any
@@ -45,11 +47,25 @@ def rows() -> dict[str, str]:
 
 def main() -> None:
     """Choose, print the table, write the files."""
+    known = rows()
+    parser = argparse.ArgumentParser(
+        description="The U250 table of docs/large-models.md, projected; writes benchmarks/choose."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="rows to choose (default: all)")
+    parser.add_argument("--list", action="store_true", help="print the command of each row, and choose nothing")
+    given = parser.parse_args()
+    if unknown := [name for name in given.names if name not in known]:
+        parser.error(f"row must be one of {', '.join(known)}, not {unknown[0]!r}; --list shows them")
+    wanted = {name: options for name, options in known.items() if not given.names or name in given.names}
+    if given.list:
+        print("\n".join(f"{name}: tritape choose {options}" for name, options in wanted.items()))
+        return
     table = Table()
     for name in (
         "model",
         "GB/s",
         "design",
+        "streams",
         "tokens/s",
         "over ternip",
         "a stream",
@@ -61,7 +77,7 @@ def main() -> None:
         table.add_column(name, justify="left" if name in ("model", "design", "limited by") else "right")
     missed = False
     last = ""
-    for name, options in rows().items():
+    for name, options in wanted.items():
         result = run("choose", *options.split())
         (HERE / "choose" / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
         model = result["model"]
@@ -69,20 +85,25 @@ def main() -> None:
         if model != last:
             table.add_section()
             table.add_row(
-                model, "", f"ternip, {streams} lanes", f"{rate:,}", "", f"{rate / streams:.1f}", f"{POWER / rate:.4f}"
+                model, "", "ternip", str(streams), f"{rate:,}", "", f"{rate / streams:.1f}", f"{POWER / rate:.4f}"
             )
         last = model
-        chosen, met = result["chosen"], meets(result)
-        missed |= not met and not name.endswith("-4")
-        table.add_row(
-            model, f"{result['bandwidth'] / 1e9:g}", design(chosen), f"{chosen['tokens_per_second']:,.0f}",
-            f"{chosen['tokens_per_second'] / rate:.2f}", f"{chosen['stream_tokens_per_second']:.1f}",
-            f"{POWER / chosen['tokens_per_second']:.4f}", f"{chosen['share']['luts']:.0%}", "met" if met else "missed",
-            chosen["binding"],
-        )  # fmt: skip
+        missed |= not meets(result) and not name.endswith("-4")
+        table.add_row(model, *cells(result))
     Console(width=170).print(table)
     print(f"J a token: {POWER:g} W over tokens/s. Counted: ours embedding, layers, head, sampling; ternip layers only.")
     sys.exit(missed)
+
+
+def cells(result: dict[str, Any]) -> list[str]:
+    """A row of the table, without the model."""
+    chosen = result["chosen"]
+    rate, share = chosen["tokens_per_second"], chosen["share"]["luts"]
+    return [
+        f"{result['bandwidth'] / 1e9:g}", design(chosen), str(chosen["replicas"] * chosen["batch"]), f"{rate:,.0f}",
+        f"{rate / TERNIP[result['model']][0]:.2f}", f"{chosen['stream_tokens_per_second']:.1f}", f"{POWER / rate:.4f}",
+        f"{share:.0%}", "met" if meets(result) else "missed", chosen["binding"],
+    ]  # fmt: skip
 
 
 def meets(result: dict[str, Any]) -> bool:
@@ -94,8 +115,8 @@ def meets(result: dict[str, Any]) -> bool:
 
 def design(chosen: dict[str, Any]) -> str:
     """As `tritape choose` names it."""
-    names = {"E": "engines", "G": "groups", "F": "tables_per_filler", "T": "batch"}
-    return f"{chosen['replicas']} x " + " ".join(f"{letter}={chosen[name]}" for letter, name in names.items())
+    fillers = f" F={chosen['tables_per_filler']}" if chosen["tables_per_filler"] > 1 else ""
+    return f"{chosen['replicas']} x E={chosen['engines']} G={chosen['groups']}{fillers} T={chosen['batch']}"
 
 
 if __name__ == "__main__":

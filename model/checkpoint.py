@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from tritape.base.errors import TritapeError
 from tritape.base.files import replacing
+from tritape.model.codes import WeightCode
 from tritape.model.config import ModelConfig, read_json
 from tritape.model.stored import STORED, Stored, as_float, bit_blocks, row_blocks, serialise
 from tritape.model.weights import EMBEDDINGS, HEAD, check_folder, read_weights
@@ -203,6 +204,13 @@ class Checkpoint:
                 weights[start : start + len(part)] = np.sign(ratio) * (np.abs(ratio) >= 0.5)
         stored.release()
         return weights
+
+    def has_code(self, code: WeightCode) -> bool:
+        """Whether the weights of every BitLinear have that code."""
+        names = {name for name, _ in self.config.tensor_shapes()}
+        prefixes = [name.removesuffix(".weight") for name in sorted(names)]
+        linear = [prefix for prefix in prefixes if f"{prefix}.norm.weight" in names]
+        return all(code.first_wrong(self.ternary(prefix)) is None for prefix in linear)
 
     def lower_bounds(self) -> np.ndarray:
         """Forget-gate bounds, float64 [layers, hidden]: cumsum(softmax) - softmax[0]; zeros without use_lower_bound.

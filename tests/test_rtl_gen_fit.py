@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from tritape.base.errors import TritapeError
 from tritape.hw.config import Config
+from tritape.model.checkpoint import load_checkpoint
 from tritape.model.config import ModelConfig
-from tritape.model.data import default_model_path
+from tritape.model.data import default_model_path, embedded_models
+from tritape.model.formats import quantise_model
+from tritape.model.tape.assembler import assemble
 from tritape.model.tape.layout import image_words
 from tritape.rtl_gen.boards import BusBoard, board, boards
 from tritape.rtl_gen.estimate import token_cycles
@@ -43,11 +46,31 @@ def test_the_models_of_a_board(name: str) -> None:
             assert size["tokens_per_second"] == streams * made.clock_hz / cycles
         else:
             assert size["tokens_per_second"] is None
-            assert size["too_small"]
-    for model, size in [item for item in sizes.items() if not item[1]["fits"]][:1]:
+            assert size["too_small"] or not size["has_code"]
+    for model, size in [item for item in sizes.items() if item[1]["too_small"]][:1]:
         problems = check_model(made, known_shapes()[model])
         assert len(problems) == len(size["too_small"])
         assert all(field in problem or field == "memory_words" for field, problem in zip(size["too_small"], problems))
+
+
+def test_a_board_for_3_4_weights_takes_no_others() -> None:
+    """What `tritape pack` refuses for a board is not listed as fitting it: dense models, and the published ones with them."""
+    made = board("ulx3s-85f-sparse")
+    sizes = model_sizes(made)
+    assert [name for name, size in sizes.items() if size["fits"]] == ["small-sparse"]
+    assert [name for name, size in sizes.items() if not size["too_small"]] != ["small-sparse"], (
+        "dense models are small enough"
+    )
+    for name in ("nano", "small-sparse"):
+        model = quantise_model(load_checkpoint(embedded_models()[name]))
+        groups, rows, engines = made.config.groups, made.config.max_rows, made.config.engines
+        packed = assemble(model, groups, rows, engines=engines, code=made.config.weight_code)
+        if sizes[name]["fits"]:
+            assert sum(map(len, packed)) == sizes[name]["tape_bytes"]
+        else:
+            with pytest.raises(TritapeError, match="must have one zero in columns"):
+                sum(map(len, packed))
+    assert all(size["has_code"] for size in model_sizes(BIG).values()), "any model is packed as ternary5"
 
 
 def test_published_shapes() -> None:

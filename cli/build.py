@@ -10,6 +10,7 @@ import typer
 from tritape.base.errors import TritapeError
 from tritape.cli import app
 from tritape.cli.common import console, model_path, output_file, report, write_json
+from tritape.model.codes import TERNARY5
 from tritape.model.config import ModelConfig
 from tritape.model.data import embedded_models
 
@@ -38,6 +39,7 @@ def build(
     from dataclasses import replace
 
     from tritape.base.run import StepError
+    from tritape.model.checkpoint import load_checkpoint
     from tritape.rtl_gen.boards import board as find
     from tritape.rtl_gen.build import build as run
     from tritape.rtl_gen.estimate import token_cycles
@@ -52,6 +54,9 @@ def build(
     shape: ModelConfig | None = ModelConfig.from_file((model or embedded_models()[board.model]) / "config.json")
     if model is None and shape is not None and check_model(board, shape):
         shape = None
+    code = board.config.weight_code
+    if model is not None and code is not TERNARY5:
+        load_checkpoint(model).check_code(code)
     folder = Path("build") / board.name if output is None else output
     try:
         with console.status(f"{name}: starting") as status:

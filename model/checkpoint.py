@@ -205,12 +205,13 @@ class Checkpoint:
         stored.release()
         return weights
 
-    def has_code(self, code: WeightCode) -> bool:
-        """Whether the weights of every BitLinear have that code."""
+    def check_code(self, code: WeightCode) -> None:
+        """Raise TritapeError by tensor, row and column unless the weights of every BitLinear have that code."""
         names = {name for name, _ in self.config.tensor_shapes()}
         prefixes = [name.removesuffix(".weight") for name in sorted(names)]
-        linear = [prefix for prefix in prefixes if f"{prefix}.norm.weight" in names]
-        return all(code.first_wrong(self.ternary(prefix)) is None for prefix in linear)
+        for prefix in prefixes:
+            if f"{prefix}.norm.weight" in names:
+                code.check(f"{prefix}.weight", self.ternary(prefix))
 
     def lower_bounds(self) -> np.ndarray:
         """Forget-gate bounds, float64 [layers, hidden]: cumsum(softmax) - softmax[0]; zeros without use_lower_bound.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from tritape.base.errors import TritapeError
 from tritape.model.checkpoint import load_checkpoint
 from tritape.model.codes import TERNARY5, code_named
 from tritape.model.config import ModelConfig
@@ -30,7 +31,12 @@ def has_code(model: str, code: str) -> bool:
     wanted = code_named(code)
     if wanted is TERNARY5 or model not in embedded_models():
         return wanted is TERNARY5
-    return load_checkpoint(embedded_models()[model]).has_code(wanted)
+    checkpoint = load_checkpoint(embedded_models()[model])
+    try:
+        checkpoint.check_code(wanted)
+    except TritapeError:
+        return False
+    return True
 
 
 def model_sizes(board: AnyBoard) -> dict[str, dict[str, Any]]:

@@ -135,10 +135,11 @@ def test_the_list(tmp_path: Path) -> None:
     assert lines["tang-nano-9k"].endswith(" nano 503")
 
 
-def test_building_an_unknown_board_or_with_a_wrong_clock_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_board_a_wrong_clock_or_weights_of_another_code_are_refused(tmp_path: Path) -> None:
     for arguments, message in (
         (["nowhere"], "board must be one of"),
         (["ulx3s-25f", "--clock", "-1"], "clock must be positive, not -1.0; give MHz"),
+        (["ulx3s-85f-sparse", "--model", "nano"], "tensor lm_head.weight: row 0 must have one zero in columns "),
     ):
         result = CliRunner().invoke(command, ["build", *arguments, "-o", str(tmp_path / "out")])
         assert isinstance(result.exception, TritapeError)

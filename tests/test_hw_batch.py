@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -231,6 +232,7 @@ def test_a_slot_that_is_late_loses_nothing():
 
 
 LENGTH = 61
+ring = cache(Ring)  # once: elaborating it takes longer than the simulation
 
 
 def check_chain(chain: list[int], active: list[int], **options: Any) -> None:
@@ -267,7 +269,7 @@ def check_chain(chain: list[int], active: list[int], **options: Any) -> None:
     words = parameter_words(bound, 4)
     inputs = {f"commands_{t}": commands for t in range(count)} | {f"parameters_{t}": words for t in range(count)}
     check_streams(
-        Ring(),
+        ring(),
         inputs=inputs | {f"values_{t}": values[t] for t in range(count)},
         expected={f"elements_{t}": elements[t] for t in range(count)},
         statics={"needed": len(words), "chain": _bits(chain), "active": _bits(active)},

@@ -1,5 +1,7 @@
 """`Head` against `arith.choose`."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from amaranth import Module, signed
@@ -41,6 +43,9 @@ class TappedHead(wiring.Component):
         return m
 
 
+tapped = cache(TappedHead)  # each once: elaborating it takes longer than the simulation
+
+
 def run(vectors, inv_temperature, simulator, max_vocab=1000, **options):
     state, tokens = arith.XORSHIFT_DEFAULT, []
     for vector in vectors:
@@ -49,7 +54,7 @@ def run(vectors, inv_temperature, simulator, max_vocab=1000, **options):
             tokens.append(token)
     values = [int(y) for vector in vectors for y in vector]
     return check_streams(
-        TappedHead(max_vocab),
+        tapped(max_vocab),
         inputs={"commands": [{"rows": len(vector)} for vector in vectors], "values": values},
         expected={"tokens": tokens, "tap": values},
         statics={"inv_temperature": inv_temperature},

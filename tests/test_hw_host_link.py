@@ -1,6 +1,7 @@
 """Host link: every command and every error of docs/protocol.md, byte for byte."""
 
 import struct
+from functools import cache
 
 import pytest
 from link_script import BOOTED, DAMAGED, RUNNING, Script
@@ -18,12 +19,15 @@ STATICS = {"configured": 1, "fault": 0, "fault_code": 0, "counter": 0x01020304, 
 WORDS = 1 << 25
 
 
+made = cache(HostLink)  # each once: elaborating it takes longer than the simulation
+
+
 def check(script: Script, groups: int = 4, simulator: str = "icarus", *, statics=None, words=WORDS, **streams):
     """Run a session; compare its replies, and what reaches memory and token loop."""
     inputs = {name: streams.pop(name, []) for name in ("results", "memory", "logits")}
     inputs["words"] = inputs.pop("memory")
     check_streams(
-        HostLink(Config(groups=groups), memory_words=words, counter_count=2, patience=6),
+        made(Config(groups=groups), memory_words=words, counter_count=2, patience=6),
         inputs={"rx": list(script.rx), **inputs},
         expected={
             "tx": list(script.tx),

@@ -1,5 +1,7 @@
 """`MLGRU` against `arith.silu`, `arith.forget_gate`, `arith.recur`, `arith.rescale` and `arith.sat18`."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from wrappers import CountPulses
@@ -46,10 +48,15 @@ def parameter_words(lower_bound, groups):
     return [{"word": word, "first": int(n == 0)} for n, word in enumerate(words)]
 
 
+@cache  # each once: elaborating it takes longer than the simulation
+def made(groups, max_hidden, max_layers):
+    return CountPulses(MLGRU(groups, max_hidden, max_layers), "saturated")
+
+
 def run(golden, lower_bound, simulator, groups=4, max_hidden=128, max_layers=3, **options):
     words = parameter_words(lower_bound, groups)
     return check_streams(
-        CountPulses(MLGRU(groups, max_hidden, max_layers), "saturated"),
+        made(groups, max_hidden, max_layers),
         inputs={"commands": golden.commands, "parameters": words, "values": golden.values},
         expected={"elements": golden.elements},
         after={"commands": [(0, "parameters", len(words))]},

@@ -1,5 +1,7 @@
 """`Sampler` against `arith.xorshift32`, `arith.gumbel` and `arith.round_shift`."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from amaranth import Module, Signal
@@ -36,6 +38,9 @@ class SeededSampler(wiring.Component):
         return m
 
 
+fresh, seeded = cache(Sampler), cache(SeededSampler)  # each once: elaborating it takes longer than the simulation
+
+
 def golden(logits, inv_temperature, state):
     """Scores and the last state, from the functions that `arith.choose` is made of."""
     if inv_temperature == 0:
@@ -53,7 +58,7 @@ def run(logits, inv_temperature, simulator, seed=None, **options):
     logits = [int(y) for y in logits]
     scores, state = golden(logits, inv_temperature, seed or arith.XORSHIFT_DEFAULT)
     return check_streams(
-        Sampler() if seed is None else SeededSampler(),
+        fresh() if seed is None else seeded(),
         inputs={"logits": logits},
         expected={"scores": scores},
         statics={"inv_temperature": inv_temperature} | ({} if seed is None else {"seed": seed}),

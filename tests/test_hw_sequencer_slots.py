@@ -1,6 +1,7 @@
 """Sequencer of several slots: an embedding row a slot, each for its own token."""
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -49,6 +50,9 @@ class Slots(wiring.Component):
         return m
 
 
+slots = cache(Slots)  # each once: elaborating it takes longer than the simulation
+
+
 def run(groups: int, tokens: list[int]) -> None:
     """Two steps; the rows are those of `tokens`."""
     tape = Tape(groups)
@@ -67,7 +71,7 @@ def run(groups: int, tokens: list[int]) -> None:
     del expected["embedding_words"]
     wrong = 2 * sum(a != b for a, b in zip(tokens, TOKENS))
     check_streams(
-        Slots(groups),
+        slots(groups),
         inputs={"words": tape.words},
         expected=expected,
         finals={

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -103,6 +104,9 @@ class Loop(wiring.Component):
         return m
 
 
+loop = cache(Loop)  # each once: elaborating it takes longer than some of the simulations
+
+
 def model(vocab: int, hidden: int, layers: int, intermediate: int) -> QuantisedModel:
     shape = ModelConfig(vocab, hidden, layers, intermediate)
     return quantise_model(random_checkpoint(shape, seed=3), ids=list(range(min(24, vocab))))
@@ -132,7 +136,7 @@ def run(
         for i in range(length)
     ]
     return check_streams(
-        Loop(config),
+        loop(config),
         simulator="verilator",
         inputs={
             "boot": [0],

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import openai
 import pytest
+import tokenizers
+import transformers
 from served_device import CPUDevice, serving
 
 from tritape.base.errors import TritapeError
@@ -99,6 +101,28 @@ def test_the_tokenizers_template(device):
         assert answer.choices[0].message.content == own.expected(prompt, 12)
         with pytest.raises(openai.BadRequestError, match=r"messages must fit the model's chat template \(no system\)"):
             made.chat.completions.create(model="austen", messages=MESSAGES)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% if tools is not none %}You have tools.{% endif %}{{ messages[0].content }}",
+        "{{ documents is none }}",
+        "{{ messages[0].content | tojson }}",
+        "{{ messages | tojson(indent=2) }}",
+        "{{ {'b': 1, 'a': 2} | tojson(separators=(',', ':'), sort_keys=True) }}",
+        "{% for m in messages %}{% set a = 1 %}{% generation %}{{ m.role }}{% set a = 2 %}{% endgeneration %}{{ a }}{% endfor %}",
+        "{{ bos_token }}{{ sep_token }}{{ cls_token }}{{ eos_token }}",
+    ],
+)  # fmt: skip
+def test_templates_are_rendered_as_by_transformers(template):
+    """What a template may look at: no tools and no documents are none, JSON is not that of web pages, the tags of training."""
+    tokens = {"bos_token": "<s>", "eos_token": "</s>", "sep_token": "<sep>"}
+    messages = [{"role": "user", "content": 'a < b, said "Émile\'s" & c'}, {"role": "assistant", "content": "d"}]
+    plain = tokenizers.Tokenizer(tokenizers.models.WordLevel({"<s>": 0}, unk_token="<s>"))
+    theirs = transformers.PreTrainedTokenizerFast(tokenizer_object=plain, **tokens)
+    rendered = theirs.apply_chat_template(messages, chat_template=template, tokenize=False, add_generation_prompt=True)
+    assert ChatTemplate({"chat_template": template, **tokens}).prompt(messages) == rendered
 
 
 def test_templates_are_kept_in_their_box():

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import jinja2
 import jinja2.ext
+import jinja2.nodes
+import jinja2.parser
 import jinja2.sandbox
 
 from tritape.base.errors import TritapeError
 from tritape.host.server.errors import Refused
-from tritape.model.text.settings import Settings, token_text
+from tritape.model.text.settings import NAMED, Settings, token_text
 
 PLAIN = """\
 {%- for message in messages -%}
@@ -21,11 +24,21 @@ PLAIN = """\
 Assistant:"""
 """For base models: a written dialogue that goes on."""
 PLAIN_STOPS = ("\nUser:",)
-_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
+
+
+class _Generation(jinja2.ext.Extension):
+    """The tag `generation`, by which training knows what the assistant says; here only what is in it counts."""
+
+    tags: ClassVar[set[str]] = {"generation"}
+
+    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
+        """A scope of its own, as in `transformers`: what is set inside is not seen outside."""
+        line = next(parser.stream).lineno
+        return jinja2.nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
 
 
 class ChatTemplate:
-    """The `chat_template` of a tokenizer's settings, rendered as `transformers` does, in a sandbox.
+    """The `chat_template` of a tokenizer's settings, rendered as `transformers` does without tools, in a sandbox.
 
     `own`: whether the tokenizer has one. Such a prompt has its special tokens in it; the plain one leaves them to the tokenizer,
     and its answer ends where the user would speak (`stops`). Raises TritapeError for a template that is none.
@@ -38,10 +51,11 @@ class ChatTemplate:
             source = named.get("default")
         self.own = isinstance(source, str)
         self.stops: Sequence[str] = () if self.own else PLAIN_STOPS
-        self._tokens = {name: text for name in _TOKENS if (text := token_text(settings, name)) is not None}
+        self._tokens = {name: text for name in NAMED if (text := token_text(settings, name)) is not None}
         environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols]
+            trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols, _Generation]
         )
+        environment.filters["tojson"] = _json  # Jinja's own is for HTML
         environment.globals["raise_exception"] = _refuse
         environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
         try:
@@ -54,7 +68,9 @@ class ChatTemplate:
     def prompt(self, messages: Sequence[Mapping[str, Any]]) -> str:
         """The prompt for the next answer. Raises `Refused` for messages that the template does not take."""
         try:
-            return self._template.render(messages=messages, add_generation_prompt=True, **self._tokens)
+            return self._template.render(
+                messages=messages, tools=None, documents=None, add_generation_prompt=True, **self._tokens
+            )
         except Exception as error:  # a template can fail in any way
             raise Refused(
                 400, f"messages must fit the model's chat template ({error}); change them", "messages"
@@ -63,3 +79,13 @@ class ChatTemplate:
 
 def _refuse(message: str) -> NoReturn:
     raise jinja2.TemplateError(message)
+
+
+def _json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

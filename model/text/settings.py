@@ -21,7 +21,8 @@ from tritape.model.config import is_int
 Settings = Mapping[str, Any]
 """A parsed tokenizer_config.json; empty where there is none."""
 
-_NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+"""The special tokens that every tokenizer of `transformers` has a name for."""
 _LLAMA_DEFAULTS = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
 _FLAGS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
 
@@ -111,8 +112,8 @@ def _added(settings: Settings) -> Iterator[AddedToken]:
 def _special(settings: Settings) -> Iterator[AddedToken]:
     """The special tokens that have a name, then those in lists."""
     listed: Any = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
-    named: Iterable[Any] = [settings.get(name) for name in _NAMED]
-    named = [*named, *(value for name, value in settings.items() if name.endswith("_token") and name not in _NAMED)]
+    named: Iterable[Any] = [settings.get(name) for name in NAMED]
+    named = [*named, *(value for name, value in settings.items() if name.endswith("_token") and name not in NAMED)]
     for value in [*named, *(listed.values() if isinstance(listed, Mapping) else listed)]:
         if isinstance(value, str):
             yield AddedToken(value, special=True)

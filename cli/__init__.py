@@ -15,6 +15,7 @@ app = typer.Typer(
     name="tritape",
     help="A MatMul-free language model checkpoint becomes an FPGA accelerator that writes text, bit for bit.",
     no_args_is_help=True,
+    rich_markup_mode=None,  # in it `[n, t]` would be a colour and `:BUS:` a picture
     add_completion=False,
     pretty_exceptions_enable=False,
 )

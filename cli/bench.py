@@ -97,7 +97,7 @@ def bench(
     report(result, json_file, "measured on this machine's clock")
     faults = _faults(result)
     for fault in faults:
-        console.print(f"tritape: {fault}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"tritape: {fault}", soft_wrap=True, highlight=False)
     if plot is not None:
         _draw(plot, meters, runs, result)
     if faults:

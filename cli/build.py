@@ -64,13 +64,13 @@ def build(
             def tell(number: int, total: int, step: str, detail: str) -> None:
                 line = f"[{number}/{total}] {step}" + (f": {detail}" if detail else "")
                 status.update(f"{name} \\{line}")
-                console.print(f"\\{line}", highlight=False)
+                console.print(line, highlight=False)
 
             result = run(
                 board, folder, model=shape, seeds=seeds, jobs=jobs, check=brief if verify else None, progress=tell
             )
     except StepError as error:
-        console.print(error.tail, markup=False, highlight=False)
+        console.print(error.tail, highlight=False)
         raise
     numbers = result.as_dict()
     shown = dict(numbers)

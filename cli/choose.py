@@ -6,12 +6,11 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from tritape.base.errors import TritapeError
 from tritape.cli import app
-from tritape.cli.common import out, progress, write_json
+from tritape.cli.common import out, progress, wide, write_json
 from tritape.cli.estimate import Model, check_memory, model_shape
 from tritape.cli.model import Code, JsonFile
 from tritape.hw.config import Config
@@ -120,7 +119,7 @@ def _part(
             made.name, f"{made.rate:,.1f}", f"{made.roofline:.3f}",
             *(f"{count:,} ({made.share[what]:.0%})" for what, count in asdict(made.cost).items()), why,
         )  # fmt: skip
-    Console(width=140, stderr=out.stderr).print(table)
+    wide(140).print(table)
     out.print(f"{chosen.points} points estimated; of the chosen one: {command}")
     if best.config.word_bytes > DATA_BYTES and batch == 1:
         out.print(
@@ -151,7 +150,7 @@ def _card(
         table.add_column(name, justify="right" if name else "left")
     for made in [best, *chosen.others[:others]]:
         table.add_row(*_row(made), f"chosen; {chosen.why}" if made is best else made.binding)
-    Console(width=150, stderr=out.stderr).print(table)
+    wide(150).print(table)
     limits = ", ".join(f"{name} {LIMITS[what]:.0%}" for what, name in NAMES.items())
     out.print(f"May be used: {limits}. {chosen.points} points estimated; of one replica of the chosen one: {command}")
     return about | {

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -20,9 +19,9 @@ from tritape.model.open import OpenModel, find_model, open_model
 
 IgnoreEOS = Annotated[bool, typer.Option("--ignore-eos", help="Go on behind a token that ends a text.")]
 
-console = Console(stderr=True)
-"""Progress and remarks go to stderr; results go to stdout."""
-out = Console(soft_wrap=True)
+console = Console(stderr=True, markup=False, emoji=False)
+"""Progress and remarks go to stderr; results go to stdout. Texts are shown as they are: a path may be `my[v2] :x: model`."""
+out = Console(soft_wrap=True, markup=False, emoji=False)
 """For results. Where a file that a command writes is the standard output (`output_file`), it is stderr too."""
 
 
@@ -54,17 +53,28 @@ def report(result: dict[str, Any], json_file: Path | None, title: str) -> None:
     """Print a result as a table, and write it as JSON when a file was asked for."""
     if json_file is not None:
         write_json(json_file, result)
-    table = Table(title=escape(title), title_justify="left", show_header=False, box=None, padding=(0, 2))
+    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2))
     table.add_column()
     table.add_column(justify="right")
     for key, value in result.items():
         if isinstance(value, dict):
             table.add_row(key, "")
             for name, entry in value.items():
-                table.add_row(f"  {name}", escape(_show(entry)))
+                table.add_row(f"  {name}", _show(entry))
         else:
-            table.add_row(key, escape(_show(value)))
+            table.add_row(key, _show(value))
     out.print(table)
+
+
+def wide(columns: int) -> Console:
+    """`out` with so many columns whatever the terminal has, for tables."""
+    return Console(width=columns, stderr=out.stderr, markup=False, emoji=False)
+
+
+def write(text: str) -> None:
+    """Show text of a model as it comes, where results go."""
+    out.file.write(text)
+    out.file.flush()
 
 
 def model_path(path: Path | None) -> Path | None:

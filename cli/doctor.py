@@ -27,14 +27,15 @@ def doctor(
     with the cure. Nothing is changed. Ends with status 1 when there is a problem."""
     if json_file is not None:
         check_output(json_file)
-    out = Console(soft_wrap=True, highlight=False, stderr=json_file is not None and descriptor(json_file) == 1)
+    own = json_file is not None and descriptor(json_file) == 1
+    out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, stderr=own)
     findings = []
     for finding in examine():
         findings.append(finding)
-        out.print(f"[{COLOURS[finding.status]}]{finding.status:8}[/]", end="")
-        out.print(f"{finding.name}: {finding.detail}", markup=False)
+        out.print(f"{finding.status:8}", style=COLOURS[finding.status], end="")
+        out.print(f"{finding.name}: {finding.detail}")
         if finding.cure is not None:
-            out.print(f"{'':8}cure: {finding.cure}", markup=False)
+            out.print(f"{'':8}cure: {finding.cure}")
     if json_file is not None:
         with replacing(json_file) as stream:
             stream.write((json_text([finding.as_dict() for finding in findings], 2) + "\n").encode())

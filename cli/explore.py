@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from tritape.base.errors import TritapeError
 from tritape.base.extras import require
 from tritape.cli import app
-from tritape.cli.common import console, out, output_file, write_json
+from tritape.cli.common import console, out, output_file, wide, write_json
 from tritape.cli.estimate import model_shape
 from tritape.cli.model import JsonFile
 
@@ -150,7 +149,7 @@ def _show(name: str, front: list[dict[str, Any]]) -> None:
                 table.add_row(
                     f"  {kind}", *[""] * 5, f"{made['fmax_mhz']:g}" if "fmax_mhz" in made else "", "", "", *cells
                 )
-    Console(width=130).print(table)
+    wide(130).print(table)
     if len(shown) < len(front):
         out.print(f"and {len(front) - len(shown)} slower ones on the front; --json FILE has all points")
 

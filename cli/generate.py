@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,17 @@ import typer
 from tritape.base.errors import TritapeError
 from tritape.base.simulators import require_compiler
 from tritape.cli import app
-from tritape.cli.common import IgnoreEOS, build_progress, model_path, opened, out, output_file, report, write_json
+from tritape.cli.common import (
+    IgnoreEOS,
+    build_progress,
+    model_path,
+    opened,
+    out,
+    output_file,
+    report,
+    write,
+    write_json,
+)
 from tritape.cli.model import Groups, JsonFile
 from tritape.host.protocol import inverse_temperature
 from tritape.hw.config import Config
@@ -77,15 +86,12 @@ def generate(
 
         def show(token: int) -> None:
             pieces.append("" if token in ends else stream.push(token))
-            sys.stdout.write(pieces[-1])
-            sys.stdout.flush()
+            write(pieces[-1])
 
-        sys.stdout.write(prompt)
-        sys.stdout.flush()
+        write(prompt)
         result = simulated.generate(generator, ids, tokens, show, ends)
     pieces.append(stream.finish())
-    sys.stdout.write(pieces[-1] + "\n")
-    sys.stdout.flush()
+    write(pieces[-1] + "\n")
     del result["generated_ids"]
     result = {
         "text": "".join(pieces),
@@ -98,5 +104,5 @@ def generate(
     if json_file is not None:
         write_json(json_file, result)
     if result["difference"] is not None:
-        out.print(f"[red]first difference:[/red] {result['difference']}")
+        out.print(f"first difference: {result['difference']}")
         raise typer.Exit(1)

@@ -167,7 +167,7 @@ def _tell_reading(model: Checkpoint, characters: str | None) -> None:
     better, worse, cure = (mean, own, "mean") if model.own_scale else (own, mean, "own")
     if better < 0.9 * worse:
         _say(
-            f"[yellow]warning:[/yellow] the other way suits a text better (perplexity {better:.4g} instead of {worse:.4g}): the "
+            f"warning: the other way suits a text better (perplexity {better:.4g} instead of {worse:.4g}): the "
             f'weights seem to have been made ternary twice; put "ternary_scale": "{cure}" into config.json and pack again'
         )
 
@@ -180,7 +180,7 @@ def _tell_quality(quality: Quality | None) -> None:
     _say(str(quality))
     if quality.is_poor:
         _say(
-            f"[yellow]warning:[/yellow] perplexity must grow by at most {LIMIT:.0%}, not {quality.change:.2%}; calibrate on "
+            f"warning: perplexity must grow by at most {LIMIT:.0%}, not {quality.change:.2%}; calibrate on "
             "text of the model's own kind (--text), and measure more of it with `tritape perplexity`"
         )
 
@@ -325,7 +325,7 @@ def check(
             result |= check_tokens(integer.model, [list(map(int, s)) for s in ids], groups, update)
     report(result, json_file, f"{checkpoint} against {against}")
     for line in beyond:
-        console.print(f"{checkpoint}: {line}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"{checkpoint}: {line}", soft_wrap=True, highlight=False)
     if beyond or result.get("rtl_bit_exact") is False:
         raise typer.Exit(1)
 

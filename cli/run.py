@@ -14,7 +14,7 @@ import typer
 
 from tritape.base.errors import TritapeError
 from tritape.cli import app
-from tritape.cli.common import IgnoreEOS, console, write_json
+from tritape.cli.common import IgnoreEOS, console, write, write_json
 from tritape.cli.device import (
     Baud,
     BoardName,
@@ -60,7 +60,7 @@ def run(
         load(device, source)
         device.speculate(guesses)
         set_sampler(device, temperature, seed)
-        sys.stdout.write(prompt)
+        write(prompt)
         ends = frozenset() if ignore_eos else source.codec.eos_ids
         stream = source.codec.stream(ids)
         pieces: list[str] = []
@@ -70,10 +70,10 @@ def run(
         for token in until_end(device.generate_tokens(ids, tokens), ends):
             generated.append(token)
             pieces.append("" if token in ends else stream.push(token))
-            _write(pieces[-1])
+            write(pieces[-1])
         seconds = time.monotonic() - started
         pieces.append(stream.finish())
-        _write(pieces[-1] + "\n")
+        write(pieces[-1] + "\n")
         counters = device.counters()
     result: dict[str, Any] = {
         "text": "".join(pieces),
@@ -122,8 +122,8 @@ def chat(
         talk = Conversation(device, source.codec, ignore_eos=ignore_eos)
         if conversation is not None and conversation.exists():
             talk.load(conversation, source.sha256)
-            _write(talk.text)
-        console.print(f"[dim]{HELP}[/dim]")
+            write(talk.text)
+        console.print(HELP, style="dim", highlight=False)
         while (line := _read_line()) is not None and line.strip() != "/quit":
             if line.startswith("/"):
                 talk = _command(line, talk, source, device, ignore_eos)
@@ -138,11 +138,11 @@ def _answer(talk: Conversation, line: str, tokens: int) -> None:
     with _interruptible() as interrupted:
         pieces = talk.say(line, tokens)
         for piece in pieces:
-            _write(piece)
+            write(piece)
             if interrupted():
                 pieces.close()
                 break
-    _write("\n")
+    write("\n")
 
 
 def _command(line: str, talk: Conversation, source: OpenModel, device: Any, ignore_eos: bool) -> Conversation:
@@ -153,14 +153,14 @@ def _command(line: str, talk: Conversation, source: OpenModel, device: Any, igno
     try:
         if name == "/save" and argument:
             talk.save(Path(argument), source.sha256)
-            console.print(f"[dim]{argument} saved[/dim]")
+            console.print(f"{argument} saved", style="dim", highlight=False, soft_wrap=True)
         elif name == "/load" and argument:
             talk.load(Path(argument), source.sha256)
-            _write(talk.text + "\n")
+            write(talk.text + "\n")
         else:
             raise TritapeError(f"command must be one of {HELP}, not {line!r}; try again")
     except (TritapeError, OSError) as error:
-        console.print(f"[red]{error}[/red]")
+        console.print(str(error), style="red", highlight=False, soft_wrap=True)
     return talk
 
 
@@ -194,8 +194,3 @@ def _check(source: OpenModel, prompt: str, tokens: int) -> list[int]:
     if not ids:
         raise TritapeError("prompt must have at least one token, not none; give some text")
     return ids
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

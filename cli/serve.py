@@ -74,7 +74,7 @@ def serve(
             lost[port] = error
             server.should_exit = len(lost) == len(ports)
             if not server.should_exit:
-                console.print(f"{port}: {error}; its requests go on elsewhere", soft_wrap=True, markup=False)
+                console.print(f"{port}: {error}; its requests go on elsewhere", soft_wrap=True)
 
         return Backend(device, recover, eject)
 

@@ -30,6 +30,7 @@ from tritape.sim.virtual_board import VirtualBoard
 pytestmark = [pytest.mark.slow, pytest.mark.optimised]
 PROMPT = "Emma was"
 CODEC = ByteTokenizer()
+COMMAND = (sys.executable, "-c", "import tritape.cli; tritape.cli.main()")
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,18 @@ def test_run(port, model, tmp_path):
         assert said == PROMPT + CODEC.decode(measured["token_ids"]) + "\n"
         assert measured["text"] == CODEC.decode(measured["token_ids"])
         assert measured["crc_errors"] == 0
+
+
+def test_json_alone_on_the_standard_output(port, model):
+    """The text then goes where tables go."""
+    done = subprocess.run(
+        [*COMMAND, "run", "--port", port, "--model", str(model), "-n", "5", "--json", "/dev/stdout", PROMPT],
+        capture_output=True,
+        check=True,
+    )
+    text = json.loads(done.stdout)["text"]
+    assert text == CODEC.decode(expected(model, PROMPT, 5))
+    assert done.stderr.decode().splitlines()[-1] == PROMPT + text
 
 
 def test_chat_goes_on_in_a_file(port, model, tmp_path):
@@ -157,9 +170,10 @@ def test_serve(port, model):
     """The whole command in a process of its own, asked by the official client; Ctrl-C ends it cleanly."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         number = free.getsockname()[1]
-    command = [sys.executable, "-c", "import tritape.cli; tritape.cli.main()", "serve", "--port", port]
     process = subprocess.Popen(
-        [*command, "--model", str(model), "--http-port", str(number)], stderr=subprocess.PIPE, text=True
+        [*COMMAND, "serve", "--port", port, "--model", str(model), "--http-port", str(number)],
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         with openai.OpenAI(

@@ -110,6 +110,18 @@ def test_json_into_a_pipe_and_a_link(run, tmp_path):
     assert json.loads((tmp_path / "a folder" / "target.json").read_text())["model"] == "nano"
 
 
+def test_names_that_look_like_marks_of_colours_and_pictures(run, tmp_path):
+    """Brackets and colons in paths are shown as they are."""
+    done = run("timeline", "nano", "--json", "a[b] :smile:.json")
+    assert done.stdout.startswith(b"a[b] :smile:.json: "), done.stdout
+    (tmp_path / "a folder" / "[red]").mkdir()
+    (tmp_path / "a folder" / "[red]" / "config.json").write_text(
+        (embedded_models()["nano"] / "config.json").read_text()
+    )
+    done = run("estimate", "[red]")
+    assert done.stdout.startswith(b"[red] (cycle model; rates are projected)"), done.stdout + done.stderr
+
+
 BENCH = ("bench", "--cpu", "--model", "my model", "--tokens", "4", "--generations", "1", "--json", "b.json")
 
 

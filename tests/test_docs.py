@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from click.testing import CliRunner
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -250,6 +251,15 @@ def test_labels_of_a_picture_fit_their_boxes():
         assert 0 <= x < x + width <= 960, lines
         assert 18 * len(lines) < height, lines
         assert y + height <= 676, lines
+
+
+def test_helps_are_shown_as_they_are_written():
+    """Nothing in a help reads like a mark of colours or the name of a picture."""
+    for (program, name), command in COMMANDS.items():
+        shown = re.sub(r"\s+", "", CliRunner().invoke(command, ["--help"]).stdout)
+        for parameter in command.params:
+            said = re.sub(r"\s+", "", getattr(parameter, "help", None) or "")
+            assert said in shown, f"{program} {name}: help of {parameter.name}"
 
 
 def test_the_reference_has_a_page_for_every_unit_and_command(tmp_path):

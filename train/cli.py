@@ -23,6 +23,7 @@ app = typer.Typer(
     name="tritape-train",
     help="Corpora, tokenizers and training of MatMul-free models.",
     no_args_is_help=True,
+    rich_markup_mode=None,
     add_completion=False,
     pretty_exceptions_enable=False,
 )

@@ -248,9 +248,9 @@ def test_usage_in_a_stream(client, served):
 @pytest.mark.parametrize(
     ("change", "param", "message"),
     [
-        ({"prompt": ""}, "prompt", "prompt must have tokens from 0 to 511"),
+        ({"prompt": ""}, "prompt", "prompt must have at least one token, not none"),
         ({"prompt": [512]}, "prompt", "prompt must have tokens from 0 to 511"),
-        ({"prompt": ["Emma", ""]}, "prompt", "prompt must have tokens from 0 to 511"),
+        ({"prompt": ["Emma", ""]}, "prompt", "prompt must have at least one token, not none"),
         ({"prompt": []}, "prompt", "prompt must be a text, token ids"),
         ({"prompt": [[1], 2.5]}, "prompt", "prompt must be a text, token ids, or at most 256 of those"),
         ({"max_tokens": 0}, "max_tokens", "max_tokens must be at least 1 without echo, not 0"),

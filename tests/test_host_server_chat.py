@@ -172,6 +172,23 @@ def test_what_clients_send_without_meaning_it(client, device):
     assert answer.choices[0].message.content == device.expected(PLAIN, 6)
 
 
+def test_what_came_back_is_sent_again(client, device):
+    """Messages as programs keep them, with every field that this one or another server's had, null or empty."""
+    kept = dict.fromkeys(("name", "refusal", "tool_calls", "function_call", "audio", "annotations"))
+    sent = [{**message, **kept} for message in MESSAGES]
+    sent[2] |= {"tool_calls": [], "annotations": []}
+    answer = client.chat.completions.create(
+        model="austen", messages=sent, max_tokens=6, temperature=0, stream_options=None, logit_bias={"5": None},
+        extra_body={"response_format": {"type": "text", "json_schema": None}},
+    )  # fmt: skip
+    assert answer.choices[0].message.content == device.expected(PLAIN, 6)
+    stream = client.chat.completions.create(
+        model="austen", messages=sent, max_tokens=6, temperature=0, stream=True,
+        stream_options={"include_usage": None, "include_obfuscation": None},
+    )  # fmt: skip
+    assert "".join(event.choices[0].delta.content or "" for event in stream) == answer.choices[0].message.content
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_end_token_ends_an_answer(device, stream):
     """`finish_reason` is stop; the token has no text, and counts."""

@@ -303,9 +303,11 @@ class Sensor:
     """100 W."""
 
     name, unit, scope = "fake", "W", "a fake board"
-    closed = False
+    closed = lost = False
 
     def read(self) -> float:
+        if self.lost:
+            raise OSError("pulled")
         return 100.0
 
     def close(self) -> None:
@@ -338,3 +340,14 @@ def test_metrics(device):
     assert sensor.closed
     with serving(device, device.served) as url:
         assert b"joules" not in ask(url, "GET", "/metrics")[2]
+
+
+def test_a_lost_sensor(device, caplog):
+    """Joules that stand still would be wrong a token: they are gone, and why is said."""
+    sensor = Sensor()
+    with serving(device, device.served, sensor=sensor) as url:
+        until(lambda: metric(url, "tritape_joules_total") > 0)
+        sensor.lost = True
+        until(lambda: b"joules" not in ask(url, "GET", "/metrics")[2])
+    assert "fake: sensor must stay readable, not vanish (pulled); check it and start again" in caplog.text
+    assert sensor.closed

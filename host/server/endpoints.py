@@ -120,7 +120,9 @@ class Endpoints:
             ids = self._served.codec.encode(prompt, special) if isinstance(prompt, str) else prompt
         except TritapeError as error:
             raise Refused(400, str(error), param) from None
-        if not ids or not all(0 <= token < vocab for token in ids):
+        if not ids:
+            raise Refused(400, f"{param} must have at least one token, not none; give some text", param)
+        if not all(0 <= token < vocab for token in ids):
             raise Refused(400, f"{param} must have tokens from 0 to {vocab - 1}; change it", param)
         return ids
 

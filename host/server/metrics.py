@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 
@@ -12,6 +13,7 @@ from prometheus_client.registry import Collector
 from tritape.host.power.sensor import Sensor
 
 _INTERVAL_S = 0.02  # between samples of the sensor
+_log = logging.getLogger(__name__)
 
 
 class Metrics:
@@ -53,13 +55,13 @@ class Metrics:
 class EnergyMeter(Collector):
     """The joules that a sensor saw since `start`, summed by a thread of its own; constant memory.
 
-    When the sensor cannot be read any more the sum stands still and `lost` says why.
+    When the sensor cannot be read any more there is no sum any longer, for it would be wrong; why is in the log.
     """
 
     def __init__(self, sensor: Sensor) -> None:
         self._sensor = sensor
         self.joules = 0.0
-        self.lost: str | None = None
+        self._lost = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"power {sensor.name}", daemon=True)
 
@@ -75,15 +77,19 @@ class EnergyMeter(Collector):
 
     def collect(self) -> list[CounterMetricFamily]:
         """For the registry."""
+        if self._lost:
+            return []
         return [CounterMetricFamily("tritape_joules", f"Energy: {self._sensor.scope}.", value=self.joules)]
 
     def _run(self) -> None:
         last: tuple[float, float] | None = None
+        name = self._sensor.name
         while not self._stop.wait(_INTERVAL_S):
             try:
                 now, value = time.monotonic(), self._sensor.read()
             except OSError as error:
-                self.lost = str(error)
+                self._lost = True
+                _log.warning("%s: sensor must stay readable, not vanish (%s); check it and start again", name, error)
                 return
             if last is not None:
                 then, before = last

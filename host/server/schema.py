@@ -102,7 +102,8 @@ class Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart]
     name: str = ""
-    refusal: None = None
+    tool_calls: Annotated[list[Any], Field(max_length=0)] = []
+    annotations: Annotated[list[Any], Field(max_length=0)] = []
 
     def text(self) -> str:
         """The content as one string."""
@@ -163,7 +164,7 @@ async def parse(request: Request, kind: type[Body]) -> Body:
         if len(data) > MAX_BODY:
             raise Refused(413, f"body must have at most {MAX_BODY} bytes, not more; send less")
     try:
-        body = json.loads(bytes(data), parse_constant=_no_number)
+        body = json.loads(bytes(data), parse_constant=_no_number, object_hook=_without_nulls)
     except (ValueError, RecursionError) as error:
         raise Refused(
             400, f"body must be JSON, not other bytes ({str(error) or 'nested too deeply'}); mend it"
@@ -171,9 +172,13 @@ async def parse(request: Request, kind: type[Body]) -> Body:
     if not isinstance(body, dict):
         raise Refused(400, f"body must be a JSON object, not {type(body).__name__}; send fields")
     try:
-        return kind.model_validate({name: value for name, value in body.items() if value is not None})
+        return kind.model_validate(body)
     except ValidationError as error:
         raise _refused(error) from None
+
+
+def _without_nulls(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _no_number(name: str) -> NoReturn:

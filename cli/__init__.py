@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 
 import typer
 
 from tritape.base.cache import lend_to_tools
 from tritape.base.errors import TritapeError
+from tritape.base.extras import missing
 
 app = typer.Typer(
     name="tritape",
@@ -77,24 +79,33 @@ def settle_streams() -> None:
 
 def main() -> None:
     """Run the command line; wrong input ends with exit status 2 and one line on stderr."""
+
+    def start() -> None:
+        register(sys.argv[1] if len(sys.argv) > 1 else None)
+        app()
+
+    guard("tritape", start)
+
+
+def guard(program: str, start: Callable[[], None]) -> None:
+    """Run a command line; what users can mend ends with exit status 2 and one line on stderr."""
     settle_streams()
     try:
         lend_to_tools()
-        register(sys.argv[1] if len(sys.argv) > 1 else None)
-        app()
+        start()
     except TritapeError as error:
-        sys.stderr.write(f"tritape: {error}\n")
-        sys.exit(2)
+        why = str(error)
     except ModuleNotFoundError as error:
-        sys.stderr.write(f"tritape: package of {error.name} must be installed, not missing; see: tritape doctor\n")
-        sys.exit(2)
+        why = f"package of {error.name} must be installed, not missing; see: tritape doctor"
+        if error.name in ("torch", "triton"):
+            why = str(missing(error.name, "train"))
     except UnicodeError as error:  # files of this machine's own encoding, which is not UTF-8
-        sys.stderr.write(f"tritape: text must be in the encoding of the environment, not {error}; set PYTHONUTF8=1\n")
-        sys.exit(2)
+        why = f"text must be in the encoding of the environment, not {error}; set PYTHONUTF8=1"
     except OSError as error:  # a file that cannot be read or written, a full disk
         where = "file" if error.filename is None else error.filename
-        why = error.strerror or type(error).__name__
-        sys.stderr.write(
-            f"tritape: {where}: path must be readable or writable, not {why!r}; check path, permissions and free space\n"
-        )
-        sys.exit(2)
+        said = error.strerror or type(error).__name__
+        why = f"{where}: path must be readable or writable, not {said!r}; check path, permissions and free space"
+    else:
+        return
+    sys.stderr.write(f"{program}: {why}\n")
+    sys.exit(2)

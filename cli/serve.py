@@ -79,7 +79,7 @@ def serve(
         return Backend(device, recover, eject)
 
     ports = list(dict.fromkeys(port))
-    with _listener(host, http_port) as listener:
+    with listener(host, http_port) as taken:
         source = find_model(model, board)
         sensor = None if power is None else open_sensor(power)
         with ExitStack() as stack:
@@ -92,9 +92,9 @@ def serve(
             backends = [backend(name, device, source) for name, device in zip(ports, devices, strict=True)]
             made = make_app(backends, served, queue=queue, cors=cors or (), sensor=sensor)
             server = uvicorn.Server(uvicorn.Config(made, log_level="warning", timeout_graceful_shutdown=_PATIENCE_S))
-            address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+            address = f"http://{f'[{host}]' if ':' in host else host}:{taken.getsockname()[1]}"
             console.print(f"{address}/v1 serves {source.name}, {address} is a page; Ctrl-C ends", soft_wrap=True)
-            server.run(sockets=[listener])
+            server.run(sockets=[taken])
     if len(lost) == len(ports):
         raise TritapeError("; ".join(f"{name}: {error}" for name, error in lost.items()))
 
@@ -120,21 +120,23 @@ def _served(source: OpenModel, devices: list[Device], ignore_eos: bool) -> Serve
     )
 
 
-def _listener(host: str, port: int) -> socket.socket:
-    """A socket bound to an address; it does not listen yet. Raises TritapeError when that cannot be, before a tape is loaded."""
+def listener(host: str, port: int) -> socket.socket:
+    """A socket that listens already, for a port that is only bound another program may take while the tape is loaded: who
+    connects until then waits. Raises TritapeError when that cannot be."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
+        made = socket.socket(family, kind, protocol)
     except OSError as error:
         raise TritapeError(
             f"host must be an address of this machine, not {host!r} ({error.strerror}); choose another"
         ) from None
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+        made.listen()
     except OSError as error:
-        listener.close()
+        made.close()
         raise TritapeError(
             f"port {port} of {host} must be free, not taken ({error.strerror}); choose another with --http-port"
         ) from None
-    return listener
+    return made

@@ -72,6 +72,26 @@ def test_training_needs_torch(without, capsys, monkeypatch):
     assert line == "tritape-train: torch must be installed, not missing; run: pip install 'tritape[train]'"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("sweep", "none.json", "out"),
+            "none.json: path must be readable or writable, not 'No such file or directory'",
+        ),
+        (("sweep", "list.json", "out"), "list.json: recipes must be a JSON object, not list; write {name: recipe}"),
+        (("study", "scaling", "/proc/none", "--seconds", "0"), "/proc/none: path must be readable or writable, not"),
+        (("new", "/proc/none", "text.txt"), "/proc/none: path must be readable or writable, not"),
+    ],
+)
+def test_files_that_training_cannot_have(capsys, monkeypatch, tmp_path, arguments, message):
+    """One line, as of `tritape`."""
+    monkeypatch.chdir(tmp_path)
+    Path("list.json").write_text("[]")
+    Path("text.txt").write_text("Emma was very tired. " * 200)
+    assert said(capsys, monkeypatch, *arguments, main=train_cli.main).startswith(f"tritape-train: {message}")
+
+
 def test_dask(without):
     from tritape.rtl_gen.explore.run import cluster
 

@@ -21,6 +21,8 @@ import openai
 import pytest
 from small_board import SMALL, golden
 
+from tritape.base.errors import TritapeError
+from tritape.cli.serve import listener
 from tritape.model.checkpoint import load_checkpoint, random_checkpoint, save_checkpoint
 from tritape.model.config import ModelConfig
 from tritape.model.formats import quantise_model
@@ -190,6 +192,15 @@ def test_health_while_the_board_works(client, running):
         }
         longest = max(longest, time.monotonic() - start)
     assert longest < 1
+
+
+def test_the_port_is_taken_while_the_tape_is_loaded():
+    """From the beginning, and not by whoever is ready first."""
+    with listener("127.0.0.1", 0) as taken:
+        number = taken.getsockname()[1]
+        with pytest.raises(TritapeError, match=f"port {number} of 127.0.0.1 must be free, not taken"):
+            listener("127.0.0.1", number)
+    listener("127.0.0.1", number).close()
 
 
 def test_a_port_in_use_is_said_first(folder):

@@ -11,12 +11,10 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tritape.base.cache import lend_to_tools
 from tritape.base.errors import TritapeError
-from tritape.base.extras import missing
 from tritape.base.files import read_text
 from tritape.base.json_text import json_text
-from tritape.cli import settle_streams
+from tritape.cli import guard
 from tritape.cli.common import output_file, report, write_json
 
 app = typer.Typer(
@@ -170,6 +168,14 @@ def sweep(
         raw = json.loads(recipes.read_bytes())
     except ValueError as error:
         raise TritapeError(f"{recipes}: recipes must be a JSON object, not damaged ({error}); correct it") from None
+    if not isinstance(raw, dict):
+        raise TritapeError(
+            f"{recipes}: recipes must be a JSON object, not {type(raw).__name__}; write {{name: recipe}}"
+        )
+    if not isinstance(raw, dict):
+        raise TritapeError(
+            f"{recipes}: recipes must be a JSON object, not {type(raw).__name__}; write {{name: recipe}}"
+        )
     _run_all(raw, str(recipes), output, corpus, work, _device(device), workers, seconds)
 
 
@@ -256,18 +262,7 @@ def _device(name: str) -> str:
 
 def main() -> None:
     """Run the command line; wrong input ends with exit status 2 and one line on stderr."""
-    settle_streams()
-    try:
-        lend_to_tools()
-        app()
-    except TritapeError as error:
-        sys.stderr.write(f"tritape-train: {error}\n")
-        sys.exit(2)
-    except ModuleNotFoundError as error:
-        if error.name not in ("torch", "triton"):
-            raise
-        sys.stderr.write(f"tritape-train: {missing(error.name, 'train')}\n")
-        sys.exit(2)
+    guard("tritape-train", app)
 
 
 if __name__ == "__main__":

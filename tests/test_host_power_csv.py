@@ -141,6 +141,39 @@ def test_wrong_files_are_noticed_before_the_run(name, settings, message):
         meter(name, settings)
 
 
+@pytest.mark.parametrize(
+    ("text", "settings", "message"),
+    [
+        (
+            "time,watts\n11/28/2026 12:00:00,5\n",
+            "",
+            "line 2 must have numbers with rising time, not '11/28/2026 12:00:00,5'",
+        ),
+        ("time,watts\n1772366400,5\n1772366401,many\n", "", "line 3 must have numbers with rising time"),
+        ("time,watts\n1772366400,5\n1772366399,5\n", "", "line 3 must have numbers with rising time"),
+        (
+            "time,gpu,watts\n" + "".join(f"17723664{row:02},{row % 2},5\n" for row in range(4)),
+            ",rails=2",
+            "rail must be one of 0, 1, not '2'; choose one",
+        ),
+    ],
+)
+def test_wrong_lines_are_noticed_before_the_run(tmp_path, text, settings, message):
+    (tmp_path / "m.csv").write_text(text)
+    source = open_source(f"csv:{tmp_path / 'm.csv'}{settings}")
+    assert isinstance(source, CSVFile)
+    with pytest.raises(TritapeError, match=message):
+        source.check()
+
+
+def test_a_file_whose_last_line_is_being_written(tmp_path):
+    for text in ("time,watts\n", "time,watts\n17723", "time,watts\n1772366400,5\n1772366401,"):
+        (tmp_path / "m.csv").write_text(text)
+        CSVFile(tmp_path / "m.csv").check()
+    (tmp_path / "m.csv").write_text("time,gpu,watts\n1772366400,0,5\n1772366400,1,5\n")
+    CSVFile(tmp_path / "m.csv", rails=("2",)).check()  # its row is to come
+
+
 def test_a_file_that_comes_later(tmp_path):
     CSVFile(tmp_path / "later.csv").check(may_come=True)
     with pytest.raises(TritapeError, match="trace must be there before the run"):

@@ -60,7 +60,8 @@ class CSVFile:
 
     def check(self, may_come: bool = False) -> None:
         """Raise TritapeError for what `read` could not use after a run: no such file (unless it `may_come` later), a header that
-        says no power, a rail that there is not, times without a date. An empty file, which a meter has just made, is fine."""
+        says no power, a rail that there is not, lines that are no samples, times without a date. An empty file, which a meter
+        has just made, is fine."""
         if not self.path.exists():
             if may_come and self.path.parent.is_dir():
                 return
@@ -72,13 +73,11 @@ class CSVFile:
         if not text.strip():
             return
         layout = self._layout(text)
-        for _, row in self._rows(text, layout):
-            try:
-                when = self._time(row, layout)
-            except (ValueError, IndexError):
-                return  # `read` will name the line
-            self._check_time(when)
-            return
+        traces = self._traces(text, layout)
+        if layout.key is not None and max(map(len, traces.values()), default=0) > 1:  # every rail has had its turn
+            self._select(traces)
+        for trace in filter(len, traces.values()):
+            self._check_time(trace.times[0])
 
     def wait(self, end: float, seconds: float) -> None:
         """Until the file has a sample behind Unix time `end`, or `seconds` are over."""
@@ -90,6 +89,16 @@ class CSVFile:
         """The trace: of all rails that are asked for."""
         text = self._text()
         layout = self._layout(text)
+        traces = self._traces(text, layout)
+        if layout.key is not None:
+            traces = {name: traces[name] for name in self._select(traces)}
+        shortest = min((len(trace) for trace in traces.values()), default=0)
+        if shortest < 2:
+            raise TritapeError(f"{self.path}: trace must have at least 2 samples, not {shortest}; record longer")
+        return Trace.total(list(traces.values()))
+
+    def _traces(self, text: str, layout: Layout) -> dict[str, Trace]:
+        """The samples in a text by rail: of those that are asked for, or of all where each has rows of its own."""
         chosen = self._chosen(layout) if layout.key is None else {}
         traces: dict[str, Trace] = {}
         last = text.count("\n") + 1 if not text.endswith("\n") else 0
@@ -107,12 +116,7 @@ class CSVFile:
                     f"{self.path}: line {line} must have numbers with rising time, not "
                     f"{layout.separator.join(row)!r}; remove or repair it"
                 ) from None
-        if layout.key is not None:
-            traces = {name: traces[name] for name in self._select(traces)}
-        shortest = min((len(trace) for trace in traces.values()), default=0)
-        if shortest < 2:
-            raise TritapeError(f"{self.path}: trace must have at least 2 samples, not {shortest}; record longer")
-        return Trace.total(list(traces.values()))
+        return traces
 
     def _text(self, size: int = -1) -> str:
         try:

@@ -13,7 +13,7 @@ from tritape.base.errors import TritapeError
 from tritape.base.files import replacing
 from tritape.base.json_text import json_text
 from tritape.cli import app
-from tritape.cli.common import console
+from tritape.cli.common import console, left_out
 from tritape.cli.common import report as show
 from tritape.cli.model import Code
 from tritape.hw.accelerator import Accelerator
@@ -29,6 +29,7 @@ DEFAULT = Config()
 
 @app.command()
 def area(
+    context: typer.Context,
     unit: Annotated[
         str,
         typer.Argument(help="engine (the ternary-accumulate core) or accelerator (everything but the memory)."),
@@ -61,7 +62,18 @@ def area(
 ) -> None:
     """Synthesise a unit for an ECP5-85F of speed grade 6, or for a Xilinx family, and report its cost."""
     if unit not in UNITS:
-        raise TritapeError(f"unit must be one of {UNITS}, not {unit!r}")
+        raise TritapeError(f"unit must be one of {', '.join(UNITS)}, not {unit!r}; choose one")
+    if by_unit:
+        left_out(context, "beside --by-unit", "route", "seed")
+        if unit == "engine":
+            left_out(context, "beside --by-unit, which is of the whole accelerator", "unit")
+        if board is not None:
+            own = ("groups", "tables_per_filler", "engines", "batch", "code", "block_tables")
+            left_out(context, "beside --board, which has its own", *own)
+    else:
+        left_out(context, "without --by-unit", "board")
+        if not route:
+            left_out(context, "without --route", "seed")
     if not by_unit and family != "ecp5" and (family not in XILINX or route):
         raise TritapeError(
             f"family must be ecp5, or without --route one of {', '.join(XILINX)}, not {family!r}; choose one of them"

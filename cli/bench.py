@@ -12,12 +12,12 @@ from tritape.base.errors import TritapeError
 from tritape.base.extras import require
 from tritape.base.simulators import require_compiler
 from tritape.cli import app
-from tritape.cli.common import console, output_file, progress, report
+from tritape.cli.common import console, left_out, output_file, progress, report
 from tritape.cli.device import Baud, BoardName, DraftName, ModelPath, draft_for, find_model, load, open_device
 from tritape.cli.model import JsonFile
 from tritape.host import bench as measuring
 from tritape.host.meter import WAIT_S, Meter
-from tritape.host.power import FILE_SOURCE, SOURCES
+from tritape.host.power import CSV, FILE_SOURCE, SOURCES
 
 PROMPT = "It is a truth universally acknowledged, that"
 METERS = "; ".join((*SOURCES.values(), FILE_SOURCE))
@@ -25,6 +25,7 @@ METERS = "; ".join((*SOURCES.values(), FILE_SOURCE))
 
 @app.command()
 def bench(
+    context: typer.Context,
     port: Annotated[
         str | None,
         typer.Option(
@@ -60,6 +61,10 @@ def bench(
     """Measure throughput and, with a power source, energy: on a board, on this machine's processor, or both. When the sensor or
     a later generation fails, what was measured is still written, with what failed, and the exit status is 1."""
     _check(port, cpu, power, cpu_power, power_wait, idle, plot)
+    if port is None:
+        left_out(context, "without --port", "baud")
+    if not any(text is not None and text.startswith(CSV) for text in (power, cpu_power)):
+        left_out(context, "without csv:FILE, whose samples it waits for", "power_wait")
     meters = {
         name: Meter(text, power_wait) for name, text in (("board", power), ("cpu", cpu_power)) if text is not None
     }

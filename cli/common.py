@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tritape.base.errors import TritapeError
 from tritape.base.files import check_output, replacing
 from tritape.base.json_text import json_text
 from tritape.model.open import OpenModel, find_model, open_model
@@ -80,6 +81,17 @@ def write(text: str) -> None:
 def model_path(path: Path | None) -> Path | None:
     """Callback of options that name a model: where `tritape.model.open.find_model` finds it; None stays."""
     return None if path is None else find_model(path)
+
+
+def left_out(context: typer.Context, why: str, *names: str) -> None:
+    """Raise TritapeError for options and arguments (by their Python names) that were given where they would do nothing; `why`
+    follows "must be left out"."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and source is not None and source.name != "DEFAULT":
+            raise TritapeError(
+                f"{parameter.opts[0]} must be left out {why}, not {context.params[parameter.name]!r}; take it away"
+            )
 
 
 def opened(path: Path | None) -> OpenModel:

@@ -12,7 +12,7 @@ from rich.table import Table
 from tritape.base.errors import TritapeError
 from tritape.base.extras import require
 from tritape.cli import app
-from tritape.cli.common import console, out, output_file, wide, write_json
+from tritape.cli.common import console, left_out, out, output_file, wide, write_json
 from tritape.cli.estimate import model_shape
 from tritape.cli.model import JsonFile
 
@@ -31,6 +31,7 @@ def _picture(path: Path | None) -> Path | None:
 
 @app.command()
 def explore(
+    context: typer.Context,
     space: Annotated[
         Path, typer.Argument(help="SPACE.toml: model, memory, and values of each axis (docs/explore.md).")
     ],
@@ -61,6 +62,8 @@ def explore(
             raise TritapeError(f"{name} must be 0 or more, not {count}; choose another")
     if workers is not None and workers < 1:
         raise TritapeError(f"workers must be at least 1, not {workers}; choose another")
+    if scheduler is not None:
+        left_out(context, "beside --scheduler, whose own they are", "workers")
     read = read_space(space, model_shape)
     path = space.with_suffix(".results.jsonl") if output is None else output
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -13,6 +13,7 @@ from tritape.cli import app
 from tritape.cli.common import (
     IgnoreEOS,
     build_progress,
+    left_out,
     model_path,
     opened,
     out,
@@ -32,6 +33,7 @@ must close on an ECP5-85F."""
 
 @app.command()
 def generate(
+    context: typer.Context,
     prompt: Annotated[str, typer.Argument(help="Text to go on from; it must not end in a space.")],
     model: Annotated[
         Path | None,
@@ -68,6 +70,7 @@ def generate(
     source = opened(model)
     tokenizer, quantised = source.codec, source.quantised
     if source.tape is not None:
+        left_out(context, "with a tape, which is packed for its own", "groups")
         groups = source.tape.geometry.groups
     inverse_temperature(temperature, quantised.logit_fraction)
     ids = tokenizer.encode(prompt)

@@ -20,7 +20,7 @@ from tritape.base.errors import TritapeError
 from tritape.base.files import read_text
 from tritape.base.simulators import require_compiler
 from tritape.cli import app
-from tritape.cli.common import console, model_path, out, output_file, progress, report
+from tritape.cli.common import console, left_out, model_path, out, output_file, progress, report
 from tritape.hw.config import Config
 from tritape.model.checkpoint import Checkpoint, load_checkpoint
 from tritape.model.codes import CODES, SPARSE4, TERNARY5, WeightCode, code_named
@@ -261,6 +261,7 @@ def inspect(
 
 @app.command()
 def check(
+    context: typer.Context,
     checkpoint: Annotated[
         Path, typer.Argument(help="Hugging Face folder of an hgrn_bit model, or a name.", callback=model_path)
     ],
@@ -287,6 +288,8 @@ def check(
     if rtl:
         Config(groups=groups)
         require_compiler()
+    else:
+        left_out(context, "without --rtl", "groups")
     model = load_checkpoint(checkpoint)
     ids, wanted = _recorded(against, model.config.vocab_size, tokens)
     float_model, integer = FloatModel(model), IntegerModel(quantise(model))

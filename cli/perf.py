@@ -12,7 +12,7 @@ import typer
 from tritape.base.errors import TritapeError
 from tritape.base.simulators import require_compiler
 from tritape.cli import app
-from tritape.cli.common import build_progress, progress, report
+from tritape.cli.common import build_progress, left_out, progress, report
 from tritape.cli.model import Code, Groups, JsonFile
 from tritape.cli.rtl import DEFAULT, Engines, Fillers, Serial
 from tritape.hw.config import MAX_BATCH, Config
@@ -59,6 +59,7 @@ def _shape(
 
 @app.command()
 def perf(
+    context: typer.Context,
     hidden: Annotated[int, typer.Option(help="Hidden size.")] = 1024,
     layers: Annotated[int | None, typer.Option(help="Layers (default: the shape's, else 1).")] = None,
     vocab: Annotated[int | None, typer.Option(help="Vocabulary (default: the shape's, else 2048).")] = None,
@@ -91,6 +92,10 @@ def perf(
 
     if tokens < 2:
         raise TritapeError(f"tokens must be at least 2, not {tokens}; the first only fills the pipeline")
+    if shape is not None:
+        left_out(context, "beside --shape, which has its own", "hidden", "intermediate")
+    if memory != "axi":
+        left_out(context, f"for memory {memory}; it is of axi only", "ports", "port_bits", "latency", "jitter")
     described, model = _shape(shape, hidden, layers, vocab, intermediate)
     hertz = CLOCKS.get(memory, 0.0) if clock is None else clock
     if (clock is not None and not clock > 0) or (bandwidth is not None and not bandwidth > 0):

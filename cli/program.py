@@ -9,13 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from tritape.cli import app
-from tritape.cli.common import IgnoreEOS, out, output_file, report
+from tritape.cli.common import IgnoreEOS, left_out, out, output_file, report
 from tritape.cli.device import Baud, open_device
 from tritape.cli.model import JsonFile
 
 
 @app.command()
 def program(
+    context: typer.Context,
     board: Annotated[str, typer.Argument(metavar="BOARD", help="A board that `tritape boards` lists.")],
     archive: Annotated[Path, typer.Argument(help="Archive that `tritape build` wrote, or one of bitstreams/.")],
     flash: Annotated[bool, typer.Option("--flash", help="Write to flash: stays after power off.")] = False,
@@ -33,6 +34,10 @@ def program(
 
     found = find(board)
     if dry_run:
+        left_out(context, "beside --dry-run, which loads nothing", "port", "json_file")
+    if port is None:
+        left_out(context, "without --port", "baud")
+    if dry_run:
         about, _ = check_archive(found, archive)
         out.print(shlex.join(command(found, Path(about["bitstream"]), flash=flash)), highlight=False)
         return
@@ -46,6 +51,7 @@ def program(
 
 @app.command()
 def flash(
+    context: typer.Context,
     board: Annotated[str, typer.Argument(metavar="BOARD", help="A board with its tape in flash (icebreaker-flash).")],
     tape: Annotated[Path, typer.Argument(help="Tape, packed for the board's groups and rows.")],
     prompt: Annotated[str, typer.Option(help="Where the text begins; written too.")],
@@ -67,6 +73,8 @@ def flash(
     from tritape.model.tape.container import read_tape
     from tritape.rtl_gen.boards import board as find
 
+    if dry_run:
+        left_out(context, "beside --dry-run", "json_file")
     found = require_flash(find(board))
     image, about = make(
         found,

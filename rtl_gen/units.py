@@ -56,7 +56,7 @@ def units_area(
     Cached by content. Raises `TritapeError` for a family that is not in `FAMILIES`, or with the tool's own words.
     """
     if family not in FAMILIES:
-        raise TritapeError(f"family must be one of {', '.join(FAMILIES)}, not {family!r}")
+        raise TritapeError(f"family must be one of {', '.join(FAMILIES)}, not {family!r}; choose one")
     command, kinds = FAMILIES[family]
     progress("verilog")
     verilog = verilog_text(Harness(component, open_ports), "top")

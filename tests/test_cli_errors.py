@@ -366,7 +366,7 @@ def test_generate(refused, arguments, message):
             ["verilog", "--tables-per-filler", "17"],
             "tables_per_filler must be an integer in 1..16, not 17; keep within that range",
         ),
-        (["area", "adder"], "unit must be one of ['engine', 'accelerator'], not 'adder'"),
+        (["area", "adder"], "unit must be one of engine, accelerator, not 'adder'; choose one"),
         (["perplexity", "model", "no.txt"], "no.txt: text must be a file, not missing; give its path"),
         (["perplexity", "model", "model"], "model: text must be a file, not a folder; give its path"),
         (
@@ -398,6 +398,39 @@ def test_other_commands(refused, here, arguments, message):
     np.savez(here / "shape.npz", ids=np.zeros((1, 2), int), logits=np.zeros((1, 2, 255)))
     (here / "short.npz").write_bytes((here / "shape.npz").read_bytes()[:300])
     assert refused(*arguments).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["area", "--by-unit", "--route"], "--route beside --by-unit, not True; take it away"),
+        (["area", "engine", "--by-unit"], "unit beside --by-unit, which is of the whole accelerator, not 'engine'"),
+        (["area", "--by-unit", "--board", "icebreaker", "--groups", "8"], "--groups beside --board, which has its own"),
+        (["area", "--board", "icebreaker"], "--board without --by-unit"),
+        (["area", "--seed", "3"], "--seed without --route, not [3]"),
+        (
+            ["generate", "A", "--model", "model.tape", "--groups", "8"],
+            "--groups with a tape, which is packed for its own",
+        ),
+        (["check", "model", "--against", "no.npz", "--groups", "8"], "--groups without --rtl, not 8; take it away"),
+        (["bench", "--cpu", "--baud", "9600"], "--baud without --port"),
+        (["bench", "--cpu", "--power-wait", "1"], "--power-wait without csv:FILE"),
+        (["bench", "--cpu", "--cpu-power", "rapl", "--power-wait", "1"], "--power-wait without csv:FILE"),
+        (
+            ["program", "icebreaker", "x.zip", "--dry-run", "--json", "a"],
+            "--json beside --dry-run, which loads nothing",
+        ),
+        (["program", "icebreaker", "x.zip", "--baud", "9600"], "--baud without --port"),
+        (["flash", "icebreaker-flash", "t", "--prompt", "A", "--dry-run", "--json", "a"], "--json beside --dry-run"),
+        (["perf", "--shape", "370m", "--hidden", "1024"], "--hidden beside --shape, which has its own"),
+        (["perf", "--latency", "9"], "--latency for memory ideal; it is of axi only"),
+        (["explore", "no.toml", "--scheduler", "x", "--workers", "2"], "--workers beside --scheduler"),
+    ],
+)
+def test_options_that_would_do_nothing(refused, arguments, message):
+    """They are refused, not ignored."""
+    option, _, why = message.partition(" ")
+    assert refused(*arguments).startswith(f"{option} must be left out {why}")
 
 
 def test_no_compiler(refused, here, monkeypatch):

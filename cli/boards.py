@@ -22,6 +22,8 @@ def boards(
     from tritape.rtl_gen.boards import boards as find
 
     entries = [describe(board) for board in find().values()]
+    if json_file is not None:
+        write_json(json_file, entries)
     rows = [("board", "device", "tape memory", "MHz", "link, Mbaud", "state", "models that fit, projected tokens/s")]
     rows += [
         (
@@ -38,8 +40,6 @@ def boards(
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
         out.print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip(), highlight=False)
-    if json_file is not None:
-        write_json(json_file, entries)
 
 
 def memory_size(count: int) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from tritape.base.errors import TritapeError
 from tritape.cli import app
-from tritape.cli.common import console, model_path, output_file, report, write_json
+from tritape.cli.common import console, model_path, output_file, report
 from tritape.model.codes import TERNARY5
 from tritape.model.config import ModelConfig
 from tritape.model.data import embedded_models
@@ -78,6 +78,4 @@ def build(
         cycles = token_cycles(shape, board.config, board.word_cycles)[0]
         shown["cycles_per_token"] = round(cycles)
         shown["tokens_per_second"] = round(result.clock_mhz * 1e6 / cycles)
-    report(shown, None, f"{board.title}; tokens per second: this clock over the cycle model")
-    if json_file is not None:
-        write_json(json_file, shown)
+    report(shown, json_file, f"{board.title}; tokens per second: this clock over the cycle model")

@@ -103,9 +103,9 @@ def generate(
         "tokens_per_second": clock / result["cycles_per_token"],
     }
     summary: dict[str, Any] = {key: value for key, value in result.items() if key not in ("text", "difference")}
-    report(summary, None, "simulated cycles; tokens per second projected from the clock")
     if json_file is not None:
         write_json(json_file, result)
+    report(summary, None, "simulated cycles; tokens per second projected from the clock")
     if result["difference"] is not None:
         out.print(f"first difference: {result['difference']}")
         raise typer.Exit(1)

@@ -33,11 +33,11 @@ def memory_test(
         count = min(device.identity.memory_words - first, WORDS) if words is None else words
         with progress("testing") as update:
             result = run(device, first, count, seed=seed, progress=update)
+    if json_file is not None:
+        write_json(json_file, result)
     for one in result["wrong"]:
         out.print(f"{one['pattern']}: word {one['address']} must be {one['expected']}, not {one['read']}")
     shown = {key: value for key, value in result.items() if key != "wrong"}
     report(shown, None, "measured on this machine's clock: the link and the device's CRC, not what the memory can do")
-    if json_file is not None:
-        write_json(json_file, result)
     if sum(result["errors"].values()) + result["unstable"]:
         raise typer.Exit(1)

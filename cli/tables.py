@@ -27,13 +27,13 @@ def tables_test(
     """
     with open_device(port, board, baud) as device, progress("testing") as update:
         result = run(device, seed=seed, progress=update)
+    if json_file is not None:
+        write_json(json_file, result)
     for one in result["wrong"]:
         out.print(
             f"{one['table']} {one['place']} must be {one['expected']}, not {one['found']}; load the bitstream again"
         )
     shown = {key: value for key, value in result.items() if key != "wrong"}
     report(shown, None, "compared with the golden model, bit for bit")
-    if json_file is not None:
-        write_json(json_file, result)
     if result["wrong"]:
         raise typer.Exit(1)

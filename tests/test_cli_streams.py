@@ -90,9 +90,11 @@ def test_closed_streams(run, tmp_path):
     read, write = os.pipe()
     os.close(read)  # as `| head` leaves it
     done = run("estimate", "nano", stdout=write)
-    os.close(write)
     assert b"Traceback" not in done.stderr
     assert b"Exception ignored" not in done.stderr
+    run("boards", "--json", "boards.json", stdout=write)
+    os.close(write)
+    assert len(json.loads((tmp_path / "a folder" / "boards.json").read_text())) > 20, "written before it is shown"
     line = f'exec {sys.executable} -c "{PROGRAM}" estimate nano --json out.json >&- 2>&- <&-'
     env = {"PYTHONPATH": os.pathsep.join(sys.path)} | os.environ
     assert subprocess.run(["sh", "-c", line], cwd=tmp_path, env=env, check=False).returncode == 0

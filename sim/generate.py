@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Sequence
+from collections.abc import Generator as Yields
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tritape.base.errors import TritapeError
+from tritape.base.simulators import verilator_version
 from tritape.host import protocol
 from tritape.host.device import Device
 from tritape.hw.config import Config
@@ -24,12 +28,14 @@ from tritape.model.quantised import QuantisedModel
 from tritape.model.tape.assembler import image
 from tritape.model.tape.layout import ideal_cycles
 from tritape.sim.fast.build import build_model
-from tritape.sim.fast.memory import CODES, IDEAL, Memory
+from tritape.sim.fast.memory import BOARDS, CODES, IDEAL, Memory
 from tritape.sim.fast.poison import poisoned
 from tritape.sim.fast.runner import Process
 from tritape.sim.fast.top import verilog
 
 MAIN = Path(__file__).parent / "fast" / "main.cpp"
+DIRECT = "5.48.0"
+"""Version of Verilator whose functions `main.cpp` may call by their names; others, traces and DRAM get `eval`."""
 RETRY_S = 1.0
 """Of simulated time: nothing is lost on this wire, so nothing needs to be asked for again soon."""
 
@@ -58,6 +64,8 @@ class Simulation:
         self.config, self.memory = config, memory
         self._traced = trace is not None
         defines = {"ENGINES": config.engines, "BATCH": config.batch, "MEMORY": CODES[memory.kind]}
+        direct = verilator_version() == DIRECT and trace is None and memory.kind not in BOARDS
+        defines["DIRECT"] = int(direct)
         if memory.kind == "axi":
             defines |= {"PORTS": memory.ports, "PORT_BITS": memory.port_bits}
         text = verilog(config, memory, image_bytes)
@@ -127,11 +135,22 @@ class Token:
     difference: str | None
 
 
+@dataclass(frozen=True)
+class Run:
+    """One token of the hardware: what was fed, what it chose, and what its probes saw."""
+
+    fed: int
+    chosen: int
+    seen: dict[str, Ints]
+
+
 class Generator:
     """Feeds tokens of one sequence to a simulated accelerator and compares every logit with the golden model.
 
-    `check` False runs the hardware alone.
+    `check` False runs the hardware alone. `ran`: tokens that the hardware has run.
     """
+
+    ran = 0
 
     def __init__(
         self,
@@ -168,39 +187,62 @@ class Generator:
 
     def feed(self, token: int) -> Token:
         """Run one token of the prompt."""
-        self._simulation.clear_probes()
-        return self._compare(token, self.device.feed([token]))
+        return self._check(self._run(token))
 
     def continue_(self) -> Token:
         """Run the token that the hardware chose last, fed back inside the fabric."""
-        assert self._last is not None, "feed a prompt first"
-        self._simulation.clear_probes()
-        (chosen,) = self.device.generate_tokens([], 1)
-        return self._compare(self._last, chosen)
+        return self._check(self._run(None))
 
-    def _compare(self, fed: int, chosen: int) -> Token:
-        probes = {"logit": self._simulation.probe("logit")}
+    def sequence(self, prompt: Sequence[int], tokens: int, ends: Container[int] = ()) -> Yields[Token, None, None]:
+        """Run a prompt and the tokens after it, up to one of `ends`: as many as `prompt` has, and `tokens` - 1 more.
+
+        A token is checked while the hardware runs the next one, so whoever leaves the loop early leaves the hardware a token
+        ahead.
+        """
+        steps = [*prompt, *(None for _ in range(tokens - 1))]
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(self._run, steps[0])
+            for number, step in enumerate(steps[1:], 1):
+                run = coming.result()
+                if number >= len(prompt) and run.chosen in ends:
+                    break
+                coming = pool.submit(self._run, step)
+                yield self._check(run)
+            yield self._check(coming.result())
+
+    def _run(self, token: int | None) -> Run:
+        """One token through the hardware, the one that it chose last if none is given."""
+        self._simulation.clear_probes()
+        if token is None:
+            assert self._last is not None, "feed a prompt first"
+            fed, (chosen,) = self._last, self.device.generate_tokens([], 1)
+        else:
+            fed, chosen = token, self.device.feed([token])
         self._last = chosen
+        self.ran += 1
+        return Run(fed, chosen, {name: self._simulation.probe(name) for name in PROBES} if self.checked else {})
+
+    def _check(self, run: Run) -> Token:
+        """The golden model's turn: tokens come here in the order in which they ran."""
         difference = None
         if self._golden is not None:
             before = self._golden.state.copy()
-            logits = self._golden.step(fed)
+            logits = self._golden.step(run.fed)
             expected, self._state = arith.choose(logits, self.inv_temperature, self._state)
-            if not np.array_equal(probes["logit"], logits):
-                difference = self._locate(fed, before)
-            elif chosen != expected:
-                difference = f"token must be {expected}, not {chosen}"
-        return Token(fed, chosen, difference)
+            if not np.array_equal(run.seen["logit"], logits):
+                difference = self._locate(run, before)
+            elif run.chosen != expected:
+                difference = f"token must be {expected}, not {run.chosen}"
+        return Token(run.fed, run.chosen, difference)
 
-    def _locate(self, fed: int, before: Ints) -> str:
-        """The first differing unit and element of the token that was just run from the state `before`."""
+    def _locate(self, run: Run, before: Ints) -> str:
+        """The first differing unit and element of a token that ran from the state `before`."""
         assert self._golden is not None
         after, trace = self._golden.state, Trace()
         self._golden.state = before
-        self._golden.step(fed, trace)
+        self._golden.step(run.fed, trace)
         self._golden.state = after
-        seen = {name: self._simulation.probe(name) for name in PROBES}
-        return trace.first_difference(seen, self._engines) or "logits differ, but no probe does"
+        return trace.first_difference(run.seen, self._engines) or "logits differ, but no probe does"
 
 
 def generate(
@@ -219,28 +261,29 @@ def generate(
         raise TritapeError("prompt must have at least one token, not none; give some text")
     if tokens < 1:
         raise TritapeError(f"tokens must be at least 1, not {tokens!r}")
-    before = generator.device.counters()
+    before, ran_before = generator.device.counters(), generator.ran
     started = time.perf_counter()
     generated: list[int] = []
     run = 0
     difference: str | None = None
     finish_reason = "length"
-    for result in _run(generator, prompt, tokens):
-        run += 1
-        difference = result.difference
-        if difference is not None:
-            difference = f"token {run} of the sequence (id {result.fed}): {difference}"
-            break
-        if run >= len(prompt):
-            generated.append(result.chosen)
-            on_token(result.chosen)
-            if result.chosen in ends:
-                finish_reason = "stop"
+    with closing(generator.sequence(prompt, tokens, ends)) as results:
+        for result in results:
+            run += 1
+            difference = result.difference
+            if difference is not None:
+                difference = f"token {run} of the sequence (id {result.fed}): {difference}"
                 break
+            if run >= len(prompt):
+                generated.append(result.chosen)
+                on_token(result.chosen)
+                if result.chosen in ends:
+                    finish_reason = "stop"
     seconds = time.perf_counter() - started
     spent = {name: value - before[name] for name, value in generator.device.counters().items()}
     identity = generator.device.identity
-    cycles = spent["running"] / run
+    ran = generator.ran - ran_before
+    cycles = spent["running"] / ran
     ideal = ideal_cycles(generator.model.config, identity.groups, identity.code)
     return {
         "generated_ids": generated,
@@ -255,17 +298,10 @@ def generate(
         "saturations": {
             name.removeprefix("saturated_"): v for name, v in spent.items() if name.startswith("saturated")
         },
-        "stall_cycles": {name.removeprefix("stall_"): v / run for name, v in spent.items() if name.startswith("stall")},
+        "stall_cycles": {name.removeprefix("stall_"): v / ran for name, v in spent.items() if name.startswith("stall")},
         "crc_errors": spent["crc_errors"],
         "simulated_tokens_per_second": run / seconds,
     }
-
-
-def _run(generator: Generator, prompt: Sequence[int], tokens: int) -> Iterator[Token]:
-    for token in prompt:
-        yield generator.feed(token)
-    for _ in range(tokens - 1):
-        yield generator.continue_()
 
 
 def check_tokens(
@@ -278,11 +314,11 @@ def check_tokens(
         generator = Generator(simulation, model, groups, max_rows=config.max_rows)
         for number, sequence in enumerate(sequences):
             generator.restart()
-            for place, token in enumerate(sequence):
-                result = generator.feed(token)
-                done += 1
-                progress(done, total)
-                if result.difference is not None:
-                    where = f"sequence {number}, token {place}: {result.difference}"
-                    return {"rtl_bit_exact": False, "rtl_tokens": done, "rtl_difference": where}
+            with closing(generator.sequence(sequence, 1)) as results:
+                for place, result in enumerate(results):
+                    done += 1
+                    progress(done, total)
+                    if result.difference is not None:
+                        where = f"sequence {number}, token {place}: {result.difference}"
+                        return {"rtl_bit_exact": False, "rtl_tokens": done, "rtl_difference": where}
     return {"rtl_bit_exact": True, "rtl_tokens": done}

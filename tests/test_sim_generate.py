@@ -93,6 +93,34 @@ def test_a_wrong_row_of_weights_is_located(default_model: QuantisedModel):
     assert result.difference.startswith("row layers.1.f[17] must be ")
 
 
+def test_the_check_runs_while_the_hardware_goes_on():
+    """The hardware is a token ahead, but never behind an end token; a difference is located in the token where it arose."""
+    model = random_model(40, 65, 1, 97)
+    with Simulation(CONFIG) as simulation:
+        generator = Generator(simulation, model, 16, max_rows=1024, temperature=2.0, seed=3)
+        whole = generate(generator, [3, 7], 6, lambda token: None)
+        assert (whole["bit_exact"], whole["finish_reason"], generator.ran) == (True, "length", 7)
+        ids = whole["generated_ids"]
+        end = next(place for place, token in enumerate(ids) if place and token not in ids[:place])
+        generator.restart(3)
+        part = generate(generator, [3, 7], 6, lambda token: None, ends={ids[end]})
+        assert (part["generated_ids"], part["finish_reason"]) == (ids[: end + 1], "stop")
+        assert generator.ran == 7 + 2 + end
+        assert part["cycles_per_token"] == pytest.approx(whole["cycles_per_token"], rel=0.01)
+
+        embedding = model.embedding.copy()
+        embedding[7] = -embedding[7]
+        simulation.set_memory(image(dataclasses.replace(model, embedding=embedding), 16, 1024), 16)
+        generator.device.boot()
+        generator.restart(3)
+        before = generator.ran
+        wrong = generate(generator, [3, 7, 3], 6, lambda token: None)
+        assert generator.ran == before + 3
+    assert wrong["bit_exact"] is False
+    assert wrong["difference"].startswith("token 2 of the sequence (id 7): ")
+    assert wrong["cycles_per_token"] == pytest.approx(whole["cycles_per_token"], rel=0.01)
+
+
 def test_damage_is_counted_and_limits_are_refused():
     """A flipped weight bit stops the token, by its section; a flipped header bit, or a model too large, is refused at boot."""
     model = random_model(40, 65, 1, 97)

@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tritape.base.cache import cached, digest
+from tritape.base.package import source_digest
 from tritape.base.verilator import OPTIMISED, QUICK, build_executable, build_key
+from tritape.sim.fast.clocked import clocked
 
 _VERILATE = [
     "-O3",
@@ -34,7 +36,7 @@ def build_model(
     defines: Mapping[str, int] = {},
     progress: Callable[[str], None] | None = None,
 ) -> Path:
-    """Executable made from the Verilog text with module `top` and the C++ file `main_cpp`; cached by content.
+    """Executable made from the Verilog text with module `top`, `clocked`, and the C++ file `main_cpp`; cached by content.
 
     The main includes `Vmodel.h`, and headers that lie beside it or in this folder, and drives the class `Vmodel`. With `trace`
     the model can write FST waveforms: `VM_TRACE` is then 1 and `verilated_fst_c.h` is there to include. `defines` are macros of
@@ -51,11 +53,21 @@ def build_model(
     paths += [here / name for name in _FST_HEADERS] if trace else []
     sources = {"main.cpp": main_text} | {path.name: path.read_text() for path in paths if path.is_file()}
     options = [*_VERILATE, *(["--trace-fst"] if trace else [])]
-    key = digest(verilog, top, build_key(flags), *options, *(part for item in sources.items() for part in item))
+    rewritten = source_digest("sim/fast/clocked.py")
+    key = digest(
+        verilog, top, build_key(flags), rewritten, *options, *(part for item in sources.items() for part in item)
+    )
 
     def build(folder: Path) -> None:
         build_executable(
-            folder, verilog, top, prefix=_PREFIX, options=options, sources=sources, flags=flags, progress=progress
+            folder,
+            clocked(verilog),
+            top,
+            prefix=_PREFIX,
+            options=options,
+            sources=sources,
+            flags=flags,
+            progress=progress,
         )
 
     return cached("fast", key, build) / "model"

@@ -1,5 +1,5 @@
 // Cycle-accurate simulation of the accelerator and its memory, driven over stdin and stdout. Macros: ENGINES; BATCH, 16 at most;
-// MEMORY, the kind of memory (sim/fast/memory.py); PORTS and PORT_BITS of AXI.
+// MEMORY, the kind of memory (sim/fast/memory.py); PORTS and PORT_BITS of AXI; DIRECT, whether to pass by Verilator's `eval`.
 //
 // A request is one byte, a u32 length and that many bytes; so is a reply (same first byte). Little-endian.
 //   M  u32 groups, image             set the memory                                -> empty
@@ -12,6 +12,9 @@
 //   L  u32 latency, jitter, limit,   of AXI, in cycles and bytes / 1024 a cycle;
 //      u32 stall                     of the ideal memory, in cycles of 1,024       -> empty
 // In a model built with tracing, argv[1] names the FST file.
+//
+// With DIRECT a cycle is two calls into the model: what hangs on inputs, then the registers and what hangs on them. `eval` would do the
+// first twice, and lock and unlock what a single thread needs no lock for.
 
 #include <cstdint>
 #include <cstdio>
@@ -24,6 +27,11 @@
 #include "memories.h"
 #include "pipe.h"
 #include "verilated.h"
+#if DIRECT
+#include "Vmodel___024root.h"
+void Vmodel___024root___eval_ico(Vmodel___024root*);
+void Vmodel___024root___eval_nba(Vmodel___024root*);
+#endif
 #if VM_TRACE
 #include "verilated_fst_c.h"
 #endif
@@ -73,11 +81,36 @@ template <typename Port> void keep(std::vector<int32_t>& probe, const Port& port
     }
 }
 
+// Outputs follow inputs.
+void settle() {
+#if DIRECT
+    top->rootp->__VicoTriggered[0] = 1;
+    Vmodel___024root___eval_ico(top->rootp);
+#else
+    top->eval();
+#endif
+}
+
+// The clock rises, and falls.
+void tick() {
+#if DIRECT
+    top->rootp->__VnbaTriggered[0] = 1;
+    Vmodel___024root___eval_nba(top->rootp);
+#else
+    top->clk = 1;
+    top->eval();
+#if VM_TRACE
+    if (trace) trace->dump(cycle * 2 + 1);
+#endif
+    top->clk = 0;
+#endif
+}
+
 // Inputs for this cycle are set, then one clock period passes.
 void step() {
     host.drive(*top);
     memory.drive(*top);
-    top->eval();
+    settle();
     memory.sample(*top);
     host.sample(*top);
 #define KEEP(T, NAMES)                                                                        \
@@ -90,12 +123,7 @@ void step() {
 #if VM_TRACE
     if (trace) trace->dump(cycle * 2);
 #endif
-    top->clk = 1;
-    top->eval();
-#if VM_TRACE
-    if (trace) trace->dump(cycle * 2 + 1);
-#endif
-    top->clk = 0;
+    tick();
     ++cycle;
 }
 
@@ -125,6 +153,9 @@ int main(int argc, char** argv) {
     }
 #endif
     top->clk = 0;
+#if DIRECT
+    top->eval();  // initial values
+#endif
 
     char code;
     uint32_t length;

@@ -138,4 +138,4 @@ def test_command_writes_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, un
 def test_command_refuses_unknown_unit() -> None:
     result = CliRunner().invoke(command, ["divider"])
     assert isinstance(result.exception, TritapeError)
-    assert str(result.exception) == "unit must be one of ['engine', 'accelerator'], not 'divider'"
+    assert str(result.exception) == "unit must be one of engine, accelerator, not 'divider'; choose one"

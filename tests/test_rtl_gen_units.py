@@ -59,5 +59,5 @@ def test_multipliers_of_an_ice40() -> None:
 
 
 def test_refuses_a_family() -> None:
-    with pytest.raises(TritapeError, match=r"^family must be one of ecp5, ice40, not 'max10'$"):
+    with pytest.raises(TritapeError, match=r"^family must be one of ecp5, ice40, not 'max10'; choose one$"):
         units_area(Outer(), "max10")

@@ -6,6 +6,8 @@ JOBS ?= 2
 # Tests wait now and then, for a board or a server: three keep two cores busy.
 WORKERS ?= 3
 PYTEST = $(BIN)/pytest -n $(WORKERS) --dist worksteal
+# Tests are hundreds of processes: what Python compiles is kept for the next one, whatever the environment says.
+unexport PYTHONDONTWRITEBYTECODE
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check
 
 .PHONY: prove demo test test-fast test-train test-long test-route fuzz faults soak speculation mutants coverage lint docs bars bitstreams lock locked clean

@@ -17,8 +17,8 @@ SMALL = dataclasses.replace(soak_board(), name="small")
 """A board of the smallest kind, for everything that does not depend on which board it is."""
 
 
-ONE_SLOT = Config(groups=4, max_hidden=64, max_intermediate=128, max_layers=2, max_vocab=256, max_rows=64)
-TWO_SLOTS = dataclasses.replace(ONE_SLOT, batch=2)
+ONE_SLOT = Config(groups=8, max_hidden=64, max_intermediate=128, max_layers=2, max_vocab=256, max_rows=64)
+TWO_SLOTS = dataclasses.replace(ONE_SLOT, groups=4, batch=2)
 THREE_SLOTS = dataclasses.replace(ONE_SLOT, groups=6, engines=2, max_rows=96, batch=3)
 """What tests of slots simulate: the same everywhere, so that they share simulators."""
 

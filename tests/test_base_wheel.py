@@ -147,7 +147,9 @@ def test_files_and_text(home: Path) -> None:
     assert "endmodule" in (home / "out/tritape.v").read_text()
     assert "--seeds" in run(tritape, "build", "--help", cwd=home, COLUMNS="200")
     assert "projected" in run(tritape, "estimate", "small", cwd=home)
-    said = run(tritape, "generate", "It is", "--model", "tiny", "--tokens", 2, "--json", "text.json", cwd=home)
+    said = run(
+        tritape, "generate", "It is", "--model", "tiny", "--groups", 4, "--tokens", 2, "--json", "text.json", cwd=home
+    )
     assert said.startswith("It is")
     assert json.loads((home / "text.json").read_text())["difference"] is None
 

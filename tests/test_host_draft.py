@@ -26,7 +26,7 @@ from tritape.model.tape.assembler import image
 from tritape.sim.generate import RETRY_S, Simulation
 from tritape.sim.golden_device import GoldenDevice, Times
 
-T4 = dataclasses.replace(ONE_SLOT, batch=4)
+T4 = dataclasses.replace(TWO_SLOTS, batch=4)
 MODEL = small_model()
 TEMPERATURE, SEED = 0.9, 12345
 INVERSE = inverse_temperature(TEMPERATURE, MODEL.logit_fraction)

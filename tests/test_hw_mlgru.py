@@ -121,7 +121,7 @@ def test_more_than_one_bank_of_state_and_candidates():
         for layer in range(3):
             vector = vectors(rng, 1100, 30000)
             golden.token(*vector, lower_bound, base=1100 * layer, shift=14, fresh=token == 0)
-    run(golden, lower_bound, "icarus", groups=26, max_hidden=1100, max_layers=3)
+    run(golden, lower_bound, "verilator", groups=26, max_hidden=1100, max_layers=3)
 
 
 def test_one_element_a_cycle_in_each_mode():

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from small_board import ONE_SLOT
 
 from tritape.base.errors import TritapeError
 from tritape.host.device import Device
-from tritape.hw.config import Config
 from tritape.hw.tape.header import Fault
 from tritape.model.checkpoint import random_checkpoint
 from tritape.model.config import ModelConfig
@@ -26,8 +26,8 @@ from tritape.model.tape.reader import read_header
 from tritape.sim.generate import RETRY_S, Simulation
 
 pytestmark = [pytest.mark.slow, pytest.mark.optimised]
-GROUPS = 8
-CONFIG = Config(groups=GROUPS, max_hidden=128, max_intermediate=320, max_layers=4, max_vocab=512, max_rows=512)
+CONFIG = ONE_SLOT
+GROUPS, ROWS = CONFIG.groups, CONFIG.max_rows
 GEOMETRY = Geometry(GROUPS)
 PROMPT, COUNT = [7, 90], 3
 FLIPS = 200
@@ -102,7 +102,7 @@ def tokens(simulation: Simulation, data: bytes) -> list[int]:
 def check_recovery(simulation: Simulation, model: QuantisedModel, expected: list[int]) -> None:
     """A new session loads the tape over the link and gets the right tokens."""
     device = Device(simulation, retry_s=RETRY_S)
-    device.load_tape(image(model, GROUPS, 512))
+    device.load_tape(image(model, GROUPS, ROWS))
     assert list(device.generate_tokens(PROMPT, COUNT)) == expected
     assert not Device(simulation, retry_s=RETRY_S).recovered
 
@@ -112,7 +112,7 @@ def first(data: bytes, opcode: Opcode, mode: int | None = None) -> tuple[int, Se
 
 
 def test_a_tape_for_fewer_groups(simulation: Simulation, model: QuantisedModel, expected: list[int]) -> None:
-    simulation.set_memory(image(model, 4, 512), GROUPS)
+    simulation.set_memory(image(model, 4, ROWS), GROUPS)
     device = Device(simulation, retry_s=RETRY_S)
     with pytest.raises(
         TritapeError, match=rf"^groups of the tape must be the bitstream's; .* \(fault {Fault.GROUPS}\)$"
@@ -137,7 +137,7 @@ def test_wrong_fields_with_a_right_check(
 ) -> None:
     """The fault and the section are told, and no token is given."""
     fault, opcode, mode, change = CHANGES[name]
-    data = image(model, GROUPS, 512)
+    data = image(model, GROUPS, ROWS)
     at, section = first(data, opcode, mode)
     match = r"section \d+ " if fault == Fault.STARVED else rf"section {section.index} \({opcode.name}"
     with pytest.raises(TritapeError, match=rf"^{match}.* \(fault {fault}\)$"):
@@ -152,7 +152,7 @@ def test_wrong_fields_with_a_right_check(
 def test_wrong_numbers_of_words(
     simulation: Simulation, model: QuantisedModel, expected: list[int], name: str, fault: Fault
 ) -> None:
-    data = image(model, GROUPS, 512)
+    data = image(model, GROUPS, ROWS)
     start = GEOMETRY.header_words * GROUPS
     header = replace(HeaderPayload.decode(data[start : start + 64]), **{name: 1 if name == "row_words" else 0})
     whole = data[:start] + header.encode()
@@ -163,7 +163,7 @@ def test_wrong_numbers_of_words(
 
 def test_end_damaged_after_the_answer(simulation: Simulation, model: QuantisedModel, expected: list[int]) -> None:
     """Its header is a fault, its CRC an error; both are known before the token is given, of the last token too."""
-    data = bytearray(image(model, GROUPS, 512))
+    data = bytearray(image(model, GROUPS, ROWS))
     at, section = first(bytes(data), Opcode.END)
     for place, match in ((8, rf"fault {Fault.CHECK}"), (32, "CRC-32 must be right")):
         damaged = bytearray(data)
@@ -180,7 +180,7 @@ def test_every_flipped_bit_is_told_within_its_token(
     simulation: Simulation, model: QuantisedModel, expected: list[int]
 ) -> None:
     """Headers, payloads and CRCs of the whole tape that a token reads, the embedding row, and the HEADER section."""
-    data = image(model, GROUPS, 512)
+    data = image(model, GROUPS, ROWS)
     header = read_header(data, GEOMETRY)
     row = header.embedding_address + PROMPT[0] * header.row_words
     read = [range(GEOMETRY.boot_words * GROUPS), range(row * GROUPS, (row + header.row_words) * GROUPS)]
@@ -213,7 +213,7 @@ def test_every_flipped_bit_is_told_within_its_token(
 
 def test_errors_may_be_allowed(simulation: Simulation, model: QuantisedModel, expected: list[int]) -> None:
     """A wrong CRC does not stop a device that is told to go on; the counters still say so."""
-    data = bytearray(image(model, GROUPS, 512))
+    data = bytearray(image(model, GROUPS, ROWS))
     at, section = first(bytes(data), Opcode.END)
     data[at * GROUPS + 33] ^= 1
     simulation.set_memory(bytes(data), GROUPS)
@@ -230,7 +230,7 @@ def test_errors_may_be_allowed(simulation: Simulation, model: QuantisedModel, ex
 @pytest.mark.long
 def test_a_memory_that_stops(simulation: Simulation, model: QuantisedModel, expected: list[int]) -> None:
     """In the middle of a token: starved. Before a reading or BOOT: a status. Afterwards everything works again."""
-    data = image(model, GROUPS, 512)
+    data = image(model, GROUPS, ROWS)
     simulation.set_memory(data, GROUPS)
     device = Device(simulation, retry_s=RETRY_S)
     device.boot()
@@ -249,7 +249,7 @@ def test_a_memory_that_stops(simulation: Simulation, model: QuantisedModel, expe
 
 def test_a_host_that_is_killed(simulation: Simulation, model: QuantisedModel, expected: list[int]) -> None:
     """After any number of bytes of a session, a new one gets the right tokens."""
-    data = image(model, GROUPS, 512)
+    data = image(model, GROUPS, ROWS)
     simulation.set_memory(data, GROUPS)
     rng = random.Random(4)
     for _ in range(6):

@@ -25,8 +25,8 @@ from tritape.base.errors import TritapeError
 
 JOBS = 2  # compiler processes at a time
 OPTIMISED = ("-O1",)
-"""A model is straight-line code much larger than the instruction cache: `-O3` is slower, and `-Os` as fast for half as much
-time again to compile."""
+"""A model is straight-line code much larger than the instruction cache: `-O3` is slower, and `-Os` no faster and
+longer to compile (docs/decisions/0003)."""
 QUICK = ("-O0",)
 
 _OUTPUT_SPLIT = 5000  # statements per C++ file, so that a large design compiles on several cores

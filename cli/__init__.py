@@ -55,7 +55,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 
 def register(command: str | None = None) -> None:
     """Import the module of a command, which adds its commands to `app`; all modules where no such command is known. One alone
-    takes half the time, and `doctor` must run where others cannot be imported."""
+    starts sooner, and `doctor` must run where others cannot be imported."""
     import importlib
 
     groups = [group for group, commands in COMMANDS.items() if command in commands] or list(COMMANDS)

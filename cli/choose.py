@@ -72,16 +72,23 @@ def choose(
             )
         if stream_rate is not None and not stream_rate >= 0:
             raise TritapeError(f"stream-rate must not be negative, not {stream_rate!r}; give tokens a second")
-        result = _card(shape, target, about, title, stream_rate or 0.0, ahead, first, batch, replicas, others)
+        result, table, remarks = _card(
+            shape, target, about, title, stream_rate or 0.0, ahead, first, batch, replicas, others
+        )
     else:
         for name, value in (("stream-rate", stream_rate), ("replicas", replicas)):
             if value is not None:
                 raise TritapeError(
                     f"{name} must be left out for {part}, not {value!r}; slots and replicas are chosen for {', '.join(CARDS)}"
                 )
-        result = _part(shape, target, about, title, ahead, first, 1 if batch is None else batch, others, weights)
+        result, table, remarks = _part(
+            shape, target, about, title, ahead, first, 1 if batch is None else batch, others, weights
+        )
     if json_file is not None:
         write_json(json_file, result)
+    wide(150).print(table)
+    for remark in remarks:
+        out.print(remark)
 
 
 def _command(model: str, config: Config, clock: float, bandwidth: float, ahead: float, first: float) -> str:
@@ -104,8 +111,8 @@ def _part(
     batch: int,
     others: int,
     code: WeightCode,
-) -> dict[str, Any]:
-    """One accelerator on the whole part."""
+) -> tuple[dict[str, Any], Table, list[str]]:
+    """One accelerator on the whole part: the result, and how it is shown."""
     model, clock, bandwidth = about["model"], about["clock_hz"], about["bandwidth"]
     with progress("estimating") as update:
         chosen = choose_point(shape, target, clock, bandwidth, ahead, first, batch, update, code)
@@ -119,24 +126,24 @@ def _part(
             made.name, f"{made.rate:,.1f}", f"{made.roofline:.3f}",
             *(f"{count:,} ({made.share[what]:.0%})" for what, count in asdict(made.cost).items()), why,
         )  # fmt: skip
-    wide(140).print(table)
-    out.print(f"{chosen.points} points estimated; of the chosen one: {command}")
+    remarks = [f"{chosen.points} points estimated; of the chosen one: {command}"]
     if best.config.word_bytes > DATA_BYTES and batch == 1:
-        out.print(
+        remarks.append(
             f"A word of {best.config.word_bytes} bytes does not fit in a frame of the host link ({DATA_BYTES}): not buildable yet"
         )
-    return about | {
+    result = about | {
         "batch": batch, "kind": "projected", "chosen": best.as_dict(), "why": chosen.why, "command": command,
         "points": chosen.points, "others": [made.as_dict() | {"why": why} for made, why in chosen.others[:others]],
         "larger": chosen.larger and chosen.larger.as_dict(),
     }  # fmt: skip
+    return result, table, remarks
 
 
 def _card(
     shape: ModelConfig, target: Part, about: dict[str, Any], title: str, stream_rate: float, ahead: float, first: float,
     batch: int | None, replicas: int | None, others: int,
-) -> dict[str, Any]:  # fmt: skip
-    """Slots and replicas on a card."""
+) -> tuple[dict[str, Any], Table, list[str]]:  # fmt: skip
+    """Slots and replicas on a card: the result, and how it is shown."""
     model, clock, bandwidth = about["model"], about["clock_hz"], about["bandwidth"]
     with progress("estimating") as update:
         chosen = choose_replicas(
@@ -150,13 +157,13 @@ def _card(
         table.add_column(name, justify="right" if name else "left")
     for made in [best, *chosen.others[:others]]:
         table.add_row(*_row(made), f"chosen; {chosen.why}" if made is best else made.binding)
-    wide(150).print(table)
     limits = ", ".join(f"{name} {LIMITS[what]:.0%}" for what, name in NAMES.items())
-    out.print(f"May be used: {limits}. {chosen.points} points estimated; of one replica of the chosen one: {command}")
-    return about | {
+    remark = f"May be used: {limits}. {chosen.points} points estimated; of one replica of the chosen one: {command}"
+    result = about | {
         "stream_rate": stream_rate, "kind": "projected", "chosen": best.as_dict(), "why": chosen.why, "command": command,
         "points": chosen.points, "others": [made.as_dict() for made in chosen.others[:others]],
     }  # fmt: skip
+    return result, table, [remark]
 
 
 def _row(made: ReplicaPoint) -> list[str]:

@@ -90,15 +90,6 @@ def explore(
             out.print(f"Interrupted: {len(results.results):,} results are in {path}; run it again to go on.")
             raise typer.Exit(130) from None
     skipped = f"; {read.skipped:,} combinations cannot be built" if read.skipped else ""
-    out.print(f"{len(found.rows):,} points, {found.computed:,} results new, in {path}{skipped}")
-    _show(read.name, found.front)
-    for failure in found.failures:
-        console.print(f"failed: {failure}")
-    if plot is not None:
-        from tritape.rtl_gen.report.plots import write_space
-
-        write_space(found.rows, found.front, plot)
-        out.print(str(plot))
     if json_file is not None:
         common = {name: value for name, value in read.points[0].items() if name not in AXES}
         points, front = (
@@ -115,6 +106,15 @@ def explore(
                 "front": front,
             },
         )
+    out.print(f"{len(found.rows):,} points, {found.computed:,} results new, in {path}{skipped}")
+    _show(read.name, found.front)
+    for failure in found.failures:
+        console.print(f"failed: {failure}")
+    if plot is not None:
+        from tritape.rtl_gen.report.plots import write_space
+
+        write_space(found.rows, found.front, plot)
+        out.print(str(plot))
     if found.failures:
         raise typer.Exit(1)
 

@@ -18,17 +18,17 @@ def _remember() -> None:
     """typer makes every command anew in each call of the command line, and the text that a checkpoint writes for its own
     calibration is always the same: tests ask for both hundreds of times."""
     make, write = typer.main.get_command, formats.calibration_ids
-    commands: dict[tuple[int, int], Any] = {}
-    texts: dict[tuple[str, int, int], list[int]] = {}
+    commands: dict[tuple[typer.Typer, int], Any] = {}
+    texts: dict[tuple[object, ...], list[int]] = {}
 
     def get_command(app: typer.Typer) -> Any:
-        key = id(app), len(app.registered_commands)
+        key = app, len(app.registered_commands)
         if key not in commands:
             commands[key] = make(app)
         return commands[key]
 
     def calibration_ids(checkpoint: Checkpoint, tokens: int = formats.CALIBRATION_TOKENS, seed: int = 1) -> list[int]:
-        key = checkpoint.sha256, tokens, seed
+        key = checkpoint.sha256, checkpoint.config, checkpoint.own_scale, tokens, seed
         if key not in texts:
             texts[key] = write(checkpoint, tokens, seed)
         return list(texts[key])

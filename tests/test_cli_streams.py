@@ -86,6 +86,9 @@ def test_a_text_from_a_pipe_in_any_encoding(run):
     assert found[0]["tokens"] == 8
 
 
+CHOOSE = ("choose", "nano", "--bandwidth", "1e9", "--clock", "1e8", "--part", "ecp5-85")
+
+
 def test_closed_streams(run, tmp_path):
     read, write = os.pipe()
     os.close(read)  # as `| head` leaves it
@@ -93,8 +96,10 @@ def test_closed_streams(run, tmp_path):
     assert b"Traceback" not in done.stderr
     assert b"Exception ignored" not in done.stderr
     run("boards", "--json", "boards.json", stdout=write)
+    run(*CHOOSE, "--json", "chosen.json", stdout=write)
     os.close(write)
     assert len(json.loads((tmp_path / "a folder" / "boards.json").read_text())) > 20, "written before it is shown"
+    assert json.loads((tmp_path / "a folder" / "chosen.json").read_text())["model"] == "nano"
     line = f'exec {sys.executable} -c "{PROGRAM}" estimate nano --json out.json >&- 2>&- <&-'
     env = {"PYTHONPATH": os.pathsep.join(sys.path)} | os.environ
     assert subprocess.run(["sh", "-c", line], cwd=tmp_path, env=env, check=False).returncode == 0
@@ -102,7 +107,7 @@ def test_closed_streams(run, tmp_path):
 
 
 def test_json_into_a_pipe_and_a_link(run, tmp_path):
-    done = run("choose", "nano", "--bandwidth", "1e9", "--clock", "1e8", "--part", "ecp5-85", "--json", "/dev/stdout")
+    done = run(*CHOOSE, "--json", "/dev/stdout")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["model"] == "nano"
     assert b"points estimated" in done.stderr

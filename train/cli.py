@@ -172,10 +172,6 @@ def sweep(
         raise TritapeError(
             f"{recipes}: recipes must be a JSON object, not {type(raw).__name__}; write {{name: recipe}}"
         )
-    if not isinstance(raw, dict):
-        raise TritapeError(
-            f"{recipes}: recipes must be a JSON object, not {type(raw).__name__}; write {{name: recipe}}"
-        )
     _run_all(raw, str(recipes), output, corpus, work, _device(device), workers, seconds)
 
 
